@@ -1,0 +1,1 @@
+//! Apply: executes a plan, stage by stage, behind gates, and puts back what fails.

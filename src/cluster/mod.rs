@@ -1,0 +1,130 @@
+//! The Kubernetes API, as far as this program needs it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::fact::{Fact, FieldConflict, NodeInfo, ObjectFact, ObjectRef};
+
+/// What the API is asked for. Calls block. The one implementation is [`client::Client`]; tests wrap
+/// it to inject faults.
+pub trait Api: Send + Sync {
+    /// Returns the uid of namespace kube-system.
+    fn cluster_id(&self) -> Result<String, ApiError>;
+
+    /// Lists the nodes with their InternalIP, by name.
+    fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError>;
+
+    /// Returns the text under a key of a ConfigMap.
+    fn config_map_key(&self, namespace: &str, name: &str, key: &str) -> Fact<String>;
+
+    /// Replaces the text under a key of a ConfigMap if it still is `before`.
+    fn replace_config_map_key(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+        before: &str,
+        after: &str,
+    ) -> Result<(), ApiError>;
+
+    /// Looks at objects, and asks the server what applying the wanted ones would do.
+    fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact>;
+
+    /// Returns an object as it is.
+    fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError>;
+
+    /// Applies an object server-side as field manager `harden`, without force.
+    fn apply(&self, wanted: &Value) -> Result<Value, ApiError>;
+
+    /// Replaces an object, or makes it, so that it is as it was.
+    fn restore(&self, object: &Value) -> Result<(), ApiError>;
+
+    /// Deletes an object and waits until it is gone; a missing one is no error.
+    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError>;
+
+    /// Returns what a namespace holds that makes deleting it a loss, for example `Pod web-1`.
+    fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError>;
+
+    /// Takes the cluster's apply lock (Lease kube-system/harden) for this holder.
+    fn lock(&self, holder: &Holder) -> Result<(), ApiError>;
+
+    /// Gives the lock back, if this holder has it.
+    fn unlock(&self, holder: &Holder) -> Result<(), ApiError>;
+
+    /// Asks the API server behind a local address (a tunnel) for `/readyz`: `Ok(true)` for 200.
+    /// The server's certificate is checked against the cluster's CA.
+    fn readyz(&self, through: std::net::SocketAddr) -> Result<bool, ApiError>;
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Holder {
+    /// `user@host`.
+    pub who: String,
+    /// SHA-256 of the workstation's machine id and boot id: tells whether `pid` can be looked up here.
+    pub machine: String,
+    /// The process.
+    pub pid: u32,
+    /// The process's start time in clock ticks since boot, so that a reused pid is not mistaken.
+    pub start: u64,
+    /// Unix seconds when it was taken.
+    pub since: u64,
+}
+
+/// Why the API could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// No kubeconfig, no such context.
+    #[error("{why}")]
+    Config {
+        /// What is wrong.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Nothing answers.
+    #[error("the API server does not answer: {why}")]
+    Unreachable {
+        /// The system's words.
+        why: String,
+    },
+    /// Not allowed.
+    #[error("the API server refuses: {why}")]
+    Forbidden {
+        /// The server's words.
+        why: String,
+    },
+    /// Other field managers own fields.
+    #[error("{reference}: {} field(s) belong to another manager", fields.len())]
+    Conflict {
+        /// The object.
+        reference: String,
+        /// The fields.
+        fields: Vec<FieldConflict>,
+    },
+    /// The object or key is not what it was when the plan was made.
+    #[error("{what} has changed since the plan was made")]
+    Moved {
+        /// The object or key.
+        what: String,
+    },
+    /// Somebody else applies.
+    #[error("{who} is applying to this cluster since {since} (process {pid})")]
+    Locked {
+        /// `user@host`.
+        who: String,
+        /// Unix seconds.
+        since: u64,
+        /// On that host.
+        pid: u32,
+    },
+    /// The server refused the content, or anything else.
+    #[error("{what}: {why}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// The server's words.
+        why: String,
+    },
+}

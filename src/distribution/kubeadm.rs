@@ -1,0 +1,1 @@
+//! kubeadm (and kind): static pods, and the kubeadm-config ConfigMap.

@@ -1,0 +1,435 @@
+//! Facts: what was observed on a node or in the API.
+//!
+//! A fact is a value, absent, or unreadable with the reason. An unreadable fact is never taken
+//! for a good one. What to look at on a node is a [`Query`]: plain validated data, so that one
+//! constant probe script (`probe.sh`) serves every read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub mod probe;
+
+/// What is known of one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fact<T> {
+    /// It is there, and this is its value.
+    Value(T),
+    /// It is not there.
+    Absent,
+    /// It could not be read, and this is why.
+    Unreadable(String),
+}
+
+impl<T> Fact<T> {
+    /// Returns the value, if there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Fact::Value(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// Converts the value and keeps the two other states.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Fact::Value(v) => Fact::Value(f(v)),
+            Fact::Absent => Fact::Absent,
+            Fact::Unreadable(why) => Fact::Unreadable(why),
+        }
+    }
+
+    /// Borrows the value and keeps the two other states.
+    pub fn as_ref(&self) -> Fact<&T> {
+        match self {
+            Fact::Value(v) => Fact::Value(v),
+            Fact::Absent => Fact::Absent,
+            Fact::Unreadable(why) => Fact::Unreadable(why.clone()),
+        }
+    }
+}
+
+/// An absolute path on a node: no `.` or `..` component, no empty component, no control character,
+/// at most 1024 bytes. It travels to the node as a line of data, never as part of a command.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodePath(String);
+
+/// Why a text is no [`NodePath`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path:?} is not a usable path on a node: {why}")]
+pub struct PathError {
+    /// The offending text.
+    pub path: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl NodePath {
+    /// Checks and wraps a path.
+    pub fn new(path: impl Into<String>) -> Result<Self, PathError> {
+        let path = path.into();
+        let why = if !path.starts_with('/') {
+            "it must be absolute"
+        } else if path.len() > 1024 {
+            "it is longer than 1024 bytes"
+        } else if path.chars().any(char::is_control) {
+            "it holds a control character"
+        } else if path.len() > 1
+            && path[1..]
+                .split('/')
+                .any(|part| matches!(part, "" | "." | ".."))
+        {
+            "it has an empty, `.` or `..` component"
+        } else {
+            return Ok(NodePath(path));
+        };
+        Err(PathError { path, why })
+    }
+
+    /// Returns the path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodePath {
+    type Error = PathError;
+    fn try_from(path: String) -> Result<Self, PathError> {
+        NodePath::new(path)
+    }
+}
+
+impl From<NodePath> for String {
+    fn from(path: NodePath) -> String {
+        path.0
+    }
+}
+
+impl fmt::Display for NodePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One thing to look at on a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Query {
+    /// Content and metadata of a regular file of at most [`probe::MAX_FILE`] bytes.
+    File(NodePath),
+    /// Metadata of whatever is at the path; a symlink is not followed.
+    Stat(NodePath),
+    /// Names and metadata of what a directory holds, dot files included.
+    Dir(NodePath),
+    /// The running processes of this program that share the node's network namespace, as the
+    /// control plane's static pods do. A tenant's pod cannot pose as one by its name alone.
+    Process(ProgramName),
+    /// The last lines that the newest container of this kube-system static pod logged.
+    Log(ProgramName),
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Query::File(p) => write!(f, "file {p}"),
+            Query::Stat(p) => write!(f, "mode and owner of {p}"),
+            Query::Dir(p) => write!(f, "directory {p}"),
+            Query::Process(p) => write!(f, "command line of {p}"),
+            Query::Log(p) => write!(f, "log of {p}"),
+        }
+    }
+}
+
+/// The name of a program: lower-case letters, digits and `-`, at most 63 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProgramName(String);
+
+impl ProgramName {
+    /// Checks and wraps a name.
+    pub fn new(name: impl Into<String>) -> Result<Self, String> {
+        let name = name.into();
+        let good = (1..=63).contains(&name.len())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if good {
+            Ok(ProgramName(name))
+        } else {
+            Err(format!("{name:?} is not a program name"))
+        }
+    }
+
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ProgramName {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        ProgramName::new(name)
+    }
+}
+
+impl From<ProgramName> for String {
+    fn from(name: ProgramName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for ProgramName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a [`Query`] brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Of [`Query::File`].
+    File(File),
+    /// Of [`Query::Stat`].
+    Stat(Meta),
+    /// Of [`Query::Dir`], by name.
+    Dir(BTreeMap<String, Meta>),
+    /// Of [`Query::Process`], by pid; never empty (no process is [`Fact::Absent`]).
+    Process(Vec<Process>),
+    /// Of [`Query::Log`]: text without terminal escapes, oldest line first.
+    Log(String),
+}
+
+/// A regular file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Mode and owner.
+    pub meta: Meta,
+    /// Every byte of it.
+    pub content: Vec<u8>,
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A device, socket or FIFO.
+    Other,
+}
+
+/// Mode and owner of a file or directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// What it is.
+    pub kind: FileKind,
+    /// The twelve permission bits, `0o0000` to `0o7777`.
+    pub mode: u32,
+    /// Name of the owner, or the number where the node knows no name.
+    pub owner: String,
+    /// Name of the group, or the number where the node knows no name.
+    pub group: String,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// A running process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id in the node's pid namespace.
+    pub pid: u32,
+    /// Start time in clock ticks since the node booted (field 22 of proc_pid_stat(5)); with the
+    /// pid it tells one process from its successor.
+    pub start: u64,
+    /// The command line, program first.
+    pub argv: Vec<String>,
+}
+
+/// Everything observed on one node.
+pub type NodeFacts = BTreeMap<Query, Fact<Answer>>;
+
+/// A node as the inventory and the API know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// The Node object's name.
+    pub name: String,
+    /// Whether it carries `node-role.kubernetes.io/control-plane`.
+    pub control_plane: bool,
+}
+
+/// One node and what was observed on it; [`Fact::Unreadable`] when it could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Which node.
+    pub info: NodeInfo,
+    /// What was seen.
+    pub facts: Fact<NodeFacts>,
+}
+
+impl Node {
+    /// Returns what the query brought, [`Fact::Unreadable`] when the node was not reached or the
+    /// query was never asked.
+    pub fn get(&self, query: &Query) -> Fact<&Answer> {
+        match &self.facts {
+            Fact::Value(all) => match all.get(query) {
+                Some(fact) => fact.as_ref(),
+                None => Fact::Unreadable("it was not asked for".into()),
+            },
+            Fact::Absent => Fact::Unreadable("the node was not observed".into()),
+            Fact::Unreadable(why) => Fact::Unreadable(why.clone()),
+        }
+    }
+
+    /// Returns what is known of a file's content as UTF-8 text.
+    pub fn text(&self, path: &NodePath) -> Fact<&str> {
+        match self.get(&Query::File(path.clone())) {
+            Fact::Value(Answer::File(file)) => match std::str::from_utf8(&file.content) {
+                Ok(text) => Fact::Value(text),
+                Err(_) => Fact::Unreadable("it is not UTF-8 text".into()),
+            },
+            Fact::Value(_) => Fact::Unreadable("the probe answered something else".into()),
+            Fact::Absent => Fact::Absent,
+            Fact::Unreadable(why) => Fact::Unreadable(why),
+        }
+    }
+}
+
+/// The identity of an API object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// For example `v1` or `networking.k8s.io/v1`.
+    pub api_version: String,
+    /// For example `NetworkPolicy`.
+    pub kind: String,
+    /// Empty for cluster-scoped objects.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// Reads the identity out of a manifest; `None` when one of the fields is missing.
+    pub fn of(object: &serde_json::Value) -> Option<Self> {
+        let text = |pointer: &str| object.pointer(pointer)?.as_str().map(str::to_owned);
+        Some(ObjectRef {
+            api_version: text("/apiVersion")?,
+            kind: text("/kind")?,
+            namespace: text("/metadata/namespace").unwrap_or_default(),
+            name: text("/metadata/name")?,
+        })
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// What the API said of one object that the profile wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectFact {
+    /// The object as it is.
+    pub live: Fact<serde_json::Value>,
+    /// What a server-side apply of the wanted object would do, as a dry run told.
+    pub would: DryRun,
+}
+
+/// The outcome of a server-side apply that was only tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DryRun {
+    /// It was not asked: the object's namespace does not exist yet, or the live object is unreadable.
+    NotAsked,
+    /// The object as it would be.
+    Object(serde_json::Value),
+    /// Other field managers own fields that the profile sets.
+    Conflict(Vec<FieldConflict>),
+    /// The server refused it, in its own words.
+    Refused(String),
+}
+
+/// A field that somebody else owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldConflict {
+    /// The field's path as the server writes it, for example `.spec.hard.pods`.
+    pub field: String,
+    /// The other manager's name.
+    pub manager: String,
+}
+
+/// Everything observed in the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiFacts {
+    /// The uid of namespace kube-system: the customary identity of a cluster.
+    pub cluster_id: Fact<String>,
+    /// The text under `ClusterConfiguration` in ConfigMap kube-system/kubeadm-config.
+    pub cluster_configuration: Fact<String>,
+    /// The objects that the profile wants.
+    pub objects: BTreeMap<ObjectRef, ObjectFact>,
+}
+
+/// Everything observed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// The API.
+    pub api: ApiFacts,
+}
+
+/// Returns the SHA-256 of some bytes as 64 hexadecimal digits.
+pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex(&Sha256::digest(bytes.as_ref()))
+}
+
+/// Returns bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Returns the SHA-256 of a value's canonical JSON: keys sorted, no white space.
+pub fn canonical_sha256(value: &serde_json::Value) -> String {
+    sha256(canonical_json(value))
+}
+
+/// Writes JSON with sorted keys and no white space, so that equal values give equal bytes.
+pub fn canonical_json(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            let fields: Vec<String> = sorted
+                .into_iter()
+                .map(|(k, v)| {
+                    format!(
+                        "{}:{}",
+                        serde_json::Value::from(k.as_str()),
+                        canonical_json(v)
+                    )
+                })
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        serde_json::Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(canonical_json).collect();
+            format!("[{}]", items.join(","))
+        }
+        other => other.to_string(),
+    }
+}

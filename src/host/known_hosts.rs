@@ -1,0 +1,1 @@
+//! Known host keys: a strict matcher of known_hosts files.

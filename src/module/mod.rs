@@ -1,0 +1,1 @@
+//! Modules: options and the resources they become.

@@ -1,0 +1,322 @@
+//! The plan: ordered changes, the steps that make them, what they rest on, and what cannot be done.
+//!
+//! [`build`] is pure: the same desired state and facts give the same plan, byte for byte.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::distribution::Component;
+use crate::fact::{NodePath, ObjectRef, Query};
+use crate::resource::{Change, Place, Problem};
+
+mod basis;
+mod build;
+
+pub use build::build;
+
+/// The `schema` field of a plan file.
+pub const SCHEMA: &str = "harden.dev/plan/v1";
+
+/// What `harden plan` prints and `harden apply` executes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Plan {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// The version of the program that made it.
+    pub version: String,
+    /// Which cluster.
+    pub cluster: Cluster,
+    /// SHA-256 of the desired state.
+    pub desired: String,
+    /// What the plan is for.
+    pub purpose: Purpose,
+    /// The nodes in the inventory, by name: whether they are control planes.
+    pub nodes: BTreeMap<String, bool>,
+    /// The differences.
+    pub changes: Vec<Change>,
+    /// What apply does, in this order.
+    pub stages: Vec<Stage>,
+    /// What cannot be done, and what should be known.
+    pub problems: Vec<Problem>,
+    /// What the plan rests on.
+    pub basis: Vec<Basis>,
+}
+
+/// The cluster that a plan is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The name in the workspace.
+    pub name: String,
+    /// The uid of namespace kube-system.
+    pub id: String,
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// To reach the profile's desired state.
+    Converge,
+    /// To undo the generation of this number.
+    Rollback(u64),
+}
+
+/// Steps that go together, and when they are done. Stages run in order; a stage starts only when
+/// the one before has passed every gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Stage {
+    /// Which of the fixed stages.
+    pub name: StageName,
+    /// Done one after the other.
+    pub steps: Vec<Step>,
+}
+
+/// The fixed stages, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageName {
+    /// Files, modes and owners on nodes; nothing restarts.
+    NodeFiles,
+    /// API objects that take nothing away: namespaces that do not exist yet.
+    ObjectsPermit,
+    /// Static pods, one control-plane node at a time, each behind its gate.
+    ControlPlane,
+    /// API objects that restrict.
+    ObjectsEnforce,
+    /// The kubeadm-config ConfigMap: only after the last gate has passed.
+    KubeadmConfig,
+}
+
+/// One thing that apply does, whole or not at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// A transaction on a node: files and modes together, then the gate.
+    Node(NodeStep),
+    /// Make an API object what it should be.
+    Object(ObjectStep),
+    /// Replace the text of a ConfigMap's key, if it still is what it was.
+    ConfigMapKey(ConfigMapStep),
+}
+
+impl Step {
+    /// Names the step for a reader and for the journal.
+    pub fn title(&self) -> String {
+        match self {
+            Step::Node(step) => {
+                let what: Vec<&str> = step.files.iter().map(|f| f.path.as_str()).collect();
+                format!("{}: {}", step.node, what.join(", "))
+            }
+            Step::Object(step) => format!("API: {}", step.reference),
+            Step::ConfigMapKey(step) => {
+                format!(
+                    "API: ConfigMap {}/{} {}",
+                    step.namespace, step.name, step.key
+                )
+            }
+        }
+    }
+}
+
+/// A transaction on one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeStep {
+    /// The node.
+    pub node: String,
+    /// In the order in which they are activated.
+    pub files: Vec<FileAction>,
+    /// What must hold before the transaction is committed; `None` when nothing restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
+    /// Whether every node must have the same, so that a failure reverts this node as well.
+    pub uniform: bool,
+}
+
+/// One file of a transaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FileAction {
+    /// Where.
+    pub path: NodePath,
+    /// What is there now; the node itself checks it at the last moment.
+    pub before: FileState,
+    /// What shall be there.
+    pub after: FileTarget,
+}
+
+/// The state of a path, as far as a transaction depends on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileState {
+    /// Nothing is there.
+    Absent,
+    /// A regular file with this content.
+    File {
+        /// SHA-256 of the content.
+        sha256: String,
+        /// Permission bits.
+        mode: u32,
+        /// Owner by name.
+        owner: String,
+        /// Group by name.
+        group: String,
+    },
+    /// A file or directory whose content does not matter.
+    Mode {
+        /// Permission bits.
+        mode: u32,
+        /// Owner by name.
+        owner: String,
+        /// Group by name.
+        group: String,
+    },
+}
+
+/// What a transaction makes of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileTarget {
+    /// Remove it.
+    Absent,
+    /// This text, mode and owner. Missing parent directories are made with mode 0700.
+    Text {
+        /// UTF-8.
+        text: String,
+        /// Permission bits.
+        mode: u32,
+        /// Owner by name.
+        owner: String,
+        /// Group by name.
+        group: String,
+    },
+    /// The pre-image that an earlier generation recorded on this node. Its content never leaves the
+    /// node; it is known here by its hash.
+    PreImage {
+        /// The generation that recorded it.
+        generation: u64,
+        /// Which of the files of that generation's transactions on this node, from 0.
+        index: usize,
+        /// What it is.
+        state: FileState,
+    },
+    /// Same content, this mode and owner.
+    Mode {
+        /// Permission bits.
+        mode: u32,
+        /// Owner by name.
+        owner: String,
+        /// Group by name.
+        group: String,
+    },
+}
+
+/// What must hold on a control-plane node after its static pods were changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Gate {
+    /// The command line, program first, that each changed component must run with, as a new process.
+    pub processes: BTreeMap<Component, Vec<String>>,
+    /// The port on the node's loopback address where its API server must answer `/readyz` with 200.
+    pub readyz_port: u16,
+}
+
+/// An API object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ObjectStep {
+    /// Which.
+    pub reference: ObjectRef,
+    /// The whole object as it is now; `None` when there is none. It is the pre-image.
+    pub before: Option<serde_json::Value>,
+    /// What to do.
+    pub action: ObjectAction,
+}
+
+/// What a step does to an API object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectAction {
+    /// Server-side apply of these fields by field manager `harden`.
+    Apply(serde_json::Value),
+    /// Replace by this whole object: a pre-image, on rollback.
+    Restore(serde_json::Value),
+    /// Delete it, on rollback of its creation.
+    Delete,
+}
+
+/// One key of a ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ConfigMapStep {
+    /// Namespace of the ConfigMap.
+    pub namespace: String,
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// Key under `data`.
+    pub key: String,
+    /// The text that must be there.
+    pub before: String,
+    /// The text to put there.
+    pub after: String,
+}
+
+/// One fact that a plan rests on, and the hash of exactly the fields that count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Basis {
+    /// Where it was observed.
+    pub place: Place,
+    /// What was looked at.
+    pub subject: Subject,
+    /// SHA-256 of the fields that count.
+    pub sha256: String,
+}
+
+/// What a [`Basis`] was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A query on a node.
+    Query(Query),
+    /// The text of ClusterConfiguration in ConfigMap kube-system/kubeadm-config.
+    ClusterConfiguration,
+    /// Those fields of an object that the wanted object sets.
+    Object {
+        /// The wanted object: which object, and which fields count.
+        wanted: serde_json::Value,
+    },
+}
+
+impl Eq for Subject {}
+
+impl Plan {
+    /// Whether nothing differs.
+    pub fn is_clean(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Whether something asked for could not be compared or cannot be done.
+    pub fn is_incomplete(&self) -> bool {
+        self.problems
+            .iter()
+            .any(|p| p.severity == crate::resource::Severity::Error)
+    }
+
+    /// Returns the SHA-256 of the plan's canonical JSON.
+    pub fn sha256(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        crate::fact::canonical_sha256(&value)
+    }
+
+    /// Returns every step in the order in which apply does them; a step's number in this list,
+    /// from 1, is its number in the journal.
+    pub fn steps(&self) -> impl Iterator<Item = (&Stage, &Step)> {
+        self.stages
+            .iter()
+            .flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)))
+    }
+}

@@ -1,0 +1,114 @@
+//! Profiles: TOML files with option values, merged with their provenance.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod diagnostic;
+
+pub use diagnostic::{Diagnostic, Failure};
+
+/// A workspace: the directory with `harden.toml`, read and merged.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// `[cluster]`.
+    pub cluster: ClusterSettings,
+    /// `[nodes]`.
+    pub nodes: NodesSettings,
+    /// `[apply]`.
+    pub apply: ApplySettings,
+    /// Top-level `accept`.
+    pub accept: Vec<String>,
+}
+
+/// `[cluster]`: which cluster, and how its API is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// For people, plans and records.
+    pub name: String,
+    /// A kubeconfig file, relative to the workspace; the usual search (`KUBECONFIG`, `~/.kube/config`) without it.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig; the current one without it.
+    pub context: Option<String>,
+}
+
+/// `[nodes]`: the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodesSettings {
+    /// Whether the nodes are those of the API's Node objects; otherwise those under `host`.
+    pub discover: bool,
+    /// For all nodes.
+    pub defaults: HostSettings,
+    /// `[nodes.host.NAME]`, over the defaults.
+    pub hosts: BTreeMap<String, HostSettings>,
+}
+
+/// How a node is reached; every field may be left out and then comes from the defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostSettings {
+    /// `ssh` (default), `docker` or `local`.
+    pub transport: Option<TransportName>,
+    /// Name or address to connect to; the Node object's InternalIP without it.
+    pub address: Option<String>,
+    /// SSH port; 22 without it.
+    pub port: Option<u16>,
+    /// SSH user; the local user's name without it.
+    pub user: Option<String>,
+    /// `sudo` (default) or `none`, when the user is root.
+    pub become_root: Option<Become>,
+    /// A private key file, relative to the workspace; the SSH agent's keys without it.
+    pub identity: Option<PathBuf>,
+    /// A known_hosts file, relative to the workspace. Keys are looked up by the node's NAME.
+    pub known_hosts: Option<PathBuf>,
+    /// `docker` (default), `podman` or `nerdctl`, for transport `docker`.
+    pub engine: Option<String>,
+    /// `control-plane` or `worker`; needed only with `discover = false`.
+    pub role: Option<Role>,
+}
+
+/// The value of `transport`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportName {
+    /// SSH.
+    Ssh,
+    /// A container of the node's name.
+    Docker,
+    /// This machine.
+    Local,
+}
+
+/// The value of `become`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Become {
+    /// `sudo -n`.
+    Sudo,
+    /// The user is root already.
+    None,
+}
+
+/// The value of `role`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Carries the control plane.
+    ControlPlane,
+    /// Does not.
+    Worker,
+}
+
+/// `[apply]`: how patient apply is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplySettings {
+    /// How long a gate may take before the node is put back; 240 s unless set. The node's own
+    /// dead-man timer is this plus 30 s.
+    pub gate_timeout: Duration,
+}
+
+impl Default for ApplySettings {
+    fn default() -> Self {
+        ApplySettings {
+            gate_timeout: Duration::from_secs(240),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Reports: a plan as text and as JSON.

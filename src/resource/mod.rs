@@ -1,0 +1,413 @@
+//! Resources: the things that can be observed, compared and changed; one file a kind.
+//!
+//! A kind says what to look at ([`Behaviour::queries`], [`Behaviour::object`]) and how the facts
+//! differ from what is wanted ([`Behaviour::diff`]). It knows nothing of SSH or kube. A new kind is
+//! one new file and one line in [`kinds!`](crate::resource).
+
+use serde::{Deserialize, Serialize};
+
+use crate::distribution::{Component, ComponentEdit};
+use crate::fact::{Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
+
+pub mod component_file;
+pub mod flag;
+pub mod mode;
+pub mod object;
+
+/// Declares the kinds: the name of the table in a module, and the type that a table becomes.
+macro_rules! kinds {
+    ($($table:literal => $variant:ident($type:ty)),+ $(,)?) => {
+        /// One wanted thing, by kind.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Kind {
+            $(#[doc = concat!("`[[", $table, "]]`")] $variant($type),)+
+        }
+
+        /// The names of the tables by which modules declare resources.
+        pub const TABLES: &[&str] = &[$($table),+];
+
+        impl Kind {
+            /// Reads the evaluated table of a module. `value` has no interpolation left in it.
+            ///
+            /// # Errors
+            /// What is wrong with the table, with the field's path.
+            pub fn from_table(table: &str, value: serde_json::Value) -> Result<Self, String> {
+                match table {
+                    $($table => <$type>::from_table(value).map(Kind::$variant),)+
+                    other => Err(format!("there is no resource kind {other:?}")),
+                }
+            }
+
+            /// Returns what the kind does.
+            pub fn behaviour(&self) -> &dyn Behaviour {
+                match self {
+                    $(Kind::$variant(kind) => kind,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    "flag" => Flag(flag::Flag),
+    "component-file" => ComponentFile(component_file::ComponentFile),
+    "mode" => Mode(mode::Mode),
+    "object" => Object(object::Object),
+}
+
+/// What every kind does.
+pub trait Behaviour {
+    /// Names the resource for a reader, for example `kube-apiserver --profiling`. Unique among the
+    /// resources of one scope.
+    fn name(&self) -> String;
+
+    /// Lists what must be looked at on each node in scope.
+    fn queries(&self) -> Vec<Query>;
+
+    /// Returns the API object that is wanted, for kinds that are one.
+    fn object(&self) -> Option<&serde_json::Value> {
+        None
+    }
+
+    /// Compares with the facts and drafts what to change.
+    fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft);
+}
+
+/// Which nodes a resource concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The nodes labelled `node-role.kubernetes.io/control-plane`.
+    ControlPlane,
+    /// All other nodes.
+    Workers,
+    /// Every node.
+    Nodes,
+    /// No node: the API.
+    Api,
+}
+
+impl Scope {
+    /// Whether the node is in scope.
+    pub fn holds(self, node: &NodeInfo) -> bool {
+        match self {
+            Scope::ControlPlane => node.control_plane,
+            Scope::Workers => !node.control_plane,
+            Scope::Nodes => true,
+            Scope::Api => false,
+        }
+    }
+}
+
+/// How much a change can hurt. The order is that of danger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Risk {
+    /// Nothing running notices.
+    Safe,
+    /// A program reads its configuration again.
+    Reload,
+    /// A program restarts, behind a gate.
+    Restart,
+    /// It can break workloads or lock out; needs the option's name in `accept`.
+    Guarded,
+    /// It cannot be undone; needs the option's name in `accept`.
+    Irreversible,
+    /// It is only reported; a person must do it.
+    Manual,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The option's full name, for example `apiserver.profiling`.
+    pub option: String,
+    /// The file as the user names it: relative to the workspace, or `builtin:baseline`.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}:{}", self.option, self.file, self.line)
+    }
+}
+
+/// One wanted thing with its scope and provenance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resource {
+    /// What is wanted.
+    pub kind: Kind,
+    /// On which nodes.
+    pub scope: Scope,
+    /// How dangerous a change of it is.
+    pub risk: Risk,
+    /// Whether all nodes in scope must have the same (a failure then reverts all of them).
+    pub uniform: bool,
+    /// Why it is wanted: the doc line of the option behind it.
+    pub reason: String,
+    /// The controls that it serves, by stable name.
+    pub controls: Vec<String>,
+    /// The option values that it was made of, sorted.
+    pub origins: Vec<Origin>,
+}
+
+impl Resource {
+    /// Returns the nodes in scope.
+    pub fn nodes<'f>(&self, facts: &'f Facts) -> impl Iterator<Item = &'f Node> {
+        let scope = self.scope;
+        facts.nodes.values().filter(move |n| scope.holds(&n.info))
+    }
+}
+
+/// All resources after evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Desired {
+    /// The cluster's name in the workspace.
+    pub cluster: String,
+    /// Sorted by scope and name.
+    pub resources: Vec<Resource>,
+    /// Options whose guarded or irreversible changes the profile accepts.
+    pub accept: Vec<String>,
+}
+
+impl Desired {
+    /// Returns the SHA-256 of the desired state. Where values came from does not count, so that
+    /// moving a line changes nothing.
+    pub fn sha256(&self) -> String {
+        let resources: Vec<_> = self
+            .resources
+            .iter()
+            .map(|r| serde_json::json!({"kind": r.kind, "scope": r.scope, "uniform": r.uniform}))
+            .collect();
+        crate::fact::canonical_sha256(&serde_json::json!({
+            "cluster": self.cluster, "resources": resources, "accept": self.accept,
+        }))
+    }
+}
+
+/// Where a difference is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// On the node of this name.
+    Node(String),
+    /// In the API.
+    Api,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Node(name) => f.write_str(name),
+            Place::Api => f.write_str("API"),
+        }
+    }
+}
+
+/// Which of the three copies of a control-plane setting differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SettingCopy {
+    /// The kubeadm-config ConfigMap: what the next upgrade or join brings.
+    KubeadmConfig,
+    /// The static pod's manifest: what the next restart brings.
+    Manifest,
+    /// The command line of the running process: what holds now.
+    Process,
+}
+
+impl std::fmt::Display for SettingCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SettingCopy::KubeadmConfig => "kubeadm-config",
+            SettingCopy::Manifest => "manifest",
+            SettingCopy::Process => "process",
+        })
+    }
+}
+
+/// One difference between a resource and the facts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The resource's name.
+    pub resource: String,
+    /// Where it differs.
+    pub place: Place,
+    /// Which copy differs, for control-plane settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<SettingCopy>,
+    /// What is there, in one line; `None` for nothing.
+    pub before: Option<String>,
+    /// What will be there, in one line; `None` for nothing.
+    pub after: Option<String>,
+    /// The difference in detail: a unified diff of a file, or one line a field of an object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+    /// Why it is wanted.
+    pub reason: String,
+    /// The controls that it serves.
+    pub controls: Vec<String>,
+    /// Where the wanted value came from.
+    pub origins: Vec<Origin>,
+    /// How dangerous it is.
+    pub risk: Risk,
+    /// Whether all nodes must have the same.
+    pub uniform: bool,
+    /// What it restarts, for example `kube-apiserver`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<String>,
+}
+
+/// What a problem means for the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Worth knowing; nothing asked for is missing.
+    Warning,
+    /// Something asked for could not be compared or cannot be done: the plan is incomplete.
+    Error,
+}
+
+/// Something that was asked for and cannot be compared or done, or that should be known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// How bad.
+    pub severity: Severity,
+    /// Where.
+    pub place: Place,
+    /// What it concerns: a resource's name, a path.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// What has to be done, before the plan puts it into steps.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Edit a static pod's manifest on a node.
+    Manifest {
+        /// The node.
+        node: String,
+        /// The component.
+        component: Component,
+        /// What to edit.
+        edit: ComponentEdit,
+    },
+    /// Edit the component's part of ClusterConfiguration in the kubeadm-config ConfigMap.
+    ClusterConfiguration {
+        /// The component.
+        component: Component,
+        /// What to edit.
+        edit: ComponentEdit,
+    },
+    /// Write a whole file on a node.
+    File {
+        /// The node.
+        node: String,
+        /// Where.
+        path: NodePath,
+        /// UTF-8 text.
+        content: String,
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group by name.
+        owner: (String, String),
+    },
+    /// Set mode and owner of what is at a path.
+    Mode {
+        /// The node.
+        node: String,
+        /// Where.
+        path: NodePath,
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group by name.
+        owner: (String, String),
+    },
+    /// Apply an object server-side.
+    Object {
+        /// Which.
+        reference: ObjectRef,
+        /// The fields that the profile sets.
+        wanted: serde_json::Value,
+    },
+}
+
+/// What the kinds find; the plan makes steps of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Draft {
+    /// The differences, each with what to do. Several changes of one file carry several effects.
+    pub changes: Vec<(Change, Vec<Effect>)>,
+    /// What cannot be done.
+    pub problems: Vec<Problem>,
+}
+
+impl Draft {
+    /// Adds a change of a resource; the resource gives reason, controls, origins and risk.
+    pub fn change(&mut self, resource: &Resource, found: Difference, effects: Vec<Effect>) {
+        self.changes.push((
+            Change {
+                resource: resource.kind.behaviour().name(),
+                place: found.place,
+                copy: found.copy,
+                before: found.before,
+                after: found.after,
+                diff: found.diff,
+                reason: resource.reason.clone(),
+                controls: resource.controls.clone(),
+                origins: resource.origins.clone(),
+                risk: found.risk.unwrap_or(resource.risk),
+                uniform: resource.uniform,
+                restarts: found.restarts,
+            },
+            effects,
+        ));
+    }
+
+    /// Adds something that was asked for and cannot be compared or done.
+    pub fn error(
+        &mut self,
+        resource: &Resource,
+        place: Place,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            severity: Severity::Error,
+            place,
+            subject: resource.kind.behaviour().name(),
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+}
+
+/// The part of a [`Change`] that a kind knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Difference {
+    /// See [`Change::place`].
+    pub place: Place,
+    /// See [`Change::copy`].
+    pub copy: Option<SettingCopy>,
+    /// See [`Change::before`].
+    pub before: Option<String>,
+    /// See [`Change::after`].
+    pub after: Option<String>,
+    /// See [`Change::diff`].
+    pub diff: Option<String>,
+    /// See [`Change::restarts`].
+    pub restarts: Option<String>,
+    /// Overrides the resource's risk: the ConfigMap's copy of a flag restarts nothing.
+    pub risk: Option<Risk>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Place::Api
+    }
+}
