@@ -63,6 +63,8 @@ ensure_daemon() {
     elif [ -d /run/systemd/system ]; then
       say "starting Docker"
       quietly systemctl-start systemctl start docker
+      mkdir -p "$DAEMON"
+      echo systemd > "$DAEMON/started"
       wait_for_daemon || fail "systemd started Docker, but it does not answer: journalctl -u docker"
     else
       start_daemon
@@ -104,22 +106,24 @@ start_daemon() {
   say "starting a Docker daemon (log: ${DAEMON#"$REPOSITORY"/}/log)"
   setsid nohup dockerd --pidfile "$DAEMON/pid" "${runtime[@]}" > "$DAEMON/log" 2>&1 < /dev/null 9>&- &
   pid=$!
+  echo "$pid $(start_time "$pid")" > "$DAEMON/started" # at once: we may be interrupted while it starts
   if ! wait_for_daemon "$pid" || ! daemon_answers; then
     tail -n 15 "$DAEMON/log" | sed 's/^/  | /' >&2
     fail "dockerd did not start (its log: $DAEMON/log)"
   fi
-  pid=$(cat "$DAEMON/pid")
-  echo "$pid $(start_time "$pid")" > "$DAEMON/started"
 }
 
 # When a process was started, in ticks since boot: with it a process ID is never taken for another's.
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d ' ' -f 20; }
 
-# Stop the daemon that start_daemon started, and no other.
+# Stop the daemon that ensure_daemon started, and no other.
 stop_daemon() {
   local pid started i
   read -r pid started 2> /dev/null < "$DAEMON/started" || return 0
-  if [ -n "$pid" ] && [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ]; then
+  if [ "$pid" = systemd ]; then
+    say "stopping the Docker daemon that the test environment had started"
+    quietly systemctl-stop systemctl stop docker
+  elif [ -n "$pid" ] && [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ]; then
     say "stopping the Docker daemon that the test environment started (process $pid)"
     kill -TERM "$pid"
     for ((i = 0; i < 300; i++)); do
@@ -129,4 +133,19 @@ stop_daemon() {
     [ "$(start_time "$pid")" != "$started" ] || fail "process $pid does not stop"
   fi
   rm -rf "$DAEMON"
+}
+
+# harden itself is built here, by the toolchain that Cargo.toml asks for.
+check_cargo() {
+  local wanted have
+  command -v cargo > /dev/null || fail "missing: cargo (with rustfmt and clippy)"
+  wanted=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$REPOSITORY/Cargo.toml")
+  have=$(cargo --version | cut -d ' ' -f 2)
+  [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1)" = "$wanted" ] || fail "cargo $wanted or later is needed, this is $have"
+}
+
+# Where cargo puts what it builds.
+target_directory() {
+  cargo metadata --format-version 1 --no-deps --offline --manifest-path "$REPOSITORY/Cargo.toml" \
+    | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
 }
