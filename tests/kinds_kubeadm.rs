@@ -186,12 +186,14 @@ fn lists_that_are_absent_are_made() {
     let edits = [
         set("profiling", "false"),
         set("a", "b,c: #"),
+        set("b", "c,d"),
         mount("harden", "/etc/kubernetes/harden", true),
         ComponentEdit::Restart("1e3".into()),
     ];
     let edited = edit_manifest(bare, scheduler, &edits, &[]).unwrap();
     let manifest = Manifest::parse(&edited, scheduler).unwrap();
     assert_eq!(manifest.values("a"), ["b,c: #"]);
+    assert_eq!(manifest.values("b"), ["c,d"]);
     assert!(manifest.mounts(&volume("harden", "/etc/kubernetes/harden", true)));
     assert!(edited.contains("harden.dev/restart: \"1e3\""), "{edited}");
     assert_eq!(

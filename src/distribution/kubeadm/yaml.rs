@@ -59,19 +59,19 @@ fn update_mapping(
         }
         match (old, new) {
             (Some(Value::Object(old)), Value::Object(new)) if !new.is_empty() => {
-                if let Some(inner) = mapping.get_mapping(key.as_str()) {
-                    if !old.is_empty() {
-                        update_mapping(&inner, old, new)?;
-                        continue;
-                    }
+                if let Some(inner) = mapping.get_mapping(key.as_str())
+                    && !old.is_empty()
+                {
+                    update_mapping(&inner, old, new)?;
+                    continue;
                 }
             }
             (Some(Value::Array(old)), Value::Array(new)) if !new.is_empty() => {
-                if let Some(inner) = mapping.get_sequence(key.as_str()) {
-                    if !old.is_empty() {
-                        update_sequence(&inner, old, new)?;
-                        continue;
-                    }
+                if let Some(inner) = mapping.get_sequence(key.as_str())
+                    && !old.is_empty()
+                {
+                    update_sequence(&inner, old, new)?;
+                    continue;
                 }
             }
             _ => {}
