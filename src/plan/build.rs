@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cluster, Plan, Purpose, SCHEMA, basis, stages};
+use super::{Cluster, Plan, Purpose, SCHEMA, basis, clash, stages};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
 use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Resource, Risk, Severity};
@@ -33,6 +33,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             None => draft.changes.append(&mut own.changes),
         }
     }
+    clash::drop_clashes(&mut draft);
     let stages = stages::stages(&mut draft, facts);
     Plan {
         schema: SCHEMA.to_owned(),

@@ -12,6 +12,7 @@ use crate::resource::{Change, Place, Problem};
 
 mod basis;
 mod build;
+mod clash;
 mod stages;
 
 pub use basis::{

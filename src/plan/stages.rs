@@ -27,8 +27,6 @@ struct Effects {
     objects: BTreeMap<ObjectRef, serde_json::Value>,
     /// Nodes with a change that all nodes must share.
     uniform: BTreeSet<String>,
-    /// Two resources that want different things of one path or object.
-    clashes: Vec<(Place, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,15 +40,6 @@ struct Permissions {
 /// problems; the first change of each file gets the file's whole diff.
 pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
     let mut effects = Effects::collect(draft);
-    for (place, subject) in std::mem::take(&mut effects.clashes) {
-        draft.problems.push(Problem {
-            severity: Severity::Error,
-            place,
-            message: "two resources of the profile want different things of it".into(),
-            remedy: format!("leave one of the options that set {subject} unset"),
-            subject,
-        });
-    }
     let config = effects.config_step(draft, facts);
     let order = ArgsOrder::of(config.as_ref(), facts);
     let control_plane = effects.control_plane_steps(&order, draft, facts);
@@ -100,17 +89,9 @@ impl Effects {
                 node,
                 component,
                 edit,
-            } => {
-                let place = Place::Node(node.clone());
-                let edits = self.manifests.entry((node, component)).or_default();
-                let clash = add_edit(edits, component, edit);
-                self.clashes.extend(clash.map(|subject| (place, subject)));
-            }
+            } => push_once(self.manifests.entry((node, component)).or_default(), edit),
             Effect::ClusterConfiguration { component, edit } => {
-                let edits = self.config.entry(component).or_default();
-                let clash = add_edit(edits, component, edit);
-                self.clashes
-                    .extend(clash.map(|subject| (Place::Api, subject)));
+                push_once(self.config.entry(component).or_default(), edit);
             }
             Effect::File {
                 node,
@@ -120,15 +101,7 @@ impl Effects {
                 owner: (owner, group),
             } => {
                 let permissions = Permissions { mode, owner, group };
-                let (place, subject) = (Place::Node(node.clone()), path.to_string());
-                let new = (content, permissions);
-                let old = self
-                    .files
-                    .entry((node, path))
-                    .or_insert_with(|| new.clone());
-                if *old != new {
-                    self.clashes.push((place, subject));
-                }
+                self.files.insert((node, path), (content, permissions));
             }
             Effect::Mode {
                 node,
@@ -136,27 +109,15 @@ impl Effects {
                 mode,
                 owner: (owner, group),
             } => {
-                let (place, subject) = (Place::Node(node.clone()), path.to_string());
                 let new = Permissions { mode, owner, group };
-                let old = self
-                    .modes
+                // The stricter of two modes satisfies both.
+                self.modes
                     .entry((node, path))
-                    .or_insert_with(|| new.clone());
-                // The stricter mode satisfies both.
-                old.mode &= new.mode;
-                if (&old.owner, &old.group) != (&new.owner, &new.group) {
-                    self.clashes.push((place, subject));
-                }
+                    .and_modify(|old| old.mode &= mode)
+                    .or_insert(new);
             }
             Effect::Object { reference, wanted } => {
-                let subject = reference.to_string();
-                let old = self
-                    .objects
-                    .entry(reference)
-                    .or_insert_with(|| wanted.clone());
-                if *old != wanted {
-                    self.clashes.push((Place::Api, subject));
-                }
+                self.objects.insert(reference, wanted);
             }
         }
     }
@@ -419,28 +380,10 @@ pub fn gate_for(
     })
 }
 
-/// Adds an edit once; returns what it clashes with when an earlier one wants something else.
-fn add_edit(
-    edits: &mut Vec<ComponentEdit>,
-    component: Component,
-    edit: ComponentEdit,
-) -> Option<String> {
-    let subject = |edit: &ComponentEdit| match edit {
-        ComponentEdit::SetFlag { name, .. } | ComponentEdit::RemoveFlag { name } => {
-            Some(format!("{component} --{name}"))
-        }
-        ComponentEdit::SetVolume(volume) => Some(format!("{component} volume {}", volume.name)),
-        ComponentEdit::Restart(_) => None,
-    };
-    if edits.contains(&edit) {
-        return None;
+fn push_once(edits: &mut Vec<ComponentEdit>, edit: ComponentEdit) {
+    if !edits.contains(&edit) {
+        edits.push(edit);
     }
-    let own = subject(&edit);
-    if own.is_some() && edits.iter().any(|other| subject(other) == own) {
-        return own;
-    }
-    edits.push(edit);
-    None
 }
 
 /// Puts the diff of a whole file on the first change that edits it.
