@@ -12,8 +12,14 @@ use crate::resource::{Change, Place, Problem};
 
 mod basis;
 mod build;
+mod clash;
+mod stages;
 
+pub use basis::{
+    basis_of_cluster_configuration, basis_of_node, basis_of_object, moved, queries, wanted_objects,
+};
 pub use build::build;
+pub use stages::gate_for;
 
 /// The `schema` field of a plan file.
 pub const SCHEMA: &str = "harden.dev/plan/v1";
