@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::option::{Fields, OptionDecl, Spot, Type, check};
+use super::option::{Fields, OptionDecl, Pattern, Spot, Type, check};
 use crate::profile::section::{Complaints, Node, Section, did_you_mean, kind, quoted};
 use crate::resource::{Risk, Scope};
 
@@ -276,7 +276,7 @@ fn option_type(
                 format!("there is no type {}", quoted(other)),
                 label.unwrap_or_else(|| "unknown".into()),
                 format!(
-                    "the types are {}",
+                    "use {}",
                     crate::profile::section::one_of(TYPES.iter().copied())
                 ),
             );
@@ -332,14 +332,11 @@ fn items(
 }
 
 /// Reads `pattern`: a regular expression that the whole text must match.
-fn pattern(
-    section: &mut Section<'_, '_>,
-    out: &mut Complaints<'_>,
-) -> Option<Option<regex::Regex>> {
+fn pattern(section: &mut Section<'_, '_>, out: &mut Complaints<'_>) -> Option<Option<Pattern>> {
     let Some(text) = section.string("pattern", out) else {
         return Some(None);
     };
-    match regex::Regex::new(&format!("^(?:{text})$")) {
+    match Pattern::new(text) {
         Ok(pattern) => Some(Some(pattern)),
         Err(error) => {
             let span = section.get("pattern").map_or(0..0, toml::Spanned::span);

@@ -13,9 +13,11 @@ mod name;
 pub(crate) mod option;
 mod table;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use evaluate::evaluate;
-pub use option::{Fields, OptionDecl, Type};
+pub use option::{Fields, OptionDecl, Pattern, Type};
 
 use crate::profile::section::{Complaints, File, Section, parse, quoted};
 use crate::profile::{Diagnostic, Failure};

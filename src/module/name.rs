@@ -138,7 +138,7 @@ impl<'m, 'v> Named<'m, 'v> {
                     let names = || fields.keys().map(String::as_str);
                     let help = match nearest(part, names()) {
                         Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("its fields are {}", one_of(names())),
+                        None => format!("use {}", one_of(names())),
                     };
                     let name = &self.decl.name;
                     return Err((format!("`{name}` has no field {}", quoted(part)), help));

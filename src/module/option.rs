@@ -47,7 +47,7 @@ pub enum Type {
     /// Text.
     String {
         /// What the whole text must match.
-        pattern: Option<regex::Regex>,
+        pattern: Option<Pattern>,
     },
     /// One of some words.
     Enum(Vec<String>),
@@ -65,6 +65,24 @@ pub enum Type {
     Object,
 }
 
+/// A regular expression that a whole text must match.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    /// As the module has it.
+    pub source: String,
+    pub(crate) whole: regex::Regex,
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    pub(crate) fn new(source: &str) -> Result<Self, regex::Error> {
+        Ok(Pattern {
+            source: source.to_owned(),
+            whole: regex::Regex::new(&format!("^(?:{source})$"))?,
+        })
+    }
+}
+
 impl Type {
     /// Describes the values for a reader: "an integer from 0 to 9".
     pub fn describe(&self) -> String {
@@ -77,7 +95,7 @@ impl Type {
                 (min, max) => format!("an integer from {min} to {max}"),
             },
             Type::String { pattern: None } => "a string".into(),
-            Type::String { pattern: Some(p) } => format!("a string that matches {p}"),
+            Type::String { pattern: Some(p) } => format!("a string that matches `{}`", p.source),
             Type::Enum(values) => one_of(values.iter().map(String::as_str)),
             Type::List(item) => format!("a list, each item {}", item.describe()),
             Type::Set(item) => format!("a set, each item {}", item.describe()),
@@ -158,7 +176,7 @@ pub(crate) fn check(
         let found = kind(value);
         let mut help = spot.help();
         if value.is_table() && ty.is_scalar() {
-            help.push_str("; a name that holds a dot must be quoted: \"requests.cpu\"");
+            help.push_str(" A name that holds a dot must be quoted, as in \"requests.cpu\".");
         }
         out.at(
             node.span(),
@@ -191,7 +209,7 @@ pub(crate) fn check(
             _ => refuse(ty, node, "out of range", spot, out),
         },
         (Type::String { pattern }, DeValue::String(text)) => match pattern {
-            Some(pattern) if !pattern.is_match(text) => {
+            Some(pattern) if !pattern.whole.is_match(text) => {
                 refuse(ty, node, "it does not match", spot, out)
             }
             _ => leaf(Json::from(text.as_ref())),
@@ -306,7 +324,7 @@ fn check_fields(
             let near = crate::profile::section::nearest(name_text, names());
             let help = match near.and_then(|near| fields.get(near)) {
                 Some(near) => format!("{}: {}", near.name, near.doc),
-                None => format!("its fields are {}", one_of(names())),
+                None => format!("use {}", one_of(names())),
             };
             out.at(
                 name.span(),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 mod builtin;
 mod diagnostic;
-mod merge;
+pub(crate) mod merge;
 pub(crate) mod section;
 mod source;
 mod values;
-mod workspace;
+pub(crate) mod workspace;
 
 pub use diagnostic::{Diagnostic, Failure, Source};
 pub use values::{Content, Definition, Value, Values};
@@ -39,8 +39,25 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
             values,
         }),
         // Without settings there is a fault that says why.
-        _ => Err(Failure(loader.faults)),
+        _ => Err(Failure(in_order(loader.faults))),
     }
+}
+
+/// Brings faults into the order in which a reader meets them: `harden.toml` first, and each file
+/// from top to bottom.
+fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let file = |d: &Diagnostic| d.place.as_ref().map_or("", |p| p.file.as_str()).to_owned();
+    let mut files = vec!["harden.toml".to_owned()];
+    for fault in &faults {
+        if !files.contains(&file(fault)) {
+            files.push(file(fault));
+        }
+    }
+    faults.sort_by_cached_key(|fault| {
+        let rank = files.iter().position(|f| *f == file(fault));
+        (rank, fault.place.as_ref().map(|p| p.span.start))
+    });
+    faults
 }
 
 /// A workspace: the directory with `harden.toml`, read and merged.

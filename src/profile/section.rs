@@ -315,7 +315,7 @@ impl<'s, 't> Section<'s, 't> {
                     quoted(&format!("{}{name}", self.prefix))
                 ),
                 did_you_mean(name, self.asked.iter().copied()).unwrap_or_else(|| "unknown".into()),
-                format!("the keys here are {}", one_of(self.asked.iter().copied())),
+                format!("use {}", one_of(self.asked.iter().copied())),
             );
         }
     }

@@ -232,7 +232,7 @@ fn builtin_file(name: &str, mut place: Source) -> Result<File, Diagnostic> {
     Err(
         Diagnostic::new(format!("there is no built-in profile {}", quoted(wanted)))
             .at(place)
-            .help(format!("the built-in profiles are {}", one_of(names()))),
+            .help(format!("use {}", one_of(names()))),
     )
 }
 

@@ -272,7 +272,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads and checks the option values of a file.
-pub(super) fn values(
+pub(crate) fn values(
     table: &DeTable<'_>,
     is_root: bool,
     modules: &Modules,
@@ -330,7 +330,7 @@ pub(super) fn values(
                 let near_decl = options.iter().find(|(known, _)| Some(*known) == near);
                 let help = match near_decl {
                     Some((_, decl)) => format!("{}: {}", decl.name, decl.doc),
-                    None => format!("its options are {}", one_of(names())),
+                    None => format!("use {}", one_of(names())),
                 };
                 out.at(
                     key.span(),
@@ -362,7 +362,7 @@ fn unknown_section(name: &str, span: Range<usize>, modules: &Modules, out: &mut 
     let near = nearest(name, names());
     let help = match modules.iter().find(|(module, _)| Some(*module) == near) {
         Some((module, found)) => format!("[{module}]: {}", found.summary),
-        None => format!("the sections are {}", one_of(names())),
+        None => format!("use {}", one_of(names())),
     };
     out.at(
         span,
