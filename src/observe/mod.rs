@@ -108,9 +108,9 @@ pub fn observe(
                 Err(error) => Fact::Unreadable(error.to_string()),
             },
             cluster_configuration: api.config_map_key(
-                kubeadm::CONFIG_MAP_NAMESPACE,
-                kubeadm::CONFIG_MAP_NAME,
-                kubeadm::CONFIG_MAP_KEY,
+                kubeadm::CONFIG_NAMESPACE,
+                kubeadm::CONFIG_NAME,
+                kubeadm::CONFIG_KEY,
             ),
             objects: api.objects(&wanted.objects),
         }

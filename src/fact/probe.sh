@@ -1,0 +1,238 @@
+# The probe of `harden`: answers queries about this node and changes nothing.
+#
+# stdin:   harden-probe 1 NONCE, then a query a line (file PATH, stat PATH, dir PATH,
+#          process NAME, log NAME), then end.
+# stdout:  harden-probe-begin NONCE, then per query INDEX value, INDEX absent or
+#          INDEX unreadable REASON; a value is followed by its data and INDEX end STATUS;
+#          then harden-probe-end NONCE COUNT.
+#
+# It must run under dash, BusyBox ash and bash. Bytes that a node chose (content, names, command
+# lines) travel as hexadecimal digits, so that none of them can pass for a line of this protocol.
+
+set -fu
+LC_ALL=C
+PATH=${PATH:-/bin}:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+newline='
+'
+IFS=" 	$newline"
+format='%f:%s:%u:%g:%U:%G'
+
+answer() {
+    printf '%s %s\n' "$index" "$*"
+}
+
+# A reason is one line, whatever a program wrote.
+unreadable() {
+    answer unreadable "${1%%"$newline"*}"
+}
+
+# look PATH: puts the metadata into $meta, or answers why there is none. Only the two errors that
+# mean "no such name" make a path absent; a parent that cannot be searched does not.
+look() {
+    if meta=$(stat -c "$format" "$1" 2>&1); then
+        return 0
+    fi
+    case $meta in
+        *': No such file or directory' | *': Not a directory') answer absent ;;
+        *) unreadable "it cannot be looked at: ${meta##*: }" ;;
+    esac
+    return 1
+}
+
+query_stat() {
+    look "$1" || return 0
+    answer value "$meta"
+    answer end 0
+}
+
+# Nothing but a regular file is opened: opening a FIFO would wait for ever.
+query_file() {
+    look "$1" || return 0
+    size=${meta#*:}
+    size=${size%%:*}
+    if [ -L "$1" ]; then
+        unreadable 'it is a symbolic link'
+    elif [ -d "$1" ]; then
+        unreadable 'it is a directory'
+    elif [ ! -f "$1" ]; then
+        unreadable 'it is neither a file nor a directory'
+    elif [ "$size" -gt 1048576 ]; then
+        unreadable 'it is larger than 1048576 bytes'
+    elif [ ! -r "$1" ]; then
+        unreadable 'Permission denied'
+    else
+        (
+            answer value "$meta"
+            od -An -v -tx1 -N 1048577
+            answer end "$?"
+        ) <"$1" || unreadable 'it cannot be opened'
+    fi
+}
+
+# entries PATH...: one line each, p NAME META or x HEX META. The paths are what a pattern became;
+# one path that does not exist is a pattern that matched nothing.
+entries() {
+    [ $# -gt 1 ] || [ -e "$1" ] || [ -L "$1" ] || return 0
+    [ $# -le 4096 ] || return 2
+    metas=$(stat -c "$format" "$@" 2>/dev/null) || return 1
+    printf '%s\n' "$metas" | while IFS= read -r meta; do
+        name=${1##*/}
+        case $name in
+            *[!A-Za-z0-9._@%+=:,-]*)
+                printf 'x %s %s\n' "$(printf %s $(printf %s "$name" | od -An -v -tx1))" "$meta"
+                ;;
+            *) printf 'p %s %s\n' "$name" "$meta" ;;
+        esac
+        shift
+    done
+}
+
+query_dir() {
+    look "$1" || return 0
+    if [ -L "$1" ]; then
+        unreadable 'it is a symbolic link'
+    elif [ ! -d "$1" ]; then
+        unreadable 'it is not a directory'
+    elif [ ! -r "$1" ] || [ ! -x "$1" ]; then
+        unreadable 'Permission denied'
+    else
+        for try in 1 2 3; do
+            plain=$(set +f && entries "${1%/}"/*) \
+                && hidden=$(set +f && entries "${1%/}"/.[!.]*) \
+                && dotted=$(set +f && entries "${1%/}"/..?*)
+            case $? in
+                0)
+                    answer value
+                    for part in "$plain" "$hidden" "$dotted"; do
+                        [ -z "$part" ] || printf '%s\n' "$part"
+                    done
+                    answer end 0
+                    return 0
+                    ;;
+                2)
+                    unreadable 'it has more than 4096 entries'
+                    return 0
+                    ;;
+            esac
+        done
+        unreadable 'it changes while it is read'
+    fi
+}
+
+# started DIR: field 22 of /proc/PID/stat. The name in field 2 may hold spaces and parentheses, so
+# the fields are counted from the last one.
+started() {
+    fields=$(cat "$1/stat" 2>/dev/null) || return 1
+    set -- ${fields##*") "}
+    [ $# -ge 20 ] || return 1
+    shift 19
+    printf %s "$1"
+}
+
+# A process counts by its name and only in the network namespace of process 1. What costs a fork is
+# done for the few whose short name fits. Whether argv[0] fits too is judged by the reader.
+query_process() {
+    if ! home=$(readlink /proc/1/ns/net 2>/dev/null) || [ -z "$home" ]; then
+        unreadable 'the network namespace of process 1 cannot be read without root'
+        return 0
+    fi
+    short=$(printf %.15s "$1")
+    found=
+    count=0
+    set +f
+    set -- /proc/[0-9]*
+    set -f
+    for dir in "$@"; do
+        { IFS= read -r comm <"$dir/comm"; } 2>/dev/null || continue
+        [ "$comm" = "$short" ] || continue
+        net=$(readlink "$dir/ns/net" 2>/dev/null) || net=
+        [ -z "$net" ] || [ "$net" = "$home" ] || continue
+        before=$(started "$dir") || continue
+        argv=$(cat "$dir/cmdline" 2>/dev/null | od -An -v -tx1 -N 131073)
+        # A zombie and a kernel thread have none.
+        [ -n "$argv" ] || continue
+        # The number may have gone to another process meanwhile.
+        [ "$(started "$dir")" = "$before" ] || continue
+        if [ -z "$net" ]; then
+            unreadable "the network namespace of process ${dir#/proc/} cannot be read"
+            return 0
+        fi
+        count=$((count + 1))
+        if [ "$count" -gt 64 ]; then
+            unreadable 'more than 64 processes have this name'
+            return 0
+        fi
+        found="${found}t ${dir#/proc/} $before$newline$argv$newline"
+    done
+    if [ "$count" -eq 0 ]; then
+        answer absent
+    else
+        answer value
+        printf %s "$found"
+        answer end 0
+    fi
+}
+
+query_log() {
+    look /var/log/pods || return 0
+    newest=
+    for dir in $(set +f && printf '%s\n' /var/log/pods /var/log/pods/kube-system_"$1"-*); do
+        [ -e "$dir" ] || continue
+        if [ ! -r "$dir" ] || [ ! -x "$dir" ]; then
+            unreadable 'Permission denied'
+            return 0
+        fi
+    done
+    set +f
+    set -- /var/log/pods/kube-system_"$1"-*/"$1"/*.log
+    set -f
+    for log in "$@"; do
+        [ -f "$log" ] && [ ! -L "$log" ] || continue
+        if [ -z "$newest" ] || [ "$log" -nt "$newest" ]; then
+            newest=$log
+        fi
+    done
+    if [ -z "$newest" ]; then
+        answer absent
+    elif [ ! -r "$newest" ]; then
+        unreadable 'Permission denied'
+    else
+        (
+            answer value
+            tail -c 8193 | od -An -v -tx1
+            answer end "$?"
+        ) <"$newest" || unreadable 'it cannot be opened'
+    fi
+}
+
+# Programs must not eat the queries.
+exec 3<&0 </dev/null
+IFS= read -r line <&3 || exit 3
+case $line in
+    'harden-probe 1 '*) nonce=${line#harden-probe 1 } ;;
+    *) exit 3 ;;
+esac
+case $nonce in
+    '' | *[!0-9A-Za-z]*) exit 3 ;;
+esac
+
+# The empty line ends whatever a login script may have left unfinished.
+printf '\nharden-probe-begin %s\n' "$nonce"
+index=0
+while IFS= read -r line <&3; do
+    case $line in
+        'file /'*) query_file "${line#file }" ;;
+        'stat /'*) query_stat "${line#stat }" ;;
+        'dir /'*) query_dir "${line#dir }" ;;
+        'process '[a-z0-9-]*) query_process "${line#process }" ;;
+        'log '[a-z0-9-]*) query_log "${line#log }" ;;
+        end)
+            printf 'harden-probe-end %s %s\n' "$nonce" "$index"
+            exit 0
+            ;;
+        *) exit 3 ;;
+    esac
+    index=$((index + 1))
+done
+exit 3
