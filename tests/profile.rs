@@ -1,4 +1,5 @@
 //! A workspace as its author meets it: what is read, and what every mistake is answered with.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
 use std::path::Path;

@@ -1,15 +1,18 @@
 //! Modules as their author meets them, and what becomes of values.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::evaluate::{Draft, expand};
-use super::option::{Spot, check};
+use super::check::{Spot, check};
+use super::expand::{Draft, expand};
 use super::*;
 use crate::profile::Values;
-use crate::profile::merge::{Layer, merge};
+use crate::profile::layer::Layer;
+use crate::profile::merge::merge;
 use crate::profile::section::quoted;
 
 fn file(name: &str, text: &str) -> File {
@@ -38,7 +41,7 @@ fn values(modules: &Modules, text: &str) -> Values {
     let file = file("harden.toml", text);
     let mut out = Complaints::new(&file);
     let table = parse(&file, &mut out);
-    let own = crate::profile::workspace::values(&table, true, modules, &mut out);
+    let own = crate::profile::layer::values(&table, true, modules, &mut out);
     assert!(out.list.is_empty(), "{:#}", Failure(out.list));
     let layer = Layer {
         file: file.clone(),
