@@ -116,6 +116,13 @@ error: `Namespace n` is wanted twice
 }
 
 #[test]
+fn a_value_without_effect() {
+    let text =
+        format!("{HEAD}[tenants.a]\nquota = {{ pods = \"2\" }}\n[tenants.b]\nnamespaces = []");
+    insta::assert_snapshot!(format!("{:#}", desired(&text).unwrap_err()), @"");
+}
+
+#[test]
 fn the_hash_does_not_know_where_values_come_from() {
     let one = desired("cluster.name = \"x\"\nscheduler.profiling = false\naudit.log-max-age = 3")
         .unwrap();

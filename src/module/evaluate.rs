@@ -5,18 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::expand::expand;
 use super::{Module, Modules};
 use crate::profile::section::quoted;
-use crate::profile::{Diagnostic, Failure, Workspace};
+use crate::profile::{Content, Diagnostic, Failure, Value, Workspace};
 use crate::resource::{Desired, Kind, Origin, Resource, Scope};
 
 /// Evaluates a workspace to the desired state, sorted by scope and name.
 ///
 /// # Errors
-/// Every resource that its kind refuses, and every pair of resources that want the same thing.
+/// Every resource that its kind refuses, every pair of resources that want the same thing, and
+/// every value of which no resource comes.
 pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Failure> {
     let mut faults = Vec::new();
+    let mut heeded = BTreeSet::new();
     let mut resources: Vec<Resource> = Vec::new();
     for module in modules.modules.values() {
-        for draft in expand(module, modules, &workspace.values, &mut faults) {
+        let expanded = expand(module, modules, &workspace.values);
+        faults.extend(expanded.faults);
+        heeded.extend(expanded.heeded);
+        for draft in expanded.drafts {
             match Kind::from_table(draft.table, draft.data) {
                 Ok(kind) => resources.push(Resource {
                     kind,
@@ -33,6 +38,9 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
     }
     resources.sort_by_cached_key(|r| (r.scope, r.kind.behaviour().name()));
     faults.extend(clashes(&resources));
+    for (name, value) in workspace.values.iter() {
+        idle(name, value, &heeded, &mut faults);
+    }
     if !faults.is_empty() {
         return Err(Failure(faults));
     }
@@ -41,6 +49,35 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
         accept: accepted(&workspace.accept, &resources),
         resources,
     })
+}
+
+/// Complains about every value that changes nothing, such as the quota of a tenant without
+/// namespaces: whoever wrote it believes that it does something.
+fn idle(name: &str, value: &Value, heeded: &BTreeSet<Origin>, faults: &mut Vec<Diagnostic>) {
+    if let Content::Entries(entries) = &value.content {
+        for (key, value) in entries {
+            idle(&format!("{name}.{key}"), value, heeded, faults);
+        }
+        return;
+    }
+    for definition in value.definitions.iter().filter(|d| d.holds) {
+        let line = definition.place.line();
+        let here = |o: &&Origin| o.file == definition.place.file && o.line == line;
+        if heeded
+            .iter()
+            .filter(here)
+            .any(|o| o.option.starts_with(name))
+        {
+            continue;
+        }
+        let mut place = definition.place.clone();
+        place.label = "no resource comes of this".into();
+        faults.push(
+            Diagnostic::new(format!("{} has no effect", quoted(name)))
+                .at(place)
+                .help("set what it needs as well, or remove it"),
+        );
+    }
 }
 
 /// Returns what the profile accepts: what it names, and every value below. A value that stands

@@ -26,26 +26,33 @@ pub(crate) struct Draft<'m> {
     pub(crate) origins: Vec<Origin>,
 }
 
+/// What becomes of a module.
+#[derive(Debug, Default)]
+pub(crate) struct Expanded<'m> {
+    pub(crate) drafts: Vec<Draft<'m>>,
+    pub(crate) faults: Vec<Diagnostic>,
+    /// The values that made a resource, or decided that there is none.
+    pub(crate) heeded: BTreeSet<Origin>,
+}
+
 /// Expands all resources of a module.
 pub(crate) fn expand<'m>(
     module: &'m Module,
     modules: &'m Modules,
     values: &Values,
-    faults: &mut Vec<Diagnostic>,
-) -> Vec<Draft<'m>> {
-    let mut drafts = Vec::new();
+) -> Expanded<'m> {
+    let mut expanded = Expanded::default();
     for decl in &module.resources {
         let mut expansion = Expansion {
             modules,
             values,
             module,
             decl,
-            drafts: &mut drafts,
-            faults,
+            expanded: &mut expanded,
         };
         expansion.repeat(&decl.loops, &mut Vec::new());
     }
-    drafts
+    expanded
 }
 
 struct Expansion<'m, 'v, 'd> {
@@ -53,8 +60,7 @@ struct Expansion<'m, 'v, 'd> {
     values: &'v Values,
     module: &'m Module,
     decl: &'m ResourceDecl,
-    drafts: &'d mut Vec<Draft<'m>>,
-    faults: &'d mut Vec<Diagnostic>,
+    expanded: &'d mut Expanded<'m>,
 }
 
 /// An option that a resource was made of.
@@ -109,7 +115,11 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         for (reference, wanted) in &self.decl.when {
             match lookup(names, reference, 0, &mut uses) {
                 Some(found) if found == *wanted => {}
-                _ => return,
+                _ => {
+                    let compared = uses.into_iter().flat_map(|u| u.origins);
+                    self.expanded.heeded.extend(compared);
+                    return;
+                }
             }
         }
         let data = match self.table(names, &self.decl.data, &mut uses) {
@@ -135,7 +145,8 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             .map(|u| u.decl.risk)
             .max()
             .unwrap_or(Risk::Manual);
-        self.drafts.push(Draft {
+        self.expanded.heeded.extend(origins.iter().cloned());
+        self.expanded.drafts.push(Draft {
             decl_span: self.decl.span.clone(),
             table: self.decl.table,
             data,
@@ -201,7 +212,7 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
                     for (key, json) in entries {
                         // What the module sets must not be undone behind its back.
                         if object.contains_key(&key) {
-                            self.faults.push(self.taken(names, spread, &key));
+                            self.expanded.faults.push(self.taken(names, spread, &key));
                         }
                         object.insert(key, json);
                     }

@@ -53,12 +53,12 @@ fn values(modules: &Modules, text: &str) -> Values {
 
 fn drafts<'m>(modules: &'m Modules, text: &str) -> Vec<Draft<'m>> {
     let values = values(modules, text);
-    let mut faults = Vec::new();
-    let all = modules.modules.values();
-    let drafts = all
-        .flat_map(|module| expand(module, modules, &values, &mut faults))
-        .collect();
-    assert!(faults.is_empty(), "{:#}", Failure(faults));
+    let mut drafts = Vec::new();
+    for module in modules.modules.values() {
+        let expanded = expand(module, modules, &values);
+        assert!(expanded.faults.is_empty(), "{:#}", Failure(expanded.faults));
+        drafts.extend(expanded.drafts);
+    }
     drafts
 }
 
@@ -178,8 +178,7 @@ Api Safe uniform=true B. c3 | m.text at harden.toml:2
 fn a_spread_cannot_undo_what_the_module_sets() {
     let one = modules(&[("m", ONE)]).unwrap();
     let values = values(&one, "m.text = \"x\"\n[m.map]\nown = \"y\"");
-    let mut faults = Vec::new();
-    expand(&one.modules["m"], &one, &values, &mut faults);
+    let faults = expand(&one.modules["m"], &one, &values).faults;
     insta::assert_snapshot!(format!("{:#}", Failure(faults)), @r#"
 error: `m.map` cannot set `own`
   --> harden.toml:3:7

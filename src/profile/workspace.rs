@@ -48,7 +48,10 @@ pub(super) fn settings(
         .map(|table| apply(table, out))
         .unwrap_or_default();
     let cluster = match (table.contains_key("cluster"), top.table("cluster", out)) {
-        (_, Some(table)) => cluster(table, out),
+        (_, Some(inner)) => {
+            let key = table.get_key_value("cluster");
+            cluster(inner, key.map_or(0..0, |(key, _)| key.span()), out)
+        }
         (true, None) => None,
         (false, None) => {
             out.at(
@@ -92,10 +95,13 @@ fn known_option(
     false
 }
 
-fn cluster(table: &DeTable<'_>, out: &mut Complaints<'_>) -> Option<ClusterSettings> {
+fn cluster(
+    table: &DeTable<'_>,
+    key: Range<usize>,
+    out: &mut Complaints<'_>,
+) -> Option<ClusterSettings> {
     let mut section = Section::new(table, "cluster");
-    let span = table.keys().next().map_or(0..0, toml::Spanned::span);
-    let name = section.required("name", span, out);
+    let name = section.required("name", key, out);
     let kubeconfig = section.string("kubeconfig", out).map(PathBuf::from);
     let context = section.string("context", out).map(str::to_owned);
     section.finish(out);
