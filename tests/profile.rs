@@ -175,9 +175,9 @@ error: `accept` names `apiserver.profilng`, which is no option
   help: name an option such as `apiserver.profiling`
 
 error: `cluster.name` is missing
-  --> harden.toml:5:1
-5 | nam = "x"
-  | ^^^ needed here
+  --> harden.toml:4:2
+4 | [cluster]
+  |  ^^^^^^^ needed here
   help: add `name = "…"`
 
 error: there is no key `cluster.nam`

@@ -119,7 +119,19 @@ error: `Namespace n` is wanted twice
 fn a_value_without_effect() {
     let text =
         format!("{HEAD}[tenants.a]\nquota = {{ pods = \"2\" }}\n[tenants.b]\nnamespaces = []");
-    insta::assert_snapshot!(format!("{:#}", desired(&text).unwrap_err()), @"");
+    insta::assert_snapshot!(format!("{:#}", desired(&text).unwrap_err()), @r#"
+error: `tenants.a.quota.pods` has no effect
+  --> harden.toml:4:18
+4 | quota = { pods = "2" }
+  |                  ^^^ no resource comes of this
+  help: set what it needs as well, or remove it
+
+error: `tenants.b.namespaces` has no effect
+  --> harden.toml:6:14
+6 | namespaces = []
+  |              ^^ no resource comes of this
+  help: set what it needs as well, or remove it
+"#);
 }
 
 #[test]
