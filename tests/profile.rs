@@ -1,4 +1,5 @@
 //! A workspace as its author meets it: what is read, and what every mistake is answered with.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
 use std::path::Path;
@@ -174,9 +175,9 @@ error: `accept` names `apiserver.profilng`, which is no option
   help: name an option such as `apiserver.profiling`
 
 error: `cluster.name` is missing
-  --> harden.toml:5:1
-5 | nam = "x"
-  | ^^^ needed here
+  --> harden.toml:4:2
+4 | [cluster]
+  |  ^^^^^^^ needed here
   help: add `name = "…"`
 
 error: there is no key `cluster.nam`

@@ -1,4 +1,5 @@
 //! Laws of reading and merging, for any input.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
 

@@ -15,6 +15,8 @@ pub(super) const MODULES: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     #[test]
     fn the_list_is_the_directory() {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("modules");

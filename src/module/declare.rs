@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::option::{Fields, OptionDecl, Pattern, Spot, Type, check};
+use super::check::{Spot, check};
+use super::option::{Fields, OptionDecl, Pattern, Type};
 use crate::profile::section::{Complaints, Node, Section, did_you_mean, kind, quoted};
 use crate::resource::{Risk, Scope};
 

@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 mod builtin;
+pub(crate) mod check;
 mod declare;
 mod evaluate;
+mod expand;
 mod name;
-pub(crate) mod option;
+mod option;
 mod table;
 mod template;
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::ops::Range;
 use serde_json::Value as Json;
 use toml::de::{DeTable, DeValue};
 
+use super::check::{Spot, check};
 use super::declare;
 use super::name::{Binding, Named, Names, Shape};
-use super::option::{OptionDecl, Spot, Type, check};
+use super::option::{OptionDecl, Type};
 use super::template::{Place, Reference, Table};
 use crate::profile::section::{Complaints, Node, Section, kind, quoted};
 use crate::resource::{Risk, Scope};

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
-use super::option::json;
+use super::check::json;
 use crate::profile::section::{Complaints, Node, quoted};
 
 /// A value of a module's table.

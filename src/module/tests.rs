@@ -1,15 +1,18 @@
 //! Modules as their author meets them, and what becomes of values.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::evaluate::{Draft, expand};
-use super::option::{Spot, check};
+use super::check::{Spot, check};
+use super::expand::{Draft, expand};
 use super::*;
 use crate::profile::Values;
-use crate::profile::merge::{Layer, merge};
+use crate::profile::layer::Layer;
+use crate::profile::merge::merge;
 use crate::profile::section::quoted;
 
 fn file(name: &str, text: &str) -> File {
@@ -38,7 +41,7 @@ fn values(modules: &Modules, text: &str) -> Values {
     let file = file("harden.toml", text);
     let mut out = Complaints::new(&file);
     let table = parse(&file, &mut out);
-    let own = crate::profile::workspace::values(&table, true, modules, &mut out);
+    let own = crate::profile::layer::values(&table, true, modules, &mut out);
     assert!(out.list.is_empty(), "{:#}", Failure(out.list));
     let layer = Layer {
         file: file.clone(),
@@ -50,12 +53,12 @@ fn values(modules: &Modules, text: &str) -> Values {
 
 fn drafts<'m>(modules: &'m Modules, text: &str) -> Vec<Draft<'m>> {
     let values = values(modules, text);
-    let mut faults = Vec::new();
-    let all = modules.modules.values();
-    let drafts = all
-        .flat_map(|module| expand(module, modules, &values, &mut faults))
-        .collect();
-    assert!(faults.is_empty(), "{:#}", Failure(faults));
+    let mut drafts = Vec::new();
+    for module in modules.modules.values() {
+        let expanded = expand(module, modules, &values);
+        assert!(expanded.faults.is_empty(), "{:#}", Failure(expanded.faults));
+        drafts.extend(expanded.drafts);
+    }
     drafts
 }
 
@@ -175,8 +178,7 @@ Api Safe uniform=true B. c3 | m.text at harden.toml:2
 fn a_spread_cannot_undo_what_the_module_sets() {
     let one = modules(&[("m", ONE)]).unwrap();
     let values = values(&one, "m.text = \"x\"\n[m.map]\nown = \"y\"");
-    let mut faults = Vec::new();
-    expand(&one.modules["m"], &one, &values, &mut faults);
+    let faults = expand(&one.modules["m"], &one, &values).faults;
     insta::assert_snapshot!(format!("{:#}", Failure(faults)), @r#"
 error: `m.map` cannot set `own`
   --> harden.toml:3:7

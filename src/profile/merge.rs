@@ -5,24 +5,15 @@
 //! else must be equal. This is a property of the import graph, so neither the order of imports
 //! nor an import that is reached twice can change the result.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
 use super::diagnostic::Diagnostic;
-use super::section::{File, quoted};
+use super::layer::Layer;
+use super::section::quoted;
 use super::values::{Content, Definition, Value, Values};
-use crate::module::option::{Body, Checked};
-
-/// A file with its own option values.
-#[derive(Debug)]
-pub(crate) struct Layer {
-    pub(crate) file: File,
-    /// By the option's full name.
-    pub(crate) own: BTreeMap<String, Checked>,
-    /// The indices of all files that it imports, directly or not.
-    pub(crate) below: BTreeSet<usize>,
-}
+use crate::module::check::{Body, Checked};
 
 /// One definition while it is being merged.
 #[derive(Clone, Copy)]

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 mod builtin;
 mod diagnostic;
+pub(crate) mod layer;
 pub(crate) mod merge;
+mod read;
 pub(crate) mod section;
 mod source;
 mod values;
-pub(crate) mod workspace;
+mod workspace;
 
 pub use diagnostic::{Diagnostic, Failure, Source};
 pub use values::{Content, Definition, Value, Values};

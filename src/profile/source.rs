@@ -1,19 +1,16 @@
-//! Finds and reads the files of a workspace: `harden.toml` and everything it imports.
+//! Finds the files of a workspace: `harden.toml` and everything it imports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use super::builtin;
 use super::diagnostic::{Diagnostic, Failure, Source};
-use super::merge::Layer;
+use super::layer::{self, Layer};
+use super::read::read;
 use super::section::{Complaints, File, Section, nearest, one_of, parse, quoted};
 use super::workspace::{self, Settings};
 use crate::module::Modules;
-
-/// The greatest file that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// The greatest number of files of one workspace.
 const MAX_FILES: usize = 500;
@@ -65,7 +62,7 @@ impl<'m> Loader<'m> {
                 Ok(file) => {
                     loader.visit(key, file);
                 }
-                Err(fault) => loader.faults.push(fault),
+                Err(fault) => loader.faults.push(*fault),
             },
             Err(why) => {
                 let fault = Diagnostic::new(format!("harden.toml in {shown} {why}"));
@@ -110,7 +107,7 @@ impl<'m> Loader<'m> {
         if is_root {
             self.settings = workspace::settings(&table, self.modules, &mut out);
         }
-        let own = workspace::values(&table, is_root, self.modules, &mut out);
+        let own = layer::values(&table, is_root, self.modules, &mut out);
         self.faults.extend(out.sorted());
 
         self.way.push((key.clone(), file.name.clone()));
@@ -206,7 +203,7 @@ impl<'m> Loader<'m> {
             Ok(read) => Ok(self.visit(key, read)),
             Err(fault) => {
                 self.known.insert(key, None);
-                Err(Box::new(fault))
+                Err(fault)
             }
         }
     }
@@ -216,7 +213,7 @@ fn relative(part: Component<'_>) -> bool {
     !matches!(part, Component::RootDir | Component::Prefix(_))
 }
 
-fn builtin_file(name: &str, mut place: Source) -> Result<File, Diagnostic> {
+fn builtin_file(name: &str, mut place: Source) -> Result<File, Box<Diagnostic>> {
     let wanted = name.strip_prefix("builtin:").unwrap_or(name);
     if let Some((_, text)) = builtin::PROFILES.iter().find(|(known, _)| *known == wanted) {
         return Ok(File {
@@ -229,96 +226,7 @@ fn builtin_file(name: &str, mut place: Source) -> Result<File, Diagnostic> {
         Some(near) => format!("did you mean `builtin:{near}`?"),
         None => "unknown".into(),
     };
-    Err(
-        Diagnostic::new(format!("there is no built-in profile {}", quoted(wanted)))
-            .at(place)
-            .help(format!("use {}", one_of(names()))),
-    )
-}
-
-/// Reads a regular file of bounded size that holds plain text.
-fn read(path: &Path, name: &str) -> Result<File, Diagnostic> {
-    let fault =
-        |why: String, help: &str| Diagnostic::new(format!("{} {why}", quoted(name))).help(help);
-    let unreadable =
-        |e: std::io::Error| fault(format!("cannot be read: {e}"), "check its permissions");
-    // Opening a FIFO would wait for a writer, so look first.
-    let meta = std::fs::metadata(path).map_err(unreadable)?;
-    if !meta.is_file() {
-        let what = if meta.is_dir() {
-            "a directory"
-        } else {
-            "a device, socket or FIFO"
-        };
-        return Err(fault(
-            format!("is {what}, not a file"),
-            "name a regular .toml file",
-        ));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(fault(
-            "is larger than 1 MiB".into(),
-            "split it into several files",
-        ));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
-            + 1;
-        fault(
-            format!("is not UTF-8 text: line {line} holds other bytes"),
-            "save it as UTF-8",
-        )
-    })?;
-    plain(name, text)
-}
-
-/// Refuses control characters, which TOML forbids and a terminal would obey.
-fn plain(name: &str, text: String) -> Result<File, Diagnostic> {
-    let forbidden = |(at, c): &(usize, char)| match c {
-        '\n' | '\t' => false,
-        '\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),
-        c => c.is_control(),
-    };
-    let Some((at, c)) = text.char_indices().find(forbidden) else {
-        return Ok(File {
-            name: name.to_owned(),
-            text: text.into(),
-        });
-    };
-    let shown: String = text
-        .chars()
-        .map(|c| {
-            if c.is_control() && !matches!(c, '\n' | '\t') {
-                ' '
-            } else {
-                c
-            }
-        })
-        .collect();
-    // Spaces may be shorter than what they stand for.
-    let at = text[..at]
-        .chars()
-        .map(|c| if c.is_control() { 1 } else { c.len_utf8() })
-        .sum();
-    let file = File {
-        name: name.to_owned(),
-        text: shown.into(),
-    };
-    let place = file.place(at..at + 1, "here");
-    let code = u32::from(c);
-    Err(Diagnostic::new(format!(
-        "{} holds the control character U+{code:04X}",
-        quoted(name)
-    ))
-    .at(place)
-    .help("remove it, or write it as an escape in a string"))
+    let message = format!("there is no built-in profile {}", quoted(wanted));
+    let help = format!("use {}", one_of(names()));
+    Err(Box::new(Diagnostic::new(message).at(place).help(help)))
 }

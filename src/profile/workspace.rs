@@ -1,4 +1,4 @@
-//! Reads what is in a file of the workspace: the settings of `harden.toml`, and option values.
+//! Reads the settings of `harden.toml`: everything in it that is no option.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::section::{Complaints, Section, did_you_mean, kind, nearest, one_of, quoted};
+use super::section::{Complaints, Section, did_you_mean, kind, quoted};
 use super::{
     ApplySettings, Become, ClusterSettings, HostSettings, NodesSettings, Role, TransportName,
 };
-use crate::module::option::{Checked, Spot, check};
-use crate::module::{Modules, RESERVED};
+use crate::module::Modules;
 
 /// The sections of `harden.toml` that are no options.
 pub(super) struct Settings {
@@ -49,7 +48,10 @@ pub(super) fn settings(
         .map(|table| apply(table, out))
         .unwrap_or_default();
     let cluster = match (table.contains_key("cluster"), top.table("cluster", out)) {
-        (_, Some(table)) => cluster(table, out),
+        (_, Some(inner)) => {
+            let key = table.get_key_value("cluster");
+            cluster(inner, key.map_or(0..0, |(key, _)| key.span()), out)
+        }
         (true, None) => None,
         (false, None) => {
             out.at(
@@ -93,10 +95,13 @@ fn known_option(
     false
 }
 
-fn cluster(table: &DeTable<'_>, out: &mut Complaints<'_>) -> Option<ClusterSettings> {
+fn cluster(
+    table: &DeTable<'_>,
+    key: Range<usize>,
+    out: &mut Complaints<'_>,
+) -> Option<ClusterSettings> {
     let mut section = Section::new(table, "cluster");
-    let span = table.keys().next().map_or(0..0, toml::Spanned::span);
-    let name = section.required("name", span, out);
+    let name = section.required("name", key, out);
     let kubeconfig = section.string("kubeconfig", out).map(PathBuf::from);
     let context = section.string("context", out).map(str::to_owned);
     section.finish(out);
@@ -269,105 +274,4 @@ fn duration(text: &str) -> Option<Duration> {
         rest = &rest[end + 1..];
     }
     (!text.is_empty()).then(|| Duration::from_secs(seconds))
-}
-
-/// Reads and checks the option values of a file.
-pub(crate) fn values(
-    table: &DeTable<'_>,
-    is_root: bool,
-    modules: &Modules,
-    out: &mut Complaints<'_>,
-) -> BTreeMap<String, Checked> {
-    let mut values = BTreeMap::new();
-    for (key, node) in table {
-        let name = key.get_ref().as_ref();
-        if RESERVED.contains(&name) {
-            if !is_root && name != "imports" {
-                out.at(
-                    key.span(),
-                    format!("{} belongs in harden.toml only", quoted(name)),
-                    "not in an imported profile",
-                    "move it to harden.toml; an imported profile holds `imports` and options",
-                );
-            }
-            continue;
-        }
-        // An option may be a whole section.
-        if let Some(decl) = modules.option(name) {
-            let spot = Spot {
-                path: name.to_owned(),
-                decl,
-            };
-            if let Some(checked) = check(&decl.ty, node, key.span(), &spot, out) {
-                values.insert(name.to_owned(), checked);
-            }
-            continue;
-        }
-        let prefix = format!("{name}.");
-        let options: Vec<_> = modules
-            .options()
-            .filter_map(|decl| Some((decl.name.strip_prefix(&prefix)?, decl)))
-            .collect();
-        if options.is_empty() {
-            unknown_section(name, key.span(), modules, out);
-            continue;
-        }
-        let Some(section) = node.get_ref().as_table() else {
-            let found = kind(node.get_ref());
-            out.at(
-                node.span(),
-                format!("{} must be a table, not {found}", quoted(name)),
-                format!("this is {found}"),
-                format!("write `[{name}]` with its options below"),
-            );
-            continue;
-        };
-        for (key, node) in section {
-            let short = key.get_ref().as_ref();
-            let names = || options.iter().map(|(name, _)| *name);
-            let Some((_, decl)) = options.iter().find(|(known, _)| *known == short) else {
-                let near = nearest(short, names());
-                let near_decl = options.iter().find(|(known, _)| Some(*known) == near);
-                let help = match near_decl {
-                    Some((_, decl)) => format!("{}: {}", decl.name, decl.doc),
-                    None => format!("use {}", one_of(names())),
-                };
-                out.at(
-                    key.span(),
-                    format!("{} has no option {}", quoted(name), quoted(short)),
-                    did_you_mean(short, names()).unwrap_or_else(|| "unknown".into()),
-                    help,
-                );
-                continue;
-            };
-            let spot = Spot {
-                path: decl.name.clone(),
-                decl,
-            };
-            if let Some(checked) = check(&decl.ty, node, key.span(), &spot, out) {
-                values.insert(decl.name.clone(), checked);
-            }
-        }
-    }
-    values
-}
-
-fn unknown_section(name: &str, span: Range<usize>, modules: &Modules, out: &mut Complaints<'_>) {
-    let names = || {
-        modules
-            .iter()
-            .map(|(name, _)| name)
-            .chain(RESERVED.iter().copied())
-    };
-    let near = nearest(name, names());
-    let help = match modules.iter().find(|(module, _)| Some(*module) == near) {
-        Some((module, found)) => format!("[{module}]: {}", found.summary),
-        None => format!("use {}", one_of(names())),
-    };
-    out.at(
-        span,
-        format!("there is no section {}", quoted(name)),
-        did_you_mean(name, names()).unwrap_or_else(|| "unknown".into()),
-        help,
-    );
 }
