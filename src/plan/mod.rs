@@ -138,6 +138,10 @@ pub struct NodeStep {
     /// What must hold before the transaction is committed; `None` when nothing restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    /// What must hold after the files were put back: the gate of their state before. Present when
+    /// `gate` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_gate: Option<Gate>,
     /// Whether every node must have the same, so that a failure reverts this node as well.
     pub uniform: bool,
 }
