@@ -65,7 +65,7 @@ cluster_is_healthy() {
   local node ready wanted=''
   for node in $(cluster_nodes "$1"); do
     [ "$(docker inspect --format '{{.State.Running}}' "$node" 2> /dev/null)" = true ] || return
-    timeout 10 docker exec "$node" systemctl is-active --quiet ssh.service || return
+    timeout 10 docker exec "$node" systemctl is-active --quiet ssh.service 2> /dev/null || return
     wanted+='True '
   done
   ready=$(timeout 20 docker exec "$(first_control_plane "$1")" kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes \

@@ -77,7 +77,7 @@ wait_for_daemon() { # [PID]
   local i
   for ((i = 0; i < 150; i++)); do
     daemon_answers && return
-    [ -z "${1:-}" ] || kill -0 "$1" 2> /dev/null || return
+    [ -z "${1:-}" ] || [ -n "$(start_time "$1")" ] || return
     sleep 0.2
   done
   return 1
@@ -91,10 +91,10 @@ start_daemon() {
   local file pid bounded runtime=()
   for file in "$DAEMON/pid" /var/run/docker.pid; do
     pid=$(cat "$file" 2> /dev/null) || continue
-    if [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = dockerd ]; then
+    if [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = dockerd ] && [ -n "$(start_time "$pid")" ]; then
       say "a Docker daemon (process $pid) is there but does not answer yet: waiting"
-      wait_for_daemon "$pid" && return
-      fail "the Docker daemon, process $pid, does not answer: stop it, then try again"
+      if wait_for_daemon "$pid"; then return; fi
+      [ -z "$(start_time "$pid")" ] || fail "the Docker daemon, process $pid, does not answer: stop it, then try again"
     fi
     rm -f "$file"
   done
@@ -113,8 +113,9 @@ start_daemon() {
   fi
 }
 
-# When a process was started, in ticks since boot: with it a process ID is never taken for another's.
-start_time() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d ' ' -f 20; }
+# When a process was started, in ticks since boot, so that a process ID is never taken for another's.
+# Nothing for one that has ended, even if nobody has collected its status yet.
+start_time() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | awk '$1 != "Z" && $1 != "X" { print $20 }'; }
 
 # Stop the daemon that ensure_daemon started, and no other.
 stop_daemon() {
