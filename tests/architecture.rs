@@ -4,7 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const PURE: &[&str] = &[
-    "fact", "profile", "module", "resource", "plan", "distribution", "report",
+    "fact",
+    "profile",
+    "module",
+    "resource",
+    "plan",
+    "distribution",
+    "report",
 ];
 const IO: &[&str] = &["host", "cluster", "observe", "apply", "generation"];
 
@@ -20,7 +26,9 @@ fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn files_of(folder: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src")
+        .join(folder);
     let mut found = Vec::new();
     source_files(&root, &mut found);
     found
@@ -84,7 +92,9 @@ fn pure_folders_import_no_io_folder() {
                 }
             }
             for forbidden in ["std::net", "std::process", "tokio::", "ssh2::", "kube::"] {
-                if text.lines().any(|l| !l.trim_start().starts_with("//") && l.contains(forbidden))
+                if text
+                    .lines()
+                    .any(|l| !l.trim_start().starts_with("//") && l.contains(forbidden))
                     && !text.contains("#[cfg(test)]")
                 {
                     wrong.push(format!("{} uses {forbidden}", file.display()));

@@ -2,13 +2,18 @@
 
 use std::process::ExitCode;
 
+mod apply;
 mod args;
+mod execute;
 mod failure;
+mod generations;
 mod output;
 mod plan;
+mod progress;
+mod rollback;
 mod session;
 
-use args::{Args, Command};
+use args::Command;
 pub(crate) use failure::Failure;
 
 /// Runs the program.
@@ -17,9 +22,13 @@ pub(crate) fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    let output = output::Output::new(&args.global);
+    let global = &args.global;
+    let output = output::Output::new(global);
     let result = match &args.command {
-        Command::Plan(own) => plan::run(own, &args.global, &output),
+        Command::Plan(own) => plan::run(own, global, &output),
+        Command::Apply(own) => apply::run(own, global, &output),
+        Command::Rollback(own) => rollback::run(own, global, &output),
+        Command::Generations => generations::run(global, &output),
     };
     match result {
         Ok(code) => code.into(),
@@ -30,7 +39,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// What the exit status says; docs/cli.md lists it per command.
+/// What the exit status says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Nothing to do, or everything done.

@@ -96,6 +96,16 @@ impl Output {
             .with_style(style)
             .with_message(what.to_owned())
     }
+
+    /// A line on stderr that moves while something is waited for; hidden like a bar.
+    pub(crate) fn spinner(&self) -> ProgressBar {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let spinner = ProgressBar::new_spinner();
+        spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+        spinner
+    }
 }
 
 /// Colours as the terminal can, none with NO_COLOR.

@@ -13,15 +13,26 @@ use super::output::Output;
 use super::session::Session;
 use super::{Exit, Failure};
 
+/// For how long an API that does not answer is asked again by commands that only read.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Shows what differs.
 pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let session = Session::open(global, Duration::from_secs(5))?;
+    let session = Session::open(global, PATIENCE)?;
     let wanted = Wanted::for_desired(&session.desired, &session.inventory);
     let facts = session.observe(&wanted, output);
     let plan = plan::build(&session.desired, &facts);
     let json = serde_json::to_value(&plan)
         .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?;
-    output.result(&plan_text(&plan, PlanText { details: !args.short }), &json);
+    output.result(
+        &plan_text(
+            &plan,
+            PlanText {
+                details: !args.short,
+            },
+        ),
+        &json,
+    );
     if let Some(path) = &args.output {
         save(path, &json)?;
         output.note(&format!(
@@ -33,7 +44,7 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
 }
 
 /// An incomplete plan is an error even when it has changes: a nightly check must not pass.
-pub(crate) fn exit(plan: &Plan) -> Exit {
+fn exit(plan: &Plan) -> Exit {
     if plan.is_incomplete() {
         Exit::Error
     } else if plan.is_clean() {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use harden::cluster::{Api, Client};
-use harden::fact::Facts;
+use harden::cluster::{Api, Client, Holder};
+use harden::fact::{Fact, Facts};
+use harden::generation::{self, Current, Generations, Lookup};
 use harden::module::{self, Modules};
 use harden::observe::{self, Inventory, Wanted};
 use harden::profile::{self, Workspace};
@@ -53,5 +54,58 @@ impl Session {
         );
         bar.finish_and_clear();
         facts
+    }
+
+    /// Reads the records from the control-plane nodes.
+    pub(crate) fn generations(&self) -> Generations {
+        generation::list(
+            &|name| self.inventory.open(name),
+            &self.inventory.control_planes(),
+        )
+    }
+
+    /// Looks at what a rollback needs to know.
+    pub(crate) fn look_up(&self, lookup: &Lookup, output: &Output) -> Current {
+        let wanted = Wanted {
+            nodes: lookup.nodes.clone(),
+            objects: Vec::new(),
+        };
+        let api = &self.api;
+        Current {
+            nodes: self.observe(&wanted, output).nodes,
+            objects: lookup
+                .objects
+                .iter()
+                .map(|reference| {
+                    let fact = match api.get(reference) {
+                        Ok(Some(object)) => Fact::Value(object),
+                        Ok(None) => Fact::Absent,
+                        Err(error) => Fact::Unreadable(error.to_string()),
+                    };
+                    (reference.clone(), fact)
+                })
+                .collect(),
+            namespaces: lookup
+                .namespaces
+                .iter()
+                .map(|namespace| {
+                    let fact = match api.contents(namespace) {
+                        Ok(contents) => Fact::Value(contents),
+                        Err(error) => Fact::Unreadable(error.to_string()),
+                    };
+                    (namespace.clone(), fact)
+                })
+                .collect(),
+            keys: lookup
+                .keys
+                .iter()
+                .map(|key| (key.clone(), api.config_map_key(&key.0, &key.1, &key.2)))
+                .collect(),
+        }
+    }
+
+    /// Names this process as the one that takes the locks.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder::current()
     }
 }

@@ -108,7 +108,11 @@ impl Client {
         let times = (self.patience.as_millis() / every.as_millis()) as usize;
         self.runtime.block_on(async {
             let retried = call
-                .retry(ConstantBuilder::default().with_delay(every).with_max_times(times))
+                .retry(
+                    ConstantBuilder::default()
+                        .with_delay(every)
+                        .with_max_times(times),
+                )
                 .when(no_server);
             match tokio::time::timeout(self.patience + Duration::from_secs(40), retried).await {
                 Ok(result) => result,

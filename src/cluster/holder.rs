@@ -77,14 +77,21 @@ mod tests {
         let me = Holder::current();
         assert!(me.start > 0);
         assert!(!me.is_gone());
-        let reused_pid = Holder { start: me.start + 1, ..me.clone() };
+        let reused_pid = Holder {
+            start: me.start + 1,
+            ..me.clone()
+        };
         assert!(reused_pid.is_gone());
         assert!(!me.is_same(&reused_pid));
     }
 
     #[test]
     fn a_holder_elsewhere_is_never_called_gone() {
-        let elsewhere = Holder { machine: "other".into(), pid: 4_000_000, ..Holder::current() };
+        let elsewhere = Holder {
+            machine: "other".into(),
+            pid: 4_000_000,
+            ..Holder::current()
+        };
         assert!(!elsewhere.is_gone());
     }
 }

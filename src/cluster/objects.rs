@@ -64,9 +64,7 @@ fn dry_run(client: &Client, reference: &ObjectRef, wanted: &Value, new: bool) ->
         {
             DryRun::NotAsked
         }
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            DryRun::Conflict(conflicts(&status))
-        }
+        Err(kube::Error::Api(status)) if status.code == 409 => DryRun::Conflict(conflicts(&status)),
         Err(error) => DryRun::Refused(explain(&format!("try {reference}"), error).to_string()),
     }
 }
@@ -197,7 +195,8 @@ pub(super) fn contents(client: &Client, namespace: &str) -> Result<Vec<String>, 
     let mut found = Vec::new();
     for group in discovery.groups() {
         for (resource, capabilities) in group.recommended_resources() {
-            if capabilities.scope != Scope::Namespaced || !capabilities.supports_operation(verbs::LIST)
+            if capabilities.scope != Scope::Namespaced
+                || !capabilities.supports_operation(verbs::LIST)
             {
                 continue;
             }

@@ -41,7 +41,9 @@ impl Docker {
         let name = &self.config.name;
         // What an engine takes as a container's name; an option could not begin with `-`.
         let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
         if !good {
             return Err(self.unreachable(
                 "it is no name of a container",
@@ -70,12 +72,27 @@ impl Docker {
         let said = output.stderr.to_lowercase();
         let name = &self.config.name;
         let known = [
-            ("no such container", format!("`{} ps -a` lists the containers", self.engine)),
-            ("no container with name", format!("`{} ps -a` lists the containers", self.engine)),
-            ("is not running", format!("start it: `{} start {name}`", self.engine)),
+            (
+                "no such container",
+                format!("`{} ps -a` lists the containers", self.engine),
+            ),
+            (
+                "no container with name",
+                format!("`{} ps -a` lists the containers", self.engine),
+            ),
+            (
+                "is not running",
+                format!("start it: `{} start {name}`", self.engine),
+            ),
             ("is paused", format!("`{} unpause {name}`", self.engine)),
-            ("cannot connect to the docker daemon", "start the Docker daemon".into()),
-            ("permission denied while trying to connect", "join the group docker, or use sudo".into()),
+            (
+                "cannot connect to the docker daemon",
+                "start the Docker daemon".into(),
+            ),
+            (
+                "permission denied while trying to connect",
+                "join the group docker, or use sudo".into(),
+            ),
         ];
         match known.iter().find(|(words, _)| said.contains(words)) {
             Some((_, remedy)) => Err(self.unreachable(&output.stderr, remedy)),

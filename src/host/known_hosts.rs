@@ -271,7 +271,10 @@ mod tests {
     }
 
     fn line(names: &str, n: u8) -> String {
-        format!("{names} ssh-ed25519 {}\n", STANDARD.encode(key("ssh-ed25519", n)))
+        format!(
+            "{names} ssh-ed25519 {}\n",
+            STANDARD.encode(key("ssh-ed25519", n))
+        )
     }
 
     fn known(text: &str) -> KnownHosts {
@@ -291,7 +294,10 @@ mod tests {
         assert_eq!(verdict(&line("cp1", 1), "cp11", 1), Verdict::Unknown);
         assert_eq!(verdict(&line("a,cp1,b", 1), "cp1", 1), Verdict::Known);
         assert_eq!(verdict(&line("CP1", 1), "cp1", 1), Verdict::Known);
-        let changed = Verdict::Changed { file: "known_hosts".into(), line: 1 };
+        let changed = Verdict::Changed {
+            file: "known_hosts".into(),
+            line: 1,
+        };
         assert_eq!(verdict(&line("cp1", 1), "cp1", 2), changed);
     }
 
@@ -303,11 +309,17 @@ mod tests {
 
     #[test]
     fn a_revoked_key_loses_wherever_the_line_stands() {
-        let revoked = Verdict::Revoked { file: "known_hosts".into(), line: 2 };
+        let revoked = Verdict::Revoked {
+            file: "known_hosts".into(),
+            line: 2,
+        };
         let text = format!("{}@revoked {}", line("cp1", 1), line("*", 1));
         assert_eq!(verdict(&text, "cp1", 1), revoked);
         let text = format!("@revoked {}{}", line("cp1", 1), line("cp1", 1));
-        assert!(matches!(verdict(&text, "cp1", 1), Verdict::Revoked { line: 1, .. }));
+        assert!(matches!(
+            verdict(&text, "cp1", 1),
+            Verdict::Revoked { line: 1, .. }
+        ));
     }
 
     #[test]
@@ -321,7 +333,10 @@ mod tests {
     #[test]
     fn an_authority_is_said_not_to_be_supported() {
         let text = format!("@cert-authority {}", line("*", 1));
-        assert!(matches!(verdict(&text, "cp1", 1), Verdict::AuthorityOnly { .. }));
+        assert!(matches!(
+            verdict(&text, "cp1", 1),
+            Verdict::AuthorityOnly { .. }
+        ));
     }
 
     #[test]
@@ -334,7 +349,9 @@ mod tests {
             &line("cp1", 1).replace("ssh-ed25519", "ssh-rsa"),
             &line("|1|broken", 1),
         ] {
-            let error = KnownHosts::default().add("f", &format!("# c\n{bad}")).expect_err(bad);
+            let error = KnownHosts::default()
+                .add("f", &format!("# c\n{bad}"))
+                .expect_err(bad);
             assert!(error.starts_with("f:2 "), "{error}");
         }
     }
@@ -343,7 +360,10 @@ mod tests {
     fn methods_follow_the_known_types() {
         let rsa = format!("cp1 ssh-rsa {}\n", STANDARD.encode(key("ssh-rsa", 1)));
         let text = line("cp1", 1) + &rsa;
-        assert_eq!(known(&text).methods("cp1"), ["ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256"]);
+        assert_eq!(
+            known(&text).methods("cp1"),
+            ["ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256"]
+        );
         assert!(known(&text).methods("other").is_empty());
     }
 
@@ -353,8 +373,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("known_hosts");
         std::fs::write(&file, line("cp1", 1) + &line("cp2", 2)).expect("written");
-        let keygen = Command::new("ssh-keygen").arg("-H").arg("-f").arg(&file).output();
-        assert!(keygen.expect("package openssh-client is installed").status.success());
+        let keygen = Command::new("ssh-keygen")
+            .arg("-H")
+            .arg("-f")
+            .arg(&file)
+            .output();
+        assert!(
+            keygen
+                .expect("package openssh-client is installed")
+                .status
+                .success()
+        );
         let text = std::fs::read_to_string(&file).expect("read");
         assert!(text.starts_with("|1|"), "{text}");
         assert_eq!(verdict(&text, "cp1", 1), Verdict::Known);

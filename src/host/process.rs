@@ -83,7 +83,11 @@ fn collect(
 /// Makes stderr fit to be shown, line by line.
 pub(super) fn shown(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let lines: Vec<String> = text.lines().map(clean_text).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<String> = text
+        .lines()
+        .map(clean_text)
+        .filter(|l| !l.is_empty())
+        .collect();
     lines.join("\n")
 }
 
@@ -110,11 +114,7 @@ fn drain(
     receive
 }
 
-fn read_all(
-    pipe: Option<impl Read>,
-    limit: usize,
-    tail: bool,
-) -> std::io::Result<Option<Vec<u8>>> {
+fn read_all(pipe: Option<impl Read>, limit: usize, tail: bool) -> std::io::Result<Option<Vec<u8>>> {
     let Some(mut pipe) = pipe else {
         return Ok(Some(Vec::new()));
     };

@@ -38,7 +38,11 @@ pub struct Ssh {
 
 impl std::fmt::Debug for Ssh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ssh({} at {}:{})", self.config.name, self.ssh.address, self.ssh.port)
+        write!(
+            f,
+            "Ssh({} at {}:{})",
+            self.config.name, self.ssh.address, self.ssh.port
+        )
     }
 }
 
@@ -146,7 +150,15 @@ mod tests {
 
     #[test]
     fn quotes_substitutions_and_newlines_stay_text() {
-        for text in ["'", "''; touch pwned; '", "$(id)`id`", "a\nb", "\\'", "!!", "~"] {
+        for text in [
+            "'",
+            "''; touch pwned; '",
+            "$(id)`id`",
+            "a\nb",
+            "\\'",
+            "!!",
+            "~",
+        ] {
             let output = Command::new("sh")
                 .args(["-c", &format!("printf %s {}", quote(text))])
                 .output()

@@ -68,7 +68,9 @@ pub enum InventoryError {
         why: String,
     },
     /// There is no node at all.
-    #[error("there are no nodes: set `discover = true` under [nodes] or add [nodes.host.NAME] tables")]
+    #[error(
+        "there are no nodes: set `discover = true` under [nodes] or add [nodes.host.NAME] tables"
+    )]
     Empty,
 }
 
@@ -144,7 +146,11 @@ fn host_config(
     let own = settings.hosts.get(name).unwrap_or(&empty);
     let all = &settings.defaults;
     let sudo = own.become_root.or(all.become_root).unwrap_or(Become::Sudo) == Become::Sudo;
-    let transport = match own.transport.or(all.transport).unwrap_or(TransportName::Ssh) {
+    let transport = match own
+        .transport
+        .or(all.transport)
+        .unwrap_or(TransportName::Ssh)
+    {
         TransportName::Local => Transport::Local { sudo },
         TransportName::Docker => Transport::Docker {
             engine: either(&own.engine, &all.engine).unwrap_or_else(|| "docker".into()),

@@ -131,13 +131,17 @@ fn with_remedy(error: &crate::host::HostError) -> String {
 
 /// Looks at one node, in one round trip.
 pub fn node_facts(host: &mut dyn Host, queries: &[Query]) -> Fact<NodeFacts> {
-    match ask(host, queries) {
+    match look(host, queries) {
         Ok(facts) => Fact::Value(facts),
         Err(why) => Fact::Unreadable(why),
     }
 }
 
-fn ask(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, String> {
+/// Runs the probe once.
+///
+/// # Errors
+/// Why there is no usable answer, in one line with what to do.
+pub fn look(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, String> {
     let nonce = nonce(host.name());
     let request = probe::encode(&nonce, queries);
     let output = host

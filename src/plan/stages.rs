@@ -172,6 +172,7 @@ impl Effects {
             let place = Place::Node(name.clone());
             let mut files = Vec::new();
             let mut texts = BTreeMap::new();
+            let mut old_texts = BTreeMap::new();
             for (component, edits) in &components {
                 let ours = |effect: &Effect| {
                     matches!(effect, Effect::Manifest { node, component: c, .. }
@@ -208,12 +209,15 @@ impl Effects {
                     },
                 });
                 texts.insert(*component, after);
+                old_texts.insert(*component, before.to_owned());
             }
             if files.is_empty() {
                 continue;
             }
-            match gate_for(node, &texts) {
-                Ok(gate) => {
+            let gates =
+                gate_for(node, &texts).and_then(|new| Ok((new, gate_for(node, &old_texts)?)));
+            match gates {
+                Ok((gate, undo_gate)) => {
                     for action in &files {
                         self.modes.remove(&(name.clone(), action.path.clone()));
                     }
@@ -222,6 +226,7 @@ impl Effects {
                         node: name,
                         files,
                         gate: Some(gate),
+                        undo_gate: Some(undo_gate),
                     }));
                 }
                 Err(error) => {
@@ -293,6 +298,7 @@ impl Effects {
                     node,
                     files,
                     gate: None,
+                    undo_gate: None,
                     uniform: false,
                 })
             })

@@ -29,7 +29,10 @@ pub fn plan_text(plan: &Plan, show: PlanText) -> String {
     let head = match plan.purpose {
         Purpose::Converge => format!("Plan for cluster {}", plan.cluster.name),
         Purpose::Rollback(n) => {
-            format!("Plan to roll back generation {n} of cluster {}", plan.cluster.name)
+            format!(
+                "Plan to roll back generation {n} of cluster {}",
+                plan.cluster.name
+            )
         }
     };
     line(&mut out, format_args!("{HEADING}{head}{HEADING:#}"));
@@ -111,7 +114,10 @@ fn resource(out: &mut String, group: &[&Change], show: PlanText) {
         [] => String::new(),
         names => format!(" [{}]", names.join(", ")),
     };
-    line(out, format_args!("      {DIM}why:{DIM:#}  {}{controls}", first.reason));
+    line(
+        out,
+        format_args!("      {DIM}why:{DIM:#}  {}{controls}", first.reason),
+    );
     let origins: BTreeSet<&Origin> = group.iter().flat_map(|c| &c.origins).collect();
     for origin in origins {
         line(out, format_args!("      {DIM}from:{DIM:#} {origin}"));
@@ -141,7 +147,11 @@ fn risk(risk: Risk) -> &'static str {
 }
 
 fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, style: Style) {
-    let some: Vec<&Problem> = plan.problems.iter().filter(|p| p.severity == severity).collect();
+    let some: Vec<&Problem> = plan
+        .problems
+        .iter()
+        .filter(|p| p.severity == severity)
+        .collect();
     if some.is_empty() {
         return;
     }
@@ -149,10 +159,16 @@ fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, styl
     for problem in some {
         line(
             out,
-            format_args!("  ! {}: {}: {}", problem.place, problem.subject, problem.message),
+            format_args!(
+                "  ! {}: {}: {}",
+                problem.place, problem.subject, problem.message
+            ),
         );
         if !problem.remedy.is_empty() {
-            line(out, format_args!("      {DIM}remedy:{DIM:#} {}", problem.remedy));
+            line(
+                out,
+                format_args!("      {DIM}remedy:{DIM:#} {}", problem.remedy),
+            );
         }
     }
 }
@@ -171,7 +187,11 @@ fn order(out: &mut String, plan: &Plan) {
             };
             line(
                 out,
-                format_args!("  {number}. {DIM}{}{DIM:#} {}{gate}", stage_name(stage.name), step.title()),
+                format_args!(
+                    "  {number}. {DIM}{}{DIM:#} {}{gate}",
+                    stage_name(stage.name),
+                    step.title()
+                ),
             );
         }
     }
@@ -189,7 +209,11 @@ pub(crate) fn stage_name(name: StageName) -> &'static str {
 }
 
 fn summary(plan: &Plan) -> String {
-    let incomplete = plan.problems.iter().filter(|p| p.severity == Severity::Error).count();
+    let incomplete = plan
+        .problems
+        .iter()
+        .filter(|p| p.severity == Severity::Error)
+        .count();
     let unfinished = match incomplete {
         0 => String::new(),
         1 => "; INCOMPLETE: 1 thing could not be compared or cannot be done".into(),
@@ -205,7 +229,10 @@ fn summary(plan: &Plan) -> String {
     for change in &plan.changes {
         *risks.entry(change.risk).or_default() += 1;
     }
-    let risks: Vec<String> = risks.iter().map(|(r, n)| format!("{n} {}", risk(*r))).collect();
+    let risks: Vec<String> = risks
+        .iter()
+        .map(|(r, n)| format!("{n} {}", risk(*r)))
+        .collect();
     let restarts: BTreeSet<String> = plan
         .changes
         .iter()
@@ -216,7 +243,10 @@ fn summary(plan: &Plan) -> String {
         .collect();
     let restarts = match restarts.len() {
         0 => "nothing restarts".to_owned(),
-        _ => format!("restarts {}", restarts.into_iter().collect::<Vec<_>>().join(", ")),
+        _ => format!(
+            "restarts {}",
+            restarts.into_iter().collect::<Vec<_>>().join(", ")
+        ),
     };
     let plural = if plan.changes.len() == 1 { "" } else { "s" };
     format!(

@@ -209,6 +209,7 @@ profile_head() { # TOPOLOGY KUBECONFIG
   cat << EOF
 # written by testenv/up
 imports = ["builtin:baseline"]
+accept  = ["tenants"]
 
 [cluster]
 name       = "$(cluster_name "$1")"
@@ -225,6 +226,7 @@ profile_tail() {
 
 [tenants.payments]
 namespaces   = ["payments"]
+network      = "isolated"
 pod-security = "restricted"
 quota        = { pods = "20", "requests.cpu" = "4", "requests.memory" = "4Gi" }
 egress       = [{ to = [{ ipBlock = { cidr = "203.0.113.0/24" } }], ports = [{ protocol = "TCP", port = 443 }] }]

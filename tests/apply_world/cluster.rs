@@ -51,7 +51,11 @@ impl Fate {
         self.calls.load(Ordering::SeqCst) >= self.last.load(Ordering::SeqCst)
     }
     /// Does a call, if the client lives; the answer of its last call is lost.
-    fn call<T, E>(&self, dead: impl Fn() -> E, call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    fn call<T, E>(
+        &self,
+        dead: impl Fn() -> E,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let last = self.last.load(Ordering::SeqCst);
         if number > last || (number == last && !self.after.load(Ordering::SeqCst)) {
@@ -196,7 +200,10 @@ impl Cluster {
             },
             desired: "d".into(),
             purpose: Purpose::Converge,
-            nodes: NAMES.iter().map(|n| ((*n).to_owned(), *n != "w1")).collect(),
+            nodes: NAMES
+                .iter()
+                .map(|n| ((*n).to_owned(), *n != "w1"))
+                .collect(),
             changes: vec![],
             stages: vec![
                 stage(StageName::NodeFiles, vec![mode("cp1"), mode("w1")]),
@@ -251,7 +258,10 @@ impl Cluster {
         let state = self.state.lock().unwrap();
         let objects = state.objects.values().map(|o| {
             let mut o = o.clone();
-            o["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+            o["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .remove("resourceVersion");
             o
         });
         (
@@ -268,7 +278,14 @@ impl Cluster {
             .filter(|n| n.root.join("var-lib/harden/lock").exists())
             .map(|n| n.name.clone())
             .collect();
-        held.extend(self.state.lock().unwrap().lease.iter().map(|h| h.who.clone()));
+        held.extend(
+            self.state
+                .lock()
+                .unwrap()
+                .lease
+                .iter()
+                .map(|h| h.who.clone()),
+        );
         held
     }
 
@@ -288,14 +305,18 @@ impl Cluster {
             kubelet.log = if kubelet.up {
                 format!("I{} serving\n", kubelet.pid)
             } else {
-                format!("E{} \"command failed\" err=\"invalid \u{1b}[31mflag\"\n", kubelet.pid)
+                format!(
+                    "E{} \"command failed\" err=\"invalid \u{1b}[31mflag\"\n",
+                    kubelet.pid
+                )
             };
             kubelet.text = Some(text.clone());
         } else if !kubelet.up {
             kubelet.pid += 1;
-            kubelet
-                .log
-                .push_str(&format!("E{} \"command failed\" err=\"invalid flag\"\n", kubelet.pid));
+            kubelet.log.push_str(&format!(
+                "E{} \"command failed\" err=\"invalid flag\"\n",
+                kubelet.pid
+            ));
         }
         kubelet.up.then(|| Process {
             pid: kubelet.pid,
@@ -311,9 +332,9 @@ impl Cluster {
                 Some(process) => Fact::Value(Answer::Process(vec![process.clone()])),
                 None => Fact::Absent,
             },
-            Query::Log(_) => {
-                Fact::Value(Answer::Log(self.state.lock().unwrap().kubelets[name].log.clone()))
-            }
+            Query::Log(_) => Fact::Value(Answer::Log(
+                self.state.lock().unwrap().kubelets[name].log.clone(),
+            )),
             Query::File(path) | Query::Stat(path) => self.file(query, path),
             Query::Dir(_) => Fact::Unreadable("not here".into()),
         };
@@ -344,7 +365,11 @@ impl Cluster {
     pub fn current(&self, lookup: &Lookup) -> Current {
         let state = self.state.lock().unwrap();
         let objects = lookup.objects.iter().map(|r| {
-            let fact = state.objects.get(r).cloned().map_or(Fact::Absent, Fact::Value);
+            let fact = state
+                .objects
+                .get(r)
+                .cloned()
+                .map_or(Fact::Absent, Fact::Value);
             (r.clone(), fact)
         });
         let objects = objects.collect();
@@ -451,7 +476,10 @@ impl ClientSide {
         self.with(|apply| apply.run(plan))
     }
     pub fn recover(&mut self) -> Result<Option<Report>, ApplyError> {
-        let nodes = NAMES.iter().map(|n| ((*n).to_owned(), *n != "w1")).collect();
+        let nodes = NAMES
+            .iter()
+            .map(|n| ((*n).to_owned(), *n != "w1"))
+            .collect();
         self.with(|apply| apply.recover(&nodes))
     }
     fn with<T>(&mut self, act: impl FnOnce(&mut Apply<'_>) -> T) -> T {
@@ -547,9 +575,7 @@ struct FakeApi {
 
 impl FakeApi {
     fn call<T>(&self, call: impl FnOnce(&mut State) -> Result<T, ApiError>) -> Result<T, ApiError> {
-        let dead = || ApiError::Unreachable {
-            why: "dead".into(),
-        };
+        let dead = || ApiError::Unreachable { why: "dead".into() };
         self.fate
             .call(dead, || call(&mut self.cluster.state.lock().unwrap()))
     }
@@ -594,7 +620,8 @@ impl Api for FakeApi {
         self.call(|s| {
             let mut wanted = wanted.clone();
             wanted["metadata"]["resourceVersion"] = json!("7");
-            s.objects.insert(ObjectRef::of(&wanted).unwrap(), wanted.clone());
+            s.objects
+                .insert(ObjectRef::of(&wanted).unwrap(), wanted.clone());
             Ok(wanted)
         })
     }

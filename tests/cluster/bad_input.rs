@@ -36,7 +36,11 @@ fn unknown_option_and_wrong_type_are_both_shown_with_their_places() {
 #[ignore = "needs testenv/up single"]
 fn an_unknown_node_is_named_with_those_there_are() {
     let cluster = single();
-    let workspace = cluster.workspace(Via::Ssh, &[], "[nodes.host.nowhere]\naddress = \"127.0.0.1\"\n");
+    let workspace = cluster.workspace(
+        Via::Ssh,
+        &[],
+        "[nodes.host.nowhere]\naddress = \"127.0.0.1\"\n",
+    );
     workspace
         .harden(&["plan"])
         .exits(1)
@@ -49,7 +53,8 @@ fn an_unknown_node_is_named_with_those_there_are() {
 fn an_unreachable_node_does_not_hide_the_others() {
     let cluster = single();
     cluster.weaken();
-    let text = fs::read_to_string(cluster.workspace(Via::Ssh, &[], "").path("harden.toml")).expect("text");
+    let text =
+        fs::read_to_string(cluster.workspace(Via::Ssh, &[], "").path("harden.toml")).expect("text");
     let worker = format!("[nodes.host.{}]", cluster.node("worker"));
     let after = text.split(&worker).nth(1).expect("the worker's table");
     let port = after
@@ -78,7 +83,13 @@ fn host_keys(workspace: &Workspace, node: &str, rewrite: impl Fn(&str) -> String
     assert!(text.contains(node), "{text}");
     let lines: Vec<String> = text
         .lines()
-        .map(|l| if l.starts_with(node) { rewrite(l) } else { l.to_owned() })
+        .map(|l| {
+            if l.starts_with(node) {
+                rewrite(l)
+            } else {
+                l.to_owned()
+            }
+        })
         .collect();
     fs::write(path, lines.join("\n") + "\n").expect("written");
 }
@@ -93,11 +104,20 @@ fn unknown_changed_and_revoked_host_keys_are_refused() {
     let original = fs::read_to_string(workspace.path("known_hosts")).expect("known_hosts");
 
     host_keys(&workspace, &node, |_| String::new());
-    workspace.harden(&["plan"]).exits(1).says(&node).says("unknown").says("SHA256:");
+    workspace
+        .harden(&["plan"])
+        .exits(1)
+        .says(&node)
+        .says("unknown")
+        .says("SHA256:");
 
     fs::write(workspace.path("known_hosts"), &original).expect("written");
     host_keys(&workspace, &node, |line| format!("@revoked {line}"));
-    workspace.harden(&["plan"]).exits(1).says(&node).says("revoked");
+    workspace
+        .harden(&["plan"])
+        .exits(1)
+        .says(&node)
+        .says("revoked");
 
     // The control plane's keys under the worker's name: as if another machine answered.
     let swapped: Vec<String> = original
@@ -106,7 +126,11 @@ fn unknown_changed_and_revoked_host_keys_are_refused() {
         .flat_map(|l| [l.to_owned(), l.replace(&other, &node)])
         .collect();
     fs::write(workspace.path("known_hosts"), swapped.join("\n") + "\n").expect("written");
-    workspace.harden(&["plan"]).exits(1).says(&node).says("changed");
+    workspace
+        .harden(&["plan"])
+        .exits(1)
+        .says(&node)
+        .says("changed");
 }
 
 #[test]
@@ -119,7 +143,10 @@ fn without_sudo_rights_the_remedy_is_a_sudoers_line() {
     cluster.on(&node, &format!("mv {file} /root/sudoers.kept"));
     let said = cluster.workspace(Via::Ssh, &[], "").harden(&["plan"]);
     cluster.on(&node, &format!("mv /root/sudoers.kept {file}"));
-    said.exits(1).says(&node).says("cannot become root").says("NOPASSWD");
+    said.exits(1)
+        .says(&node)
+        .says("cannot become root")
+        .says("NOPASSWD");
 }
 
 #[test]
@@ -128,8 +155,13 @@ fn without_api_rights_the_missing_one_is_named() {
     let cluster = single();
     let workspace = cluster.workspace(Via::Ssh, &[], "");
     let name = "harden-test-nobody";
-    cluster.kubectl(&["-n", "default", "create", "serviceaccount", name]).exits(0);
-    let token = cluster.kubectl(&["-n", "default", "create", "token", name]).exits(0).stdout;
+    cluster
+        .kubectl(&["-n", "default", "create", "serviceaccount", name])
+        .exits(0);
+    let token = cluster
+        .kubectl(&["-n", "default", "create", "token", name])
+        .exits(0)
+        .stdout;
     let kubeconfig = fs::read_to_string(workspace.path("kubeconfig")).expect("kubeconfig");
     let mut lines: Vec<String> = kubeconfig
         .lines()
@@ -144,7 +176,9 @@ fn without_api_rights_the_missing_one_is_named() {
     }
     fs::write(workspace.path("kubeconfig"), lines.join("\n")).expect("written");
     let said = workspace.harden(&["plan"]);
-    cluster.kubectl(&["-n", "default", "delete", "serviceaccount", name]).exits(0);
+    cluster
+        .kubectl(&["-n", "default", "delete", "serviceaccount", name])
+        .exits(0);
     let said = said.exits(1).says("cannot list resource \"nodes\"");
     assert!(!said.stderr.contains(token.trim()), "the token is shown");
 }
@@ -158,7 +192,16 @@ fn a_field_of_another_manager_is_shown_with_its_owner() {
     workspace.harden(&["apply", "--yes"]).exits(0);
     let patch = r#"{"spec":{"hard":{"pods":"7"}}}"#;
     cluster
-        .kubectl(&["-n", "payments", "patch", "resourcequota", "harden", "--field-manager=somebody", "-p", patch])
+        .kubectl(&[
+            "-n",
+            "payments",
+            "patch",
+            "resourcequota",
+            "harden",
+            "--field-manager=somebody",
+            "-p",
+            patch,
+        ])
         .exits(0);
     unchanged(&cluster, || {
         workspace
@@ -168,7 +211,9 @@ fn a_field_of_another_manager_is_shown_with_its_owner() {
             .says("somebody");
         workspace.harden(&["apply", "--yes"]).exits(1);
     });
-    cluster.kubectl(&["-n", "payments", "delete", "resourcequota", "harden"]).exits(0);
+    cluster
+        .kubectl(&["-n", "payments", "delete", "resourcequota", "harden"])
+        .exits(0);
     workspace.harden(&["apply", "--yes"]).exits(0);
 }
 
@@ -189,7 +234,10 @@ fn a_manifest_that_is_no_yaml_is_named_and_nothing_is_written() {
     let plan = workspace.harden(&["plan"]);
     let apply = workspace.harden(&["apply", "--yes"]);
     let after = cluster.snapshot();
-    cluster.on(&cp, &format!("cp -p /root/kept {path} && rm /root/kept && systemctl start kubelet"));
+    cluster.on(
+        &cp,
+        &format!("cp -p /root/kept {path} && rm /root/kept && systemctl start kubelet"),
+    );
     plan.exits(1).says(path).says(&cp);
     apply.exits(1);
     assert_eq!(before, after);
@@ -201,7 +249,10 @@ fn kubernetes_136962_a_stray_file_in_the_manifests_directory_is_reported() {
     let cluster = single();
     let cp = cluster.node("control-plane");
     // Emptied by the kubelet's own rules: it is no pod, so it starts nothing.
-    cluster.on(&cp, "touch /etc/kubernetes/manifests/kube-apiserver.yaml.bak");
+    cluster.on(
+        &cp,
+        "touch /etc/kubernetes/manifests/kube-apiserver.yaml.bak",
+    );
     let said = cluster.workspace(Via::Ssh, &[], "").harden(&["plan"]);
     cluster.on(&cp, "rm /etc/kubernetes/manifests/kube-apiserver.yaml.bak");
     said.says("kube-apiserver.yaml.bak").says("kubelet");
@@ -220,7 +271,9 @@ fn a_full_disk_stops_apply_before_anything_is_changed() {
          dd if=/dev/zero of=/var/lib/harden/full bs=1k count=16 2>/dev/null || true",
     );
     let before = cluster.snapshot();
-    let said = cluster.workspace(Via::Docker, &[], "").harden(&["apply", "--yes"]);
+    let said = cluster
+        .workspace(Via::Docker, &[], "")
+        .harden(&["apply", "--yes"]);
     let after = cluster.snapshot();
     cluster.on(&cp, "umount /var/lib/harden");
     said.exits(1).says(&cp).says("space");
@@ -238,7 +291,9 @@ fn a_read_only_etc_stops_apply_before_anything_is_changed() {
         "mount --bind /etc/kubernetes /etc/kubernetes && mount -o remount,ro,bind /etc/kubernetes",
     );
     let before = cluster.snapshot();
-    let said = cluster.workspace(Via::Docker, &[], "").harden(&["apply", "--yes"]);
+    let said = cluster
+        .workspace(Via::Docker, &[], "")
+        .harden(&["apply", "--yes"]);
     let after = cluster.snapshot();
     cluster.on(&cp, "umount /etc/kubernetes");
     said.exits(1).says(&cp).says("ead-only");
@@ -278,6 +333,8 @@ fn secrets_and_keys_appear_nowhere() {
         assert!(!text.contains(secret_line));
         assert!(!text.contains("PRIVATE KEY"));
     }
-    let mode = run(Command::new("stat").args(["-c", "%a"]).arg(workspace.path("plan.json")));
+    let mode = run(Command::new("stat")
+        .args(["-c", "%a"])
+        .arg(workspace.path("plan.json")));
     assert_eq!(mode.stdout.trim(), "600");
 }

@@ -30,15 +30,35 @@ fn kubeadm_541_each_copy_of_a_flag_moved_by_hand_is_named() {
            /root/cm.yaml | kubectl replace -f - && rm /root/cm.yaml",
     );
     let plan = workspace.harden(&["plan"]).exits(2);
-    assert!(plan.stdout.contains("kube-scheduler --profiling [kubeadm-config]: maybe → false"), "{}", plan.stdout);
-    assert!(plan.stdout.contains("kube-scheduler --profiling [manifest]: true → false"), "{}", plan.stdout);
-    assert!(!plan.stdout.contains("kube-scheduler --profiling [process]"), "{}", plan.stdout);
+    assert!(
+        plan.stdout
+            .contains("kube-scheduler --profiling [kubeadm-config]: maybe → false"),
+        "{}",
+        plan.stdout
+    );
+    assert!(
+        plan.stdout
+            .contains("kube-scheduler --profiling [manifest]: true → false"),
+        "{}",
+        plan.stdout
+    );
+    assert!(
+        !plan.stdout.contains("kube-scheduler --profiling [process]"),
+        "{}",
+        plan.stdout
+    );
 
     // Now the process too.
     cluster.on(&cp, "systemctl start kubelet");
-    eventually("the scheduler runs as its manifest says", Duration::from_secs(90), || {
-        cluster.argv(&cp, "kube-scheduler").contains("--profiling=true")
-    });
+    eventually(
+        "the scheduler runs as its manifest says",
+        Duration::from_secs(90),
+        || {
+            cluster
+                .argv(&cp, "kube-scheduler")
+                .contains("--profiling=true")
+        },
+    );
     let plan = workspace.harden(&["plan"]).exits(2);
     for copy in ["kubeadm-config", "manifest", "process"] {
         let expected = format!("kube-scheduler --profiling [{copy}]");
@@ -46,5 +66,9 @@ fn kubeadm_541_each_copy_of_a_flag_moved_by_hand_is_named() {
     }
     workspace.harden(&["apply", "--yes"]).exits(0);
     workspace.harden(&["plan"]).exits(0);
-    assert!(cluster.argv(&cp, "kube-scheduler").contains("--profiling=false"));
+    assert!(
+        cluster
+            .argv(&cp, "kube-scheduler")
+            .contains("--profiling=false")
+    );
 }

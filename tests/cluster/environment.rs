@@ -62,7 +62,10 @@ impl Said {
 
 /// Runs a program to its end.
 pub fn run(command: &mut Command) -> Said {
-    let output = command.stdin(Stdio::null()).output().expect("a program that starts");
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("a program that starts");
     Said {
         status: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -157,7 +160,13 @@ impl Cluster {
 
     pub fn kubectl_on(&self, node: &str, args: &[&str]) -> Said {
         run(Command::new("docker")
-            .args(["exec", node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"])
+            .args([
+                "exec",
+                node,
+                "kubectl",
+                "--kubeconfig",
+                "/etc/kubernetes/admin.conf",
+            ])
             .args(args))
     }
 
@@ -182,9 +191,24 @@ impl Cluster {
             all.push_str(&format!("== {node}\n{tree}"));
         }
         for object in [
-            &["get", "cm", "kubeadm-config", "-n", "kube-system", "-o", "json"][..],
+            &[
+                "get",
+                "cm",
+                "kubeadm-config",
+                "-n",
+                "kube-system",
+                "-o",
+                "json",
+            ][..],
             &["get", "ns", "payments", "--ignore-not-found", "-o", "json"],
-            &["get", "networkpolicies,resourcequotas,limitranges", "-n", "payments", "-o", "json"],
+            &[
+                "get",
+                "networkpolicies,resourcequotas,limitranges",
+                "-n",
+                "payments",
+                "-o",
+                "json",
+            ],
         ] {
             let said = self.kubectl(object).exits(0);
             if said.stdout.trim().is_empty() {
@@ -198,7 +222,10 @@ impl Cluster {
     }
 
     pub fn manifest(&self, node: &str, component: &str) -> String {
-        self.on(node, &format!("cat /etc/kubernetes/manifests/{component}.yaml"))
+        self.on(
+            node,
+            &format!("cat /etc/kubernetes/manifests/{component}.yaml"),
+        )
     }
 
     /// The command line of a component on a node, from /proc.
@@ -211,7 +238,13 @@ impl Cluster {
 
     pub fn readyz(&self, node: &str) -> bool {
         run(Command::new("docker").args([
-            "exec", node, "curl", "-sk", "--max-time", "3", "https://127.0.0.1:6443/readyz",
+            "exec",
+            node,
+            "curl",
+            "-sk",
+            "--max-time",
+            "3",
+            "https://127.0.0.1:6443/readyz",
         ]))
         .stdout
             == "ok"
@@ -222,7 +255,14 @@ impl Cluster {
 fn strip(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            for key in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "status"] {
+            for key in [
+                "managedFields",
+                "resourceVersion",
+                "generation",
+                "creationTimestamp",
+                "uid",
+                "status",
+            ] {
                 map.remove(key);
             }
             map.values_mut().for_each(strip);

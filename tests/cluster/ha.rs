@@ -21,19 +21,29 @@ fn three_control_planes_one_after_the_other_and_back() {
     let nodes = cluster.control_planes();
     assert_eq!(order.len(), nodes.len(), "{}", said.stderr);
     for (line, node) in order.iter().zip(&nodes) {
-        assert!(line.contains(&format!("{node}:")), "{line} is not of {node}");
+        assert!(
+            line.contains(&format!("{node}:")),
+            "{line} is not of {node}"
+        );
     }
     // The processes themselves started in that order too.
     let starts: Vec<u64> = nodes
         .iter()
         .map(|node| {
-            let text = cluster.on(node, "cut -d' ' -f22 /proc/$(pgrep -xo kube-apiserver)/stat");
+            let text = cluster.on(
+                node,
+                "cut -d' ' -f22 /proc/$(pgrep -xo kube-apiserver)/stat",
+            );
             text.trim().parse().expect("ticks")
         })
         .collect();
     assert!(starts.is_sorted(), "{starts:?}");
     for node in &nodes {
-        assert!(cluster.argv(node, "kube-apiserver").contains("--profiling=false"));
+        assert!(
+            cluster
+                .argv(node, "kube-apiserver")
+                .contains("--profiling=false")
+        );
     }
     workspace.harden(&["plan"]).exits(0);
     pods_run(&cluster);

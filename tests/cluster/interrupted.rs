@@ -12,7 +12,10 @@ fn killed_at_every_step_of_the_plan_the_next_run_goes_on() {
     let cluster = single();
     cluster.weaken();
     let workspace = cluster.workspace(Via::Ssh, &[], "");
-    let plan = workspace.harden(&["plan", "--format", "json"]).exits(2).json();
+    let plan = workspace
+        .harden(&["plan", "--format", "json"])
+        .exits(2)
+        .json();
     let steps: usize = plan["stages"]
         .as_array()
         .expect("stages")
@@ -29,7 +32,10 @@ fn killed_at_every_step_of_the_plan_the_next_run_goes_on() {
         killed.push(said);
     }
     assert_eq!(killed.len(), steps);
-    workspace.harden(&["apply", "--yes"]).exits(0).says("generation");
+    workspace
+        .harden(&["apply", "--yes"])
+        .exits(0)
+        .says("generation");
     workspace.harden(&["plan"]).exits(0);
     assert!(cluster.readyz(&cluster.node("control-plane")));
 }
@@ -42,9 +48,16 @@ fn ctrl_c_in_the_middle_reverts_the_node_and_says_so() {
     let workspace = cluster.workspace(Via::Ssh, &[], "");
     let cp = cluster.node("control-plane");
     let manifests_before = cluster.manifest(&cp, "kube-apiserver");
-    let said = workspace.interrupted_at(&["apply", "--yes"], "waiting").exits(1);
+    let said = workspace
+        .interrupted_at(&["apply", "--yes"], "waiting")
+        .exits(1);
     let said = said.says("interrupted");
-    assert_eq!(cluster.manifest(&cp, "kube-apiserver"), manifests_before, "{}", said.stderr);
+    assert_eq!(
+        cluster.manifest(&cp, "kube-apiserver"),
+        manifests_before,
+        "{}",
+        said.stderr
+    );
     assert!(cluster.readyz(&cp));
     workspace.harden(&["apply", "--yes"]).exits(0);
     workspace.harden(&["plan"]).exits(0);

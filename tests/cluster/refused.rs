@@ -62,11 +62,17 @@ fn with_the_client_killed_and_the_network_cut_the_node_helps_itself() {
                nft add rule inet cut out oifname eth0 drop";
     cluster.on(&cp, cut);
     let restored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        assert_ne!(cluster.manifest(&cp, "kube-apiserver"), manifest, "the manifest was written");
+        assert_ne!(
+            cluster.manifest(&cp, "kube-apiserver"),
+            manifest,
+            "the manifest was written"
+        );
         eventually("the old manifest is back", Duration::from_secs(150), || {
             cluster.manifest(&cp, "kube-apiserver") == manifest
         });
-        eventually("the API server is ready", Duration::from_secs(120), || cluster.readyz(&cp));
+        eventually("the API server is ready", Duration::from_secs(120), || {
+            cluster.readyz(&cp)
+        });
     }));
     cluster.on(&cp, "nft delete table inet cut");
     assert!(!tables_of(&cluster, &cp).contains("cut"));
@@ -76,9 +82,11 @@ fn with_the_client_killed_and_the_network_cut_the_node_helps_itself() {
     similar_asserts(&before, &cluster.snapshot());
 
     // The next run says what became of the interrupted one, and the lock of the dead is no hindrance.
-    eventually("the API answers from outside", Duration::from_secs(60), || {
-        good.harden(&["plan"]).status == Some(0)
-    });
+    eventually(
+        "the API answers from outside",
+        Duration::from_secs(60),
+        || good.harden(&["plan"]).status == Some(0),
+    );
     good.harden(&["apply", "--yes"]).exits(0).says("generation");
     good.harden(&["plan"]).exits(0);
 }

@@ -45,9 +45,15 @@ fn there_and_back(cluster: &Cluster, via: Via) {
     workspace.harden(&["plan"]).exits(0).says("No changes");
     let argv = cluster.argv(&cp, "kube-apiserver");
     assert!(argv.contains("--profiling=false"), "{argv}");
-    assert!(argv.contains("--audit-policy-file=/etc/kubernetes/harden/audit-policy-"), "{argv}");
+    assert!(
+        argv.contains("--audit-policy-file=/etc/kubernetes/harden/audit-policy-"),
+        "{argv}"
+    );
     let log = cluster.on(&cp, "tail -n 1 /var/log/kubernetes/audit/audit.log");
-    assert!(log.contains("audit.k8s.io"), "no audit event arrived: {log}");
+    assert!(
+        log.contains("audit.k8s.io"),
+        "no audit event arrived: {log}"
+    );
 
     pods_run(cluster);
 
@@ -57,7 +63,10 @@ fn there_and_back(cluster: &Cluster, via: Via) {
 }
 
 fn plan_says(plan: &str, expected: &str) {
-    assert!(plan.contains(expected), "the plan does not say {expected:?}:\n{plan}");
+    assert!(
+        plan.contains(expected),
+        "the plan does not say {expected:?}:\n{plan}"
+    );
 }
 
 /// Shows a difference as a diff: snapshots are long.
@@ -71,11 +80,28 @@ pub fn similar_asserts(before: &str, after: &str) {
 /// What ran still runs, and something new can start.
 pub fn pods_run(cluster: &Cluster) {
     cluster
-        .kubectl(&["-n", "payments", "rollout", "status", "deployment/web", "--timeout=60s"])
+        .kubectl(&[
+            "-n",
+            "payments",
+            "rollout",
+            "status",
+            "deployment/web",
+            "--timeout=60s",
+        ])
         .exits(0);
-    cluster.kubectl(&["delete", "pod", "newcomer", "--ignore-not-found", "--now"]).exits(0);
     cluster
-        .kubectl(&["run", "newcomer", "--image=busybox:1.35.0", "--restart=Never", "--", "sleep", "1000"])
+        .kubectl(&["delete", "pod", "newcomer", "--ignore-not-found", "--now"])
+        .exits(0);
+    cluster
+        .kubectl(&[
+            "run",
+            "newcomer",
+            "--image=busybox:1.35.0",
+            "--restart=Never",
+            "--",
+            "sleep",
+            "1000",
+        ])
         .exits(0);
     eventually("a new pod runs", Duration::from_secs(90), || {
         cluster
@@ -83,7 +109,9 @@ pub fn pods_run(cluster: &Cluster) {
             .stdout
             == "Running"
     });
-    cluster.kubectl(&["delete", "pod", "newcomer", "--now"]).exits(0);
+    cluster
+        .kubectl(&["delete", "pod", "newcomer", "--now"])
+        .exits(0);
 }
 
 #[test]

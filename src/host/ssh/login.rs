@@ -45,7 +45,9 @@ pub(super) fn connect(config: &HostConfig, ssh: &SshConfig) -> Result<Connection
     if !methods.is_empty() {
         session
             .method_pref(MethodType::HostKey, &methods.join(","))
-            .map_err(|e| unreachable(e.to_string(), "remove key types that libssh2 does not know"))?;
+            .map_err(|e| {
+                unreachable(e.to_string(), "remove key types that libssh2 does not know")
+            })?;
     }
     session.handshake().map_err(|e| {
         unreachable(
@@ -116,7 +118,11 @@ fn check_host_key(
 ) -> Result<(), HostError> {
     let key = session.host_key().map(|(key, _)| key).unwrap_or_default();
     let (name, print) = (&config.name, fingerprint(key));
-    let files: Vec<String> = ssh.known_hosts.iter().map(|f| f.display().to_string()).collect();
+    let files: Vec<String> = ssh
+        .known_hosts
+        .iter()
+        .map(|f| f.display().to_string())
+        .collect();
     let files = files.join(", ");
     let (why, remedy) = match known.check(name, key) {
         Verdict::Known => return Ok(()),
@@ -159,7 +165,10 @@ fn authenticate(config: &HostConfig, ssh: &SshConfig, session: &Session) -> Resu
         why,
         remedy,
     };
-    let authorize = format!("add the public key to ~{}/.ssh/authorized_keys on the node", ssh.user);
+    let authorize = format!(
+        "add the public key to ~{}/.ssh/authorized_keys on the node",
+        ssh.user
+    );
     match &ssh.identity {
         Some(path) => {
             check_key_file(path).map_err(|(why, remedy)| refused(why, remedy))?;
@@ -230,5 +239,8 @@ fn with_agent(ssh: &SshConfig, session: &Session) -> Result<(), String> {
         }
     }
     let names: Vec<&str> = identities.iter().map(|i| i.comment()).collect();
-    Err(format!("the server took none of the agent's keys ({})", names.join(", ")))
+    Err(format!(
+        "the server took none of the agent's keys ({})",
+        names.join(", ")
+    ))
 }
