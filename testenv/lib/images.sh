@@ -125,7 +125,7 @@ build_programs() {
   done
   rm -rf "$new"
   mkdir -p "$new"
-  say "compiling Kubernetes $KUBERNETES_VERSION and etcd (10 minutes on 2 cores the first time, then less than one)"
+  say "compiling Kubernetes $KUBERNETES_VERSION and etcd (up to 10 minutes on 2 cores the first time, then less than one)"
   (cd "$TESTENV/go" && quietly build-kubernetes nice go build -trimpath -ldflags "$flags" -o "$new/" \
     ./cmd/kubernetes ./cmd/netd ./cmd/crictl ./cmd/pause)
   say "compiling CoreDNS (3 minutes the first time)"
