@@ -41,7 +41,7 @@ prepare_images() {
       elif timeout 20 docker pull --quiet "$BUSYBOX_IMAGE" > /dev/null 2>&1; then IMAGES=pull why="this machine can pull"
       else IMAGES=build why="this machine cannot pull"; fi
       ;;
-    *) fail "HARDEN_TESTENV_IMAGES=$HARDEN_TESTENV_IMAGES: pull or build" ;;
+    *) refuse "HARDEN_TESTENV_IMAGES=$HARDEN_TESTENV_IMAGES: pull or build" ;;
   esac
   case $IMAGES in
     pull)
@@ -78,8 +78,9 @@ programs_key() {
     "$KUBERNETES_VERSION $(go env GOVERSION GOARCH) $(cat "$TESTENV/go/go.mod" "$TESTENV/go/go.sum")"
 }
 root_key() { key -- "$DEBIAN_SUITE ${root_packages[*]}"; }
-built_key() { # the recipe is in this file too
-  key "$TESTENV/node" -- "$(programs_key) $(root_key) $(cat "$TESTENV/lib/images.sh" "$TESTENV/lib/settings.sh")"
+built_key() { # what the functions do counts, not what is said about them
+  key "$TESTENV/node" -- "$(programs_key) $(root_key) $(declare -f build_node_image build_root pack_images image base_layer libraries)" \
+    "$ETCD_TAG $COREDNS_TAG $PAUSE_TAG $BUSYBOX_IMAGE"
 }
 
 build_node_image() {
@@ -249,7 +250,7 @@ libraries() {
 # Python package; a name that somebody pulled himself is left alone.
 ensure_load_balancer_image() {
   local image label
-  image=harden-testenv-load-balancer:$(key -- "$(root_key) $(cat "$TESTENV/lib/images.sh" "$TESTENV/load-balancer/requirements.txt")")
+  image=harden-testenv-load-balancer:$(key "$TESTENV/load-balancer" -- "$(root_key) $(declare -f ensure_load_balancer_image base_layer libraries)")
   label=$(docker image inspect --format '{{index .Config.Labels "harden.testenv"}}' "$ENVOY_IMAGE" 2> /dev/null) || label=
   [ "$label" != "$image" ] || return 0
   if image_exists "$ENVOY_IMAGE" && [ -z "$label" ]; then return 0; fi
@@ -281,7 +282,7 @@ ensure_load_balancer_image() {
       --file "$TESTENV/load-balancer/Dockerfile" "$context"
     rm -rf "$context"
     trap - EXIT
-    remove_older "$image"
   fi
   docker tag "$image" "$ENVOY_IMAGE"
+  remove_older "$image"
 }
