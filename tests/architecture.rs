@@ -1,5 +1,7 @@
 //! The layout keeps what it promises: pure folders import no I/O folder, files stay readable.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
