@@ -1,103 +1,114 @@
-//! A container as a node: kind's and k3d's.
+//! A container as a node, as kind and k3d make them: `docker exec` (or `podman`, `nerdctl`).
 
-use std::net::TcpStream;
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread;
 
-use super::process::{self, Fault};
-use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel, local, tunnel};
+use super::process::{self, Failure, kill};
+use super::tunnel::{self, BEAT, Closed};
+use super::{Exit, Host, HostConfig, HostError, Limits, Output, Script, Tunnel, command};
 
-/// Carries one connection between stdin/stdout and a port on the node's loopback address. When the
-/// server closes, the other half is ended as well.
-const CONNECT: &str = r#"
-if command -v bash >/dev/null 2>&1; then
-    exec bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" 4<&0 || exit 1
-        cat <&4 >&3 2>/dev/null &
-        cat <&3
-        kill $! 2>/dev/null' harden "$1"
-elif command -v socat >/dev/null 2>&1; then
-    exec socat - "TCP:127.0.0.1:$1"
-else
-    exec nc 127.0.0.1 "$1"
-fi
-"#;
-
-/// A container of the node's name, through the program of a container engine.
+/// A node that is a container of the node's name.
 #[derive(Debug)]
 pub struct Docker {
     config: HostConfig,
     engine: String,
 }
 
+/// Joins stdin and stdout to a TCP port of the node; the port is its argument.
+const CONNECT: Script = Script {
+    name: "tunnel",
+    text: include_str!("connect.sh"),
+};
+
 impl Docker {
-    /// Makes the host; runs nothing yet.
+    /// Makes the host; connects nothing. `engine` is the program, for example `docker`.
     pub fn new(config: HostConfig, engine: String) -> Self {
         Docker { config, engine }
     }
 
-    fn exec(&self) -> Result<Command, HostError> {
-        let name = &self.config.name;
-        // What an engine takes as a container's name; an option could not begin with `-`.
-        let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-        if !good {
+    /// The program with its arguments; no shell reads them.
+    fn command(&self, script: Script) -> Result<Command, HostError> {
+        let name = self.name();
+        if !is_container_name(name) {
             return Err(self.unreachable(
-                "it is no name of a container",
-                "use another transport for this node",
+                format!("{name:?} is no name of a container"),
+                "give the node the name of its container: letters, digits, `_`, `.` and `-`",
             ));
         }
-        let mut command = Command::new(&self.engine);
-        command.args(["exec", "-i", name, "sh", "-c"]);
-        Ok(command)
+        let mut program = Command::new(&self.engine);
+        program
+            .args(["exec", "--interactive", "--user", "0", name])
+            .args(command::words(script, false));
+        Ok(program)
     }
 
-    fn unreachable(&self, why: &str, remedy: &str) -> HostError {
+    fn unreachable(&self, why: String, remedy: impl Into<String>) -> HostError {
         HostError::Unreachable {
-            node: self.config.name.clone(),
-            address: format!("container {} by {}", self.config.name, self.engine),
-            why: why.into(),
+            node: self.name().to_owned(),
+            address: format!("container {} by {}", self.name(), self.engine),
+            why,
             remedy: remedy.into(),
         }
     }
 
-    /// The engine's own complaints, as docker, podman and nerdctl word them.
-    fn refuse_engine_errors(&self, output: &Output) -> Result<(), HostError> {
-        if !output.stdout.is_empty() {
+    fn not_started(&self, error: &io::Error) -> HostError {
+        let engine = &self.engine;
+        match error.kind() {
+            ErrorKind::NotFound => self.unreachable(
+                format!("the program `{engine}` is missing"),
+                format!("install {engine}, or set another engine for this node"),
+            ),
+            _ => self.unreachable(
+                format!("`{engine}` does not start: {error}"),
+                format!("check that you may run {engine}"),
+            ),
+        }
+    }
+
+    /// Tells what the engine says from what a script says: the engine ends before any output, and
+    /// its lines begin in its own way.
+    fn check(&self, output: &Output, beginning: &str) -> Result<(), HostError> {
+        if !output.stdout.is_empty() || matches!(output.exit, Exit::Code(0)) {
             return Ok(());
         }
-        let said = output.stderr.to_lowercase();
-        let name = &self.config.name;
-        let known = [
-            (
-                "no such container",
-                format!("`{} ps -a` lists the containers", self.engine),
-            ),
-            (
-                "no container with name",
-                format!("`{} ps -a` lists the containers", self.engine),
-            ),
-            (
-                "is not running",
-                format!("start it: `{} start {name}`", self.engine),
-            ),
-            ("is paused", format!("`{} unpause {name}`", self.engine)),
-            (
-                "cannot connect to the docker daemon",
-                "start the Docker daemon".into(),
-            ),
-            (
-                "permission denied while trying to connect",
-                "join the group docker, or use sudo".into(),
-            ),
-        ];
-        match known.iter().find(|(words, _)| said.contains(words)) {
-            Some((_, remedy)) => Err(self.unreachable(&output.stderr, remedy)),
-            None => Ok(()),
+        let engine = &self.engine;
+        let name = self.name();
+        for line in beginning.lines().map(str::trim) {
+            let lower = line.to_ascii_lowercase();
+            let by_engine = [
+                "error",
+                "cannot connect",
+                "failed to connect",
+                "time=",
+                "oci runtime",
+            ]
+            .iter()
+            .any(|begin| lower.starts_with(begin));
+            if !by_engine {
+                continue;
+            }
+            let has = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+            let remedy = if has(&[
+                "cannot connect",
+                "failed to connect",
+                "docker.sock",
+                "dial unix",
+            ]) {
+                format!("start the {engine} daemon, and check that you may use it: `{engine} ps`")
+            } else if has(&["no such container", "no container with name"]) {
+                format!("compare the node's name with `{engine} ps --all`")
+            } else if has(&["is not running", "is paused", "on running containers"]) {
+                format!("start it: `{engine} start {name}`")
+            } else if has(&["executable file not found", "oci runtime"]) {
+                "the container needs `sh` and `env`".to_owned()
+            } else {
+                continue;
+            };
+            return Err(self.unreachable(line.chars().take(300).collect(), remedy));
         }
+        Ok(())
     }
 }
 
@@ -107,72 +118,85 @@ impl Host for Docker {
     }
 
     fn run(&mut self, script: Script, stdin: &[u8], limits: Limits) -> Result<Output, HostError> {
-        let mut command = self.exec()?;
-        command.args([script.text, "harden"]);
-        let output = process::run(&mut command, stdin, limits).map_err(|fault| match fault {
-            Fault::Start(error) => self.unreachable(
-                &format!("{} cannot be started: {error}", self.engine),
-                "install it, or name another with `engine` under [nodes]",
-            ),
-            other => local::broken(&self.config.name, script, other),
-        })?;
-        self.refuse_engine_errors(&output)?;
+        let (output, beginning) = process::run(&mut self.command(script)?, stdin, limits).map_err(
+            |failure| match failure {
+                Failure::Start(error) => self.not_started(&error),
+                failure => failure.broken(self.name(), script, limits),
+            },
+        )?;
+        self.check(&output, &beginning)?;
         Ok(output)
     }
 
     fn disconnect(&mut self) {}
 
     fn tunnel(&mut self, port: u16) -> Result<Tunnel, HostError> {
-        let mut template = self.exec()?;
-        template.args([CONNECT, "harden", &port.to_string()]);
-        let words: Vec<_> = template.get_args().map(ToOwned::to_owned).collect();
-        let engine = self.engine.clone();
-        tunnel::open(move |connection, closed| {
-            let mut command = Command::new(&engine);
-            command.args(&words);
-            let _ = carry(command, &connection, &closed);
+        // A first look, so that a missing container is told now and not by every connection.
+        let look = Script {
+            name: "tunnel",
+            text: ":",
+        };
+        let limits = Limits {
+            time: self.config.connect_timeout,
+            output: 1 << 10,
+        };
+        let output = self.run(look, b"", limits)?;
+        if output.exit != Exit::Code(0) {
+            return Err(self.unreachable(
+                format!("it runs nothing: {}", output.stderr.trim()),
+                "look at the container's log",
+            ));
+        }
+        let host = Docker::new(self.config.clone(), self.engine.clone());
+        tunnel::listen(self.name(), move |client, closed| {
+            if let Ok(mut program) = host.command(CONNECT) {
+                program.arg(port.to_string());
+                // What goes wrong here, the client sees as a closed connection.
+                let _ = serve(&mut program, client, &closed);
+            }
         })
-        .map_err(|e| self.unreachable(&e.to_string(), "free some ports on this machine"))
     }
 }
 
-/// Carries one connection through a child process, until either side closes or the tunnel does.
-fn carry(
-    mut command: Command,
-    connection: &TcpStream,
-    closed: &Arc<AtomicBool>,
-) -> std::io::Result<()> {
-    let mut child = command
+/// Joins a connection to a program's stdin and stdout, until the program ends or the tunnel closes.
+fn serve(program: &mut Command, client: TcpStream, closed: &Closed) -> io::Result<()> {
+    use std::os::unix::process::CommandExt;
+
+    client.set_nonblocking(false)?;
+    let (mut from, mut to) = (client.try_clone()?, client.try_clone()?);
+    let mut child = program
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()?;
-    if let (Some(mut to), Some(mut from)) = (child.stdin.take(), child.stdout.take()) {
-        let (mut up, mut down) = (connection.try_clone()?, connection.try_clone()?);
-        let over = Arc::new(AtomicBool::new(false));
-        for done in [
-            std::thread::spawn({
-                let over = over.clone();
-                move || {
-                    let _ = std::io::copy(&mut up, &mut to);
-                    over.store(true, Ordering::Relaxed);
-                }
-            }),
-            std::thread::spawn({
-                let over = over.clone();
-                move || {
-                    let _ = std::io::copy(&mut from, &mut down);
-                    over.store(true, Ordering::Relaxed);
-                }
-            }),
-        ] {
-            drop(done); // both end when the pipes close below
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let up = thread::spawn(move || {
+        if let Some(mut stdin) = stdin {
+            let _ = io::copy(&mut from, &mut stdin);
         }
-        while !over.load(Ordering::Relaxed) && !closed.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(5));
+    });
+    let down = thread::spawn(move || {
+        if let Some(mut stdout) = stdout {
+            let _ = io::copy(&mut stdout, &mut to);
         }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    // The node's end of the connection is closed when its last byte has come.
+    while !closed.is() && !down.is_finished() {
+        thread::sleep(BEAT);
     }
-    let _ = connection.shutdown(std::net::Shutdown::Both);
-    let _ = child.kill();
-    child.wait().map(drop)
+    kill(child);
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = up.join();
+    let _ = down.join();
+    Ok(())
+}
+
+/// What the engines accept as a name, so that none is taken for an option.
+fn is_container_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }

@@ -1,11 +1,13 @@
 //! This machine as a node.
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
-use super::process::{self, Fault};
-use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel, TunnelGuard};
+use super::process::{self, Failure};
+use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel, TunnelGuard, command};
 
-/// This machine, as root already or by `sudo -n`.
+/// The machine that this program runs on.
 #[derive(Debug)]
 pub struct Local {
     config: HostConfig,
@@ -13,7 +15,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// Makes the host.
+    /// Makes the host; connects nothing.
     pub fn new(config: HostConfig, sudo: bool) -> Self {
         Local { config, sudo }
     }
@@ -25,15 +27,26 @@ impl Host for Local {
     }
 
     fn run(&mut self, script: Script, stdin: &[u8], limits: Limits) -> Result<Output, HostError> {
-        let mut command = Command::new(if self.sudo { "sudo" } else { "sh" });
+        let node = self.name();
+        let words = command::words(script, self.sudo);
+        let mut program = Command::new(words[0]);
+        program.args(&words[1..]);
+        let (output, beginning) =
+            process::run(&mut program, stdin, limits).map_err(|failure| match failure {
+                Failure::Start(error) => HostError::Unreachable {
+                    node: node.to_owned(),
+                    address: "this machine".into(),
+                    why: format!("`{}` does not start: {error}", words[0]),
+                    remedy: match error.kind() {
+                        ErrorKind::NotFound => "look at PATH".into(),
+                        _ => "look at this machine's limits on processes".into(),
+                    },
+                },
+                failure => failure.broken(node, script, limits),
+            })?;
         if self.sudo {
-            command.args(["-n", "sh"]);
-        }
-        command.args(["-c", script.text, "harden"]);
-        let output = process::run(&mut command, stdin, limits)
-            .map_err(|fault| broken(&self.config.name, script, fault))?;
-        if self.sudo {
-            super::refuse_without_root(&self.config.name, "this user", &output)?;
+            let user = std::env::var("USER").unwrap_or_else(|_| "USER".into());
+            command::check_sudo(node, &user, &output, &beginning)?;
         }
         Ok(output)
     }
@@ -42,33 +55,50 @@ impl Host for Local {
 
     fn tunnel(&mut self, port: u16) -> Result<Tunnel, HostError> {
         Ok(Tunnel {
-            local: ([127, 0, 0, 1], port).into(),
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             guard: TunnelGuard::default(),
         })
     }
 }
 
-/// Tells a fault of a child process as the node's.
-pub(super) fn broken(node: &str, script: Script, fault: Fault) -> HostError {
-    let (why, remedy) = match fault {
-        Fault::Start(error) => (
-            format!("cannot be started: {error}"),
-            "install the program, or put it on the PATH",
-        ),
-        Fault::Time(limit) => (
-            format!("took longer than {} s", limit.as_secs()),
-            "look at the node's load and disks; the same call again is harmless",
-        ),
-        Fault::Size(limit) => (
-            format!("wrote more than {limit} bytes"),
-            "no node has so much to tell; look for what else writes there",
-        ),
-        Fault::Other(error) => (format!("broke off: {error}"), "try again"),
-    };
-    HostError::Broken {
-        node: node.into(),
-        script: format!("the {} script", script.name),
-        why,
-        remedy: remedy.into(),
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::{Exit, Transport, open};
+
+    fn local() -> Box<dyn Host> {
+        open(HostConfig {
+            name: "cp1".into(),
+            transport: Transport::Local { sudo: false },
+            connect_timeout: Duration::from_secs(5),
+        })
+    }
+
+    #[test]
+    fn a_script_runs_with_its_input() {
+        let script = Script {
+            name: "test",
+            text: "cat; echo \"$0\" $#",
+        };
+        let output = local().run(script, b"in ", Limits::default()).unwrap();
+        assert_eq!(output.stdout, b"in harden 0\n");
+        assert_eq!(output.exit, Exit::Code(0));
+    }
+
+    #[test]
+    fn a_limit_is_named() {
+        let script = Script {
+            name: "probe",
+            text: "sleep 60",
+        };
+        let limits = Limits {
+            time: Duration::from_millis(200),
+            output: 0,
+        };
+        let error = local().run(script, b"", limits).unwrap_err();
+        assert_eq!(error.to_string(), "cp1: probe took longer than 200ms");
+        assert!(!error.remedy().is_empty());
     }
 }

@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
+mod capture;
+mod command;
 pub mod docker;
 pub mod known_hosts;
 pub mod local;
 mod process;
 pub mod ssh;
 mod tunnel;
+
+pub use command::quote;
 
 /// A POSIX `sh` script that is part of this program. Only constants can be made into one.
 #[derive(Debug, Clone, Copy)]
@@ -214,22 +218,3 @@ pub fn open(config: HostConfig) -> Box<dyn Host> {
 
 /// Opens the hosts of several nodes from one inventory.
 pub type Opener<'a> = dyn Fn(&str) -> Result<Box<dyn Host>, HostError> + Sync + 'a;
-
-/// Tells sudo's refusal from a script's own failure: sudo says its own name first, and the script
-/// has said nothing.
-fn refuse_without_root(node: &str, user: &str, output: &Output) -> Result<(), HostError> {
-    let refused = output.stdout.is_empty()
-        && output.exit != Exit::Code(0)
-        && (output.stderr.contains("sudo:") || output.stderr.contains("sudoers"));
-    if !refused {
-        return Ok(());
-    }
-    Err(HostError::Become {
-        node: node.into(),
-        why: output.stderr.lines().last().unwrap_or_default().into(),
-        remedy: format!(
-            "give {user} the line `{user} ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/ on the node, \
-             or log in as root with become = \"none\" under [nodes]"
-        ),
-    })
-}

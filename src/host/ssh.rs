@@ -1,16 +1,21 @@
 //! A node over SSH, by libssh2.
 //!
-//! One session a host, one script at a time: calls on one session exclude each other. Tunnels have
-//! sessions of their own, so that a probe and a question through a tunnel do not block each other.
+//! libssh2 serialises everything on one session, so a host has one for its runs and every connection
+//! through a tunnel has its own. Connections are made when they are first needed and kept.
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::fmt;
+use std::net::TcpStream;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel, tunnel};
+use super::capture::Capture;
+use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel, command, tunnel};
 
-mod exchange;
+mod connect;
+mod exec;
 mod forward;
 mod login;
+mod wire;
 
 /// How to log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,147 +28,160 @@ pub struct SshConfig {
     pub user: String,
     /// Whether to run scripts through `sudo -n`.
     pub sudo: bool,
-    /// Private key file; the agent's keys without it.
-    pub identity: Option<PathBuf>,
+    /// Private key file; the agent's keys without it. Of a key with a passphrase, and of a public
+    /// key, the agent must hold the private one.
+    pub identity: Option<std::path::PathBuf>,
     /// known_hosts files, all of which count.
-    pub known_hosts: Vec<PathBuf>,
+    pub known_hosts: Vec<std::path::PathBuf>,
 }
 
 /// A node over SSH.
 pub struct Ssh {
-    config: HostConfig,
-    ssh: SshConfig,
-    connection: Option<login::Connection>,
+    target: Target,
+    connection: Option<Connection>,
 }
 
-impl std::fmt::Debug for Ssh {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Ssh({} at {}:{})",
-            self.config.name, self.ssh.address, self.ssh.port
-        )
+impl fmt::Debug for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ssh")
+            .field("target", &self.target)
+            .field("connected", &self.connection.is_some())
+            .finish()
     }
 }
 
+/// Everything it takes to connect.
+#[derive(Debug, Clone)]
+struct Target {
+    /// The name under which the host keys are known.
+    node: String,
+    ssh: SshConfig,
+    timeout: Duration,
+}
+
+/// A session that is logged in.
+struct Connection {
+    session: ssh2::Session,
+    /// The session's own socket, to wait for and to shut.
+    socket: TcpStream,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Freeing channels says goodbye, which must not wait for a peer that is gone.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Target {
+    /// Connects, checks the host key, and only then logs in.
+    fn connect(&self, time: Duration) -> Result<Connection, HostError> {
+        // A time beyond the clock's range is as good as an hour here.
+        let hour = Duration::from_secs(3600);
+        let end = Instant::now() + time.min(self.timeout).min(hour);
+        let connection = connect::connect(self, end)?;
+        login::log_in(self, &connection.session, end)?;
+        connection.session.set_keepalive(true, 15);
+        Ok(connection)
+    }
+
+    fn unreachable(&self, why: impl Into<String>, remedy: impl Into<String>) -> HostError {
+        HostError::Unreachable {
+            node: self.node.clone(),
+            address: format!("{}:{}", self.ssh.address, self.ssh.port),
+            why: why.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// Milliseconds for libssh2, which takes zero for no limit.
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+/// The time until then.
+fn until(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
+}
+
 impl Ssh {
-    /// Makes the host; connects nothing yet.
+    /// Makes the host; connects nothing.
     pub fn new(config: HostConfig, ssh: SshConfig) -> Self {
         Ssh {
-            config,
-            ssh,
+            target: Target {
+                node: config.name,
+                ssh,
+                timeout: config.connect_timeout,
+            },
             connection: None,
         }
+    }
+
+    /// Opens a channel, on a new connection when the kept one has died meanwhile.
+    fn channel(
+        &mut self,
+        capture: &Capture,
+        broken: &dyn Fn(exec::Failure) -> HostError,
+    ) -> Result<(&Connection, ssh2::Channel), HostError> {
+        let left = || capture.left().map_err(|passed| broken(passed.into()));
+        if let Some(connection) = self.connection.take() {
+            connection.session.set_timeout(millis(left()?));
+            // Nothing has been run yet, so a second try can do no harm.
+            if let Ok(channel) = connection.session.channel_session() {
+                return Ok((self.connection.insert(connection), channel));
+            }
+        }
+        let connection = self.target.connect(left()?)?;
+        connection.session.set_timeout(millis(left()?));
+        let channel = connection
+            .session
+            .channel_session()
+            .map_err(|error| broken(error.into()))?;
+        Ok((self.connection.insert(connection), channel))
     }
 }
 
 impl Host for Ssh {
     fn name(&self) -> &str {
-        &self.config.name
+        &self.target.node
     }
 
     fn run(&mut self, script: Script, stdin: &[u8], limits: Limits) -> Result<Output, HostError> {
-        let deadline = Instant::now() + limits.time;
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(login::connect(&self.config, &self.ssh)?),
-        };
-        let become_root = if self.ssh.sudo { "sudo -n " } else { "" };
-        let command = format!("{become_root}sh -c {} harden", quote(script.text));
-        match exchange::run(connection, &command, stdin, limits, deadline) {
-            Ok(output) => {
-                if self.ssh.sudo {
-                    super::refuse_without_root(&self.config.name, &self.ssh.user, &output)?;
+        let node = self.target.node.clone();
+        let (user, sudo) = (self.target.ssh.user.clone(), self.target.ssh.sudo);
+        let broken = |failure: exec::Failure| failure.broken(&node, script, limits);
+        let mut capture = Capture::new(limits);
+        let (connection, channel) = self.channel(&capture, &broken)?;
+        let line = command::line(script, sudo);
+        match exec::run(connection, channel, &line, stdin, &mut capture) {
+            Ok(exit) => {
+                let (output, beginning) = capture.finish(exit);
+                if sudo {
+                    command::check_sudo(&node, &user, &output, &beginning)?;
                 }
                 Ok(output)
             }
-            Err(why) => {
-                // A session that broke off in the middle of a call cannot be used again.
-                self.connection = None;
-                Err(HostError::Broken {
-                    node: self.config.name.clone(),
-                    script: format!("the {} script", script.name),
-                    why,
-                    remedy: "check that the node is up and `ssh` to it works; \
-                             the same command again goes on from where it was"
-                        .into(),
-                })
+            Err(failure) => {
+                // What is left on the session is unknown, and the script must lose its pipes.
+                self.disconnect();
+                Err(broken(failure))
             }
         }
     }
 
     fn disconnect(&mut self) {
-        if let Some(login::Connection { session, .. }) = self.connection.take() {
-            session.set_blocking(true);
-            session.set_timeout(1000);
-            let _ = session.disconnect(None, "done", None);
-        }
+        self.connection = None;
     }
 
     fn tunnel(&mut self, port: u16) -> Result<Tunnel, HostError> {
-        // Logging in now tells a closed door here, and not as a connection that dies for no reason.
-        let first = login::connect(&self.config, &self.ssh)?;
-        let first = std::sync::Mutex::new(Some(first));
-        let (config, ssh) = (self.config.clone(), self.ssh.clone());
-        tunnel::open(move |connection, closed| {
-            let ready = first.lock().ok().and_then(|mut first| first.take());
-            let carrier = match ready {
-                Some(carrier) => Ok(carrier),
-                None => login::connect(&config, &ssh),
-            };
-            if let Ok(carrier) = carrier {
-                let _ = forward::carry(&carrier, connection, port, &closed);
-            }
+        // The first connection is made now, so that a node that cannot be reached is told here.
+        let first = Mutex::new(Some(self.target.connect(self.target.timeout)?));
+        let target = self.target.clone();
+        tunnel::listen(&self.target.node, move |client, closed| {
+            let kept = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // What goes wrong here, the client sees as a closed connection.
+            let _ = forward::serve(&target, kept, port, client, &closed);
         })
-        .map_err(|e| HostError::Unreachable {
-            node: self.config.name.clone(),
-            address: "a free port of 127.0.0.1".into(),
-            why: e.to_string(),
-            remedy: "free some ports on this machine".into(),
-        })
-    }
-}
-
-/// Quotes a text as one word for a POSIX shell.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use std::process::Command;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-
-        /// Whatever the text, a real shell gives it back as one word.
-        #[test]
-        fn a_quoted_text_is_one_word_for_a_real_shell(text in "[^\\x00]{0,40}") {
-            let command = format!("printf '%s.%s' \"$#\" {}; ", quote(&text));
-            let output = Command::new("sh").args(["-c", &command]).output().expect("sh");
-            prop_assert_eq!(String::from_utf8_lossy(&output.stdout), format!("0.{text}"));
-        }
-    }
-
-    #[test]
-    fn quotes_substitutions_and_newlines_stay_text() {
-        for text in [
-            "'",
-            "''; touch pwned; '",
-            "$(id)`id`",
-            "a\nb",
-            "\\'",
-            "!!",
-            "~",
-        ] {
-            let output = Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quote(text))])
-                .output()
-                .expect("sh");
-            assert_eq!(String::from_utf8_lossy(&output.stdout), text);
-        }
     }
 }

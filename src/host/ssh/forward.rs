@@ -1,98 +1,155 @@
-//! One connection through a session: `direct-tcpip` (RFC 4254 7.2).
+//! Carries one connection of a tunnel over a session of its own.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::os::fd::AsFd;
 
 use rustix::event::PollFlags;
 
-use super::exchange::wait;
-use super::login::Connection;
+use super::wire::Wire;
+use super::{Connection, Target, millis};
+use crate::host::process::{again, wait_for};
+use crate::host::tunnel::{BEAT, Closed};
 
-/// Bytes on their way in one direction.
-#[derive(Default)]
-struct Lane {
-    waiting: Vec<u8>,
-    closed: bool,
-}
-
-/// Carries bytes between a local connection and a port on the node's loopback address until either
-/// side closes or the tunnel does.
-pub(super) fn carry(
-    carrier: &Connection,
-    mut local: TcpStream,
+/// Carries bytes both ways until both ends have finished, one breaks, or the tunnel closes.
+pub(super) fn serve(
+    target: &Target,
+    kept: Option<Connection>,
     port: u16,
-    closed: &AtomicBool,
-) -> Result<(), String> {
-    let session = &carrier.session;
-    session.set_blocking(true);
-    let mut channel = session
-        .channel_direct_tcpip("127.0.0.1", port, None)
-        .map_err(|e| e.to_string())?;
-    session.set_blocking(false);
-    local.set_nonblocking(true).map_err(|e| e.to_string())?;
-    let (mut up, mut down) = (Lane::default(), Lane::default());
-    let mut buffer = vec![0; 32 << 10];
-    while !closed.load(Ordering::Relaxed) {
-        let mut moved = fill(&mut up, &mut local, &mut buffer)?;
-        moved |= fill(&mut down, &mut channel, &mut buffer)?;
-        moved |= empty(&mut up, &mut channel)?;
-        moved |= empty(&mut down, &mut local)?;
-        if channel.eof() && down.waiting.is_empty() {
-            break;
+    client: TcpStream,
+    closed: &Closed,
+) -> io::Result<()> {
+    let open = |connection: &Connection| {
+        connection.session.set_timeout(millis(target.timeout));
+        connection
+            .session
+            .channel_direct_tcpip("127.0.0.1", port, None)
+    };
+    let first = kept.and_then(|kept| open(&kept).ok().map(|channel| (kept, channel)));
+    let (connection, channel) = match first {
+        Some(both) => both,
+        // There was none, it has died meanwhile, or nothing listens yet.
+        None => {
+            let connection = target.connect(target.timeout).map_err(io::Error::other)?;
+            let channel = open(&connection)?;
+            (connection, channel)
         }
-        if up.closed && up.waiting.is_empty() {
-            break;
+    };
+    let mut wire = Wire::new(&connection, channel);
+    client.set_nonblocking(true)?;
+    let mut client = &client;
+    let (mut up, mut down) = (Half::default(), Half::default());
+    while !closed.is() && !(up.told && down.told) {
+        let mut moved = false;
+        if up.is_empty() && !up.ended {
+            moved |= up.fill(|buffer| match client.read(buffer) {
+                Ok(n) => Ok(Some(n)),
+                Err(e) if again(&e) => Ok(None),
+                Err(e) => Err(e),
+            })?;
+        }
+        if !up.is_empty() {
+            moved |= up.drain(|bytes| wire.write(bytes))?;
+        } else if up.ended && !up.told {
+            up.told = wire.send_eof()?;
+            moved |= up.told;
+        }
+        if down.is_empty() && !down.ended {
+            moved |= down.fill(|buffer| match wire.read(buffer)? {
+                None if wire.eof() => Ok(Some(0)),
+                some => Ok(some),
+            })?;
+        }
+        if !down.is_empty() {
+            moved |= down.drain(|bytes| match client.write(bytes) {
+                Ok(n) => Ok(Some(n)),
+                Err(e) if again(&e) => Ok(None),
+                Err(e) => Err(e),
+            })?;
+        } else if down.ended && !down.told {
+            client.shutdown(Shutdown::Write)?;
+            down.told = true;
+            moved = true;
         }
         if !moved {
-            let mut flags = PollFlags::empty();
-            if up.waiting.is_empty() && !up.closed {
-                flags |= PollFlags::IN;
-            }
-            if !down.waiting.is_empty() {
-                flags |= PollFlags::OUT;
-            }
-            // Short, so that a dropped tunnel ends soon.
-            let soon = Instant::now() + Duration::from_millis(100);
-            wait(carrier, soon, Some((&local, flags)))?;
+            wait(&connection, &wire, client, &up, &down)?;
         }
     }
-    session.set_blocking(true);
-    session.set_timeout(1000);
-    let _ = channel.close();
-    let _ = local.shutdown(Shutdown::Both);
     Ok(())
 }
 
-fn fill(lane: &mut Lane, from: &mut impl Read, buffer: &mut [u8]) -> Result<bool, String> {
-    if lane.closed || !lane.waiting.is_empty() {
-        return Ok(false);
+/// Waits for whatever can go on. An end for which there is nothing to do is left out, or it would
+/// wake us for ever.
+fn wait(
+    connection: &Connection,
+    wire: &Wire<'_>,
+    client: &TcpStream,
+    up: &Half,
+    down: &Half,
+) -> io::Result<()> {
+    let mut ready = Vec::new();
+    if down.is_empty() || !up.is_empty() {
+        ready.push((connection.socket.as_fd(), wire.wants()));
     }
-    match from.read(buffer) {
-        Ok(0) => {
-            lane.closed = true;
-            Ok(true)
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::IN, up.is_empty() && !up.ended);
+    flags.set(PollFlags::OUT, !down.is_empty());
+    if !flags.is_empty() {
+        ready.push((client.as_fd(), flags));
+    }
+    wait_for(&ready, BEAT)
+}
+
+/// One direction.
+struct Half {
+    buffer: Vec<u8>,
+    begin: usize,
+    end: usize,
+    /// Its source sends no more.
+    ended: bool,
+    /// Its destination knows that.
+    told: bool,
+}
+
+impl Default for Half {
+    fn default() -> Self {
+        Half {
+            buffer: vec![0; 64 << 10],
+            begin: 0,
+            end: 0,
+            ended: false,
+            told: false,
         }
-        Ok(n) => {
-            lane.waiting.extend_from_slice(&buffer[..n]);
-            Ok(true)
-        }
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
-        Err(e) => Err(e.to_string()),
     }
 }
 
-fn empty(lane: &mut Lane, to: &mut impl Write) -> Result<bool, String> {
-    if lane.waiting.is_empty() {
-        return Ok(false);
+impl Half {
+    fn is_empty(&self) -> bool {
+        self.begin == self.end
     }
-    match to.write(&lane.waiting) {
-        Ok(n) => {
-            lane.waiting.drain(..n);
-            Ok(n > 0)
-        }
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
-        Err(e) => Err(e.to_string()),
+
+    /// Reads into the empty buffer; zero bytes are the end. Returns whether something happened.
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
+    ) -> io::Result<bool> {
+        let Some(n) = read(&mut self.buffer)? else {
+            return Ok(false);
+        };
+        (self.begin, self.end) = (0, n);
+        self.ended = n == 0;
+        Ok(true)
+    }
+
+    /// Writes some of the buffer. Returns whether something happened.
+    fn drain(
+        &mut self,
+        write: impl FnOnce(&[u8]) -> io::Result<Option<usize>>,
+    ) -> io::Result<bool> {
+        let Some(n) = write(&self.buffer[self.begin..self.end])? else {
+            return Ok(false);
+        };
+        self.begin += n;
+        Ok(n > 0)
     }
 }

@@ -1,246 +1,192 @@
-//! Connecting, checking the host key, logging in.
+//! Logging in: by a key file, or by the keys of ssh-agent.
 
-use std::net::{TcpStream, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ssh2::{MethodType, Session};
+use ssh2::{ErrorCode, Session};
 
-use super::SshConfig;
-use crate::host::known_hosts::{KnownHosts, Verdict, fingerprint, key_type};
-use crate::host::{HostConfig, HostError};
+use super::{Target, millis, until};
+use crate::host::HostError;
 
-/// Seconds between keep-alive messages while a script says nothing.
-pub(super) const KEEPALIVE: u32 = 10;
+/// libssh2's code for "this file holds no key that I can read".
+const BAD_FILE: ErrorCode = ErrorCode::Session(-16);
 
-/// A session that is logged in.
-pub(super) struct Connection {
-    /// Of libssh2.
-    pub(super) session: Session,
-    /// A second handle of the session's socket, to wait on.
-    pub(super) socket: TcpStream,
-}
-
-/// Connects, checks the host key, and only then shows who we are.
-pub(super) fn connect(config: &HostConfig, ssh: &SshConfig) -> Result<Connection, HostError> {
-    let known = known_hosts(config, ssh)?;
-    let stream = tcp(config, ssh)?;
-    let unreachable = |why: String, remedy: &str| HostError::Unreachable {
-        node: config.name.clone(),
-        address: format!("{}:{}", ssh.address, ssh.port),
-        why,
-        remedy: remedy.into(),
+/// Logs in.
+pub(super) fn log_in(target: &Target, session: &Session, end: Instant) -> Result<(), HostError> {
+    session.set_timeout(millis(until(end)));
+    let Some(path) = &target.ssh.identity else {
+        return by_agent(target, session, None);
     };
-    let socket = stream
-        .try_clone()
-        .map_err(|e| unreachable(e.to_string(), "close some files"))?;
-    let mut session = Session::new().map_err(|e| unreachable(e.to_string(), "free memory"))?;
-    session.set_timeout(u32::try_from(config.connect_timeout.as_millis()).unwrap_or(u32::MAX));
-    session.set_tcp_stream(stream);
-    // Without this, a server with several keys may offer one of a type that is not known here,
-    // which would look like a changed key.
-    let methods = known.methods(&config.name);
-    if !methods.is_empty() {
-        session
-            .method_pref(MethodType::HostKey, &methods.join(","))
-            .map_err(|e| {
-                unreachable(e.to_string(), "remove key types that libssh2 does not know")
-            })?;
-    }
-    session.handshake().map_err(|e| {
-        unreachable(
-            format!("SSH handshake: {e}"),
-            "is it an SSH server? It must offer curve25519-sha256 (libssh2 has no sntrup761) and a \
-             host key of a type that known_hosts has for this node",
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let why = format!("cannot read the key {}: {error}", path.display());
+        failed(
+            target,
+            why,
+            "set `identity` to a private key file that you may read",
         )
     })?;
-    check_host_key(config, ssh, &known, &session)?;
-    authenticate(config, ssh, &session)?;
-    session.set_keepalive(true, KEEPALIVE);
-    Ok(Connection { session, socket })
+    match Key::of(&text) {
+        Key::Plain => by_text(target, session, path, &text),
+        Key::Public(blob) => by_agent(target, session, Some((path, &blob))),
+        Key::Encrypted => match public_half(path) {
+            Some(blob) => by_agent(target, session, Some((path, &blob))),
+            None => Err(protected(target, path)),
+        },
+    }
 }
 
-fn known_hosts(config: &HostConfig, ssh: &SshConfig) -> Result<KnownHosts, HostError> {
-    KnownHosts::read(&ssh.known_hosts).map_err(|why| HostError::HostKey {
-        node: config.name.clone(),
-        why,
-        remedy: "write the file from the nodes' consoles as docs/nodes.md shows, or name another \
-                 with `known-hosts` under [nodes]"
-            .into(),
-    })
+/// What a key file holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Key {
+    /// A private key, or what libssh2 may take for one.
+    Plain,
+    /// A private key under a passphrase.
+    Encrypted,
+    /// A public key's blob.
+    Public(Vec<u8>),
 }
 
-fn tcp(config: &HostConfig, ssh: &SshConfig) -> Result<TcpStream, HostError> {
-    let unreachable = |why: String, remedy: String| HostError::Unreachable {
-        node: config.name.clone(),
-        address: format!("{}:{}", ssh.address, ssh.port),
-        why,
-        remedy,
-    };
-    let addresses = (ssh.address.as_str(), ssh.port)
-        .to_socket_addrs()
-        .map_err(|e| {
-            let remedy = format!("correct `address` under [nodes.host.{}]", config.name);
-            unreachable(e.to_string(), remedy)
-        })?;
-    let begin = Instant::now();
-    let mut last = "the name has no address".to_owned();
-    for address in addresses {
-        let left = config.connect_timeout.saturating_sub(begin.elapsed());
-        if left.is_zero() {
-            break;
+impl Key {
+    fn of(text: &str) -> Key {
+        let mut words = text.split_ascii_whitespace();
+        if let (Some(kind), Some(blob)) = (words.next(), words.next())
+            && let Ok(blob) = STANDARD.decode(blob)
+            && crate::host::known_hosts::key_type(&blob) == Some(kind)
+        {
+            return Key::Public(blob);
         }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(error) => last = error.to_string(),
+        // PEM says it in its headers, PKCS #8 in its name.
+        let pem = text.lines().any(|line| {
+            line.starts_with("Proc-Type:") && line.contains("ENCRYPTED")
+                || line.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY")
+        });
+        // OpenSSH's own format names the cipher behind its magic (PROTOCOL.key).
+        let body: String = text.lines().filter(|l| !l.starts_with("-----")).collect();
+        let openssh = STANDARD.decode(body.trim()).is_ok_and(|bytes| {
+            bytes
+                .strip_prefix(b"openssh-key-v1\0")
+                .is_some_and(|rest| !rest.starts_with(b"\0\0\0\x04none"))
+        });
+        if pem || openssh {
+            Key::Encrypted
+        } else {
+            Key::Plain
         }
     }
-    Err(unreachable(
-        last,
-        format!(
-            "is the node up, and does sshd listen there? `address` and `port` can be set under \
-             [nodes.host.{}]",
-            config.name
-        ),
-    ))
 }
 
-fn check_host_key(
-    config: &HostConfig,
-    ssh: &SshConfig,
-    known: &KnownHosts,
+/// The public key that ssh-keygen writes beside a private one.
+fn public_half(path: &Path) -> Option<Vec<u8>> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".pub");
+    match Key::of(&std::fs::read_to_string(PathBuf::from(beside)).ok()?) {
+        Key::Public(blob) => Some(blob),
+        _ => None,
+    }
+}
+
+fn by_text(target: &Target, session: &Session, path: &Path, text: &str) -> Result<(), HostError> {
+    let path = path.display();
+    match session.userauth_pubkey_memory(&target.ssh.user, None, text, None) {
+        Ok(()) if session.authenticated() => Ok(()),
+        Err(error) if error.code() == BAD_FILE => Err(failed(
+            target,
+            format!(
+                "{path} is no private key that can be read: {}",
+                error.message()
+            ),
+            "set `identity` to a private key in OpenSSH or PEM format",
+        )),
+        Err(error) => Err(failed(
+            target,
+            format!("the key {path} was not accepted: {}", error.message()),
+            refusal(target),
+        )),
+        Ok(()) => Err(failed(
+            target,
+            format!("the key {path} alone is not enough"),
+            "let the node's sshd accept a key without a second factor for this user",
+        )),
+    }
+}
+
+/// Tries the agent's keys, or just the one with this public half.
+fn by_agent(
+    target: &Target,
     session: &Session,
+    only: Option<(&Path, &[u8])>,
 ) -> Result<(), HostError> {
-    let key = session.host_key().map(|(key, _)| key).unwrap_or_default();
-    let (name, print) = (&config.name, fingerprint(key));
-    let files: Vec<String> = ssh
-        .known_hosts
-        .iter()
-        .map(|f| f.display().to_string())
-        .collect();
-    let files = files.join(", ");
-    let (why, remedy) = match known.check(name, key) {
-        Verdict::Known => return Ok(()),
-        Verdict::Unknown => (
-            format!("unknown host key {print}: no line of {files} has a key of node {name}"),
-            format!(
-                "compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or of the other \
-                 types) on the node's own console; if it is the same, add the line\n\
-                 {name} {} {}",
-                key_type(key).unwrap_or("?"),
-                STANDARD.encode(key)
-            ),
-        ),
-        Verdict::Changed { file, line } => (
-            format!("changed host key: {file}:{line} has another than {print}, which is offered"),
-            "somebody may be in between. If the node was made anew, compare the fingerprint on its \
-             own console and replace its lines"
-                .into(),
-        ),
-        Verdict::Revoked { file, line } => (
-            format!("revoked host key {print}: see {file}:{line}"),
-            "give the node a new host key; this one must not be used any more".into(),
-        ),
-        Verdict::AuthorityOnly { file, line } => (
-            format!("{file}:{line} is a @cert-authority line, which is not supported"),
-            format!("add a line with the node's own key, under the name {name}"),
+    let no_agent = |error: ssh2::Error| match only {
+        Some((path, _)) => protected(target, path),
+        None => failed(
+            target,
+            format!("ssh-agent does not answer: {}", error.message()),
+            "start ssh-agent and run `ssh-add`, or set `identity` to a private key file",
         ),
     };
-    Err(HostError::HostKey {
-        node: name.clone(),
-        why,
-        remedy,
-    })
-}
-
-fn authenticate(config: &HostConfig, ssh: &SshConfig, session: &Session) -> Result<(), HostError> {
-    let refused = |why: String, remedy: String| HostError::Login {
-        node: config.name.clone(),
-        user: ssh.user.clone(),
-        why,
-        remedy,
-    };
-    let authorize = format!(
-        "add the public key to ~{}/.ssh/authorized_keys on the node",
-        ssh.user
-    );
-    match &ssh.identity {
-        Some(path) => {
-            check_key_file(path).map_err(|(why, remedy)| refused(why, remedy))?;
-            session
-                .userauth_pubkey_file(&ssh.user, None, path, None)
-                .map_err(|e| refused(format!("the key {}: {e}", path.display()), authorize))
-        }
-        None => with_agent(ssh, session).map_err(|why| {
-            let remedy = format!(
-                "`ssh-add -l` lists the agent's keys; {authorize}, or name a key file with \
-                 `identity` under [nodes]"
-            );
-            refused(why, remedy)
-        }),
-    }
-}
-
-/// libssh2's own words for a missing or encrypted file do not help anybody.
-fn check_key_file(path: &Path) -> Result<(), (String, String)> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        (
-            format!("cannot read the key {}: {e}", path.display()),
-            "correct `identity` under [nodes] (relative to the workspace), or leave it out to use \
-             the SSH agent"
-                .to_owned(),
-        )
-    })?;
-    if is_encrypted(&text) {
-        return Err((
-            format!("the key {} has a passphrase", path.display()),
-            format!(
-                "`ssh-add {}` once, and leave `identity` out of harden.toml so that the agent is used",
-                path.display()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// Whether a private key file is encrypted: PEM says so in its header, OpenSSH's own format names a
-/// cipher behind its magic (OpenSSH PROTOCOL.key).
-fn is_encrypted(text: &str) -> bool {
-    if text.contains("ENCRYPTED") {
-        return true;
-    }
-    let body: String = text.lines().filter(|l| !l.starts_with("-----")).collect();
-    let Ok(bytes) = STANDARD.decode(body) else {
-        return false;
-    };
-    match bytes.strip_prefix(b"openssh-key-v1\0") {
-        Some(rest) => rest.get(4..8) != Some(b"none"),
-        None => false,
-    }
-}
-
-fn with_agent(ssh: &SshConfig, session: &Session) -> Result<(), String> {
-    let no_agent = |e: ssh2::Error| format!("no SSH agent can be asked ({e})");
     let mut agent = session.agent().map_err(no_agent)?;
     agent.connect().map_err(no_agent)?;
     agent.list_identities().map_err(no_agent)?;
-    let identities = agent.identities().map_err(no_agent)?;
-    if identities.is_empty() {
-        return Err("the SSH agent has no keys".into());
-    }
-    for identity in &identities {
-        if agent.userauth(&ssh.user, identity).is_ok() {
-            return Ok(());
+    let mut keys = agent.identities().map_err(no_agent)?;
+    if let Some((path, blob)) = only {
+        keys.retain(|key| key.blob() == blob);
+        if keys.is_empty() {
+            return Err(protected(target, path));
         }
     }
-    let names: Vec<&str> = identities.iter().map(|i| i.comment()).collect();
-    Err(format!(
-        "the server took none of the agent's keys ({})",
-        names.join(", ")
+    if keys.is_empty() {
+        return Err(failed(
+            target,
+            "ssh-agent holds no key",
+            "add one with `ssh-add`, or set `identity` to a private key file",
+        ));
+    }
+    let mut last = String::new();
+    for key in &keys {
+        match agent.userauth(&target.ssh.user, key) {
+            Ok(()) if session.authenticated() => return Ok(()),
+            Ok(()) => last = "a key alone is not enough".to_owned(),
+            Err(error) => last = error.message().to_owned(),
+        }
+    }
+    Err(failed(
+        target,
+        format!(
+            "none of {} keys of ssh-agent was accepted: {last}",
+            keys.len()
+        ),
+        format!(
+            "{}; with many keys in the agent, set `identity` to the right public key file",
+            refusal(target)
+        ),
     ))
+}
+
+fn failed(target: &Target, why: impl Into<String>, remedy: impl Into<String>) -> HostError {
+    HostError::Login {
+        node: target.node.clone(),
+        user: target.ssh.user.clone(),
+        why: why.into(),
+        remedy: remedy.into(),
+    }
+}
+
+fn refusal(target: &Target) -> String {
+    format!(
+        "check that the public key stands in {}'s ~/.ssh/authorized_keys on the node",
+        target.ssh.user
+    )
+}
+
+fn protected(target: &Target, path: &Path) -> HostError {
+    let path = path.display();
+    failed(
+        target,
+        format!(
+            "the private key of {path} needs a passphrase or is missing, and ssh-agent does not hold it"
+        ),
+        format!("start ssh-agent and run `ssh-add {path}`; no passphrase is asked for here"),
+    )
 }
