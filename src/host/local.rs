@@ -1,25 +1,104 @@
-//! stub
-use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel};
-/// Stub.
+//! This machine as a node.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use super::process::{self, Failure};
+use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel, TunnelGuard, command};
+
+/// The machine that this program runs on.
 #[derive(Debug)]
 pub struct Local {
     config: HostConfig,
+    sudo: bool,
 }
+
 impl Local {
     /// Makes the host; connects nothing.
-    pub fn new(config: HostConfig, _sudo: bool) -> Self {
-        Local { config }
+    pub fn new(config: HostConfig, sudo: bool) -> Self {
+        Local { config, sudo }
     }
 }
+
 impl Host for Local {
     fn name(&self) -> &str {
         &self.config.name
     }
-    fn run(&mut self, _: Script, _: &[u8], _: Limits) -> Result<Output, HostError> {
-        unimplemented!()
+
+    fn run(&mut self, script: Script, stdin: &[u8], limits: Limits) -> Result<Output, HostError> {
+        let node = self.name();
+        let words = command::words(script, self.sudo);
+        let mut program = Command::new(words[0]);
+        program.args(&words[1..]);
+        let (output, beginning) =
+            process::run(&mut program, stdin, limits).map_err(|failure| match failure {
+                Failure::Start(error) => HostError::Unreachable {
+                    node: node.to_owned(),
+                    address: "this machine".into(),
+                    why: format!("`{}` does not start: {error}", words[0]),
+                    remedy: match error.kind() {
+                        ErrorKind::NotFound => "look at PATH".into(),
+                        _ => "look at this machine's limits on processes".into(),
+                    },
+                },
+                failure => failure.broken(node, script, limits),
+            })?;
+        if self.sudo {
+            let user = std::env::var("USER").unwrap_or_else(|_| "USER".into());
+            command::check_sudo(node, &user, &output, &beginning)?;
+        }
+        Ok(output)
     }
+
     fn disconnect(&mut self) {}
-    fn tunnel(&mut self, _: u16) -> Result<Tunnel, HostError> {
-        unimplemented!()
+
+    fn tunnel(&mut self, port: u16) -> Result<Tunnel, HostError> {
+        Ok(Tunnel {
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            guard: TunnelGuard::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::{Exit, Transport, open};
+
+    fn local() -> Box<dyn Host> {
+        open(HostConfig {
+            name: "cp1".into(),
+            transport: Transport::Local { sudo: false },
+            connect_timeout: Duration::from_secs(5),
+        })
+    }
+
+    #[test]
+    fn a_script_runs_with_its_input() {
+        let script = Script {
+            name: "test",
+            text: "cat; echo \"$0\" $#",
+        };
+        let output = local().run(script, b"in ", Limits::default()).unwrap();
+        assert_eq!(output.stdout, b"in harden 0\n");
+        assert_eq!(output.exit, Exit::Code(0));
+    }
+
+    #[test]
+    fn a_limit_is_named() {
+        let script = Script {
+            name: "probe",
+            text: "sleep 60",
+        };
+        let limits = Limits {
+            time: Duration::from_millis(200),
+            output: 0,
+        };
+        let error = local().run(script, b"", limits).unwrap_err();
+        assert_eq!(error.to_string(), "cp1: probe took longer than 200ms");
+        assert!(!error.remedy().is_empty());
     }
 }

@@ -5,10 +5,16 @@
 
 use std::time::Duration;
 
+mod capture;
+mod command;
 pub mod docker;
 pub mod known_hosts;
 pub mod local;
+mod process;
 pub mod ssh;
+mod tunnel;
+
+pub use command::quote;
 
 /// A POSIX `sh` script that is part of this program. Only constants can be made into one.
 #[derive(Debug, Clone, Copy)]
