@@ -1,2 +1,7 @@
-//! stub
-fn main() {}
+//! The `harden` command.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

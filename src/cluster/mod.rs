@@ -6,6 +6,16 @@ use serde_json::Value;
 
 use crate::fact::{Fact, FieldConflict, NodeInfo, ObjectFact, ObjectRef};
 
+pub mod client;
+mod holder;
+mod lease;
+mod objects;
+
+pub use client::Client;
+
+/// The name under which the API server records the fields that this program sets.
+pub const FIELD_MANAGER: &str = "harden";
+
 /// What the API is asked for. Calls block. The one implementation is [`client::Client`]; tests wrap
 /// it to inject faults.
 pub trait Api: Send + Sync {

@@ -4,10 +4,17 @@
 //! no admin's workstation is needed to finish, revert or roll back. Pre-images of files stay on the
 //! node they came from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Holder;
-use crate::plan::Plan;
+use crate::host::Opener;
+use crate::plan::{Plan, Step};
+
+mod rollback;
+
+pub use rollback::{Current, Lookup, rollback_lookup, rollback_plan, same_content};
 
 /// The `schema` field of a record.
 pub const SCHEMA: &str = "harden.dev/generation/v1";
@@ -75,5 +82,67 @@ impl Record {
             Event::End(outcome) => Some(outcome),
             _ => None,
         })
+    }
+}
+
+impl Record {
+    /// Returns the numbers of the steps that are done and were not put back, in their order.
+    pub fn done(&self) -> Vec<usize> {
+        let mut done = std::collections::BTreeSet::new();
+        for entry in &self.journal {
+            match &entry.event {
+                Event::Done(number) => {
+                    done.insert(*number);
+                }
+                Event::Reverted(number, _) => {
+                    done.remove(number);
+                }
+                Event::Begin(_) | Event::End(_) => {}
+            }
+        }
+        done.into_iter().collect()
+    }
+}
+
+/// Returns the number of a step's first file among all files of the plan's transactions on that
+/// node: the first index of its pre-images. 0 for a step that is not on a node.
+pub fn first_index(plan: &Plan, number: usize) -> usize {
+    let steps: Vec<&Step> = plan.steps().map(|(_, step)| step).collect();
+    let Some(Step::Node(this)) = number.checked_sub(1).and_then(|at| steps.get(at)) else {
+        return 0;
+    };
+    let earlier = steps.iter().take(number - 1).filter_map(|step| match step {
+        Step::Node(step) if step.node == this.node => Some(step.files.len()),
+        _ => None,
+    });
+    earlier.sum()
+}
+
+/// The generations that some nodes know.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generations {
+    /// The newest copy of each record, oldest generation first.
+    pub records: Vec<Record>,
+    /// The nodes that could not be asked, and why.
+    pub unread: BTreeMap<String, String>,
+}
+
+impl Generations {
+    /// Returns the newest generation that left something to roll back.
+    pub fn last_applied(&self) -> Option<&Record> {
+        let mut newest_first = self.records.iter().rev();
+        newest_first.find(|record| !record.done().is_empty())
+    }
+}
+
+/// Reads the generations from the control-plane nodes. Takes no lock and writes nothing.
+pub fn list(hosts: &Opener<'_>, control_planes: &[String]) -> Generations {
+    let (past, failed) = crate::apply::read_all(hosts, control_planes.iter().cloned());
+    Generations {
+        records: past.records.into_values().collect(),
+        unread: failed
+            .into_iter()
+            .map(|(name, error)| (name, error.to_string()))
+            .collect(),
     }
 }

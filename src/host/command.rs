@@ -83,8 +83,6 @@ pub(super) fn check_sudo(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use std::process::Command;
 
     use proptest::prelude::*;

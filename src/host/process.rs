@@ -216,8 +216,6 @@ pub(super) fn kill(mut child: Child) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use std::time::Instant;
 
     use super::*;

@@ -1,1 +1,164 @@
 //! Modules: options and the resources they become.
+//!
+//! A module is a TOML file that declares options and tables of resources with `${option}` in
+//! them. It can interpolate, select and repeat; it cannot compute. [`Modules`] holds what was
+//! declared, [`evaluate`] puts the values of a workspace into it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+mod builtin;
+pub(crate) mod check;
+mod declare;
+mod evaluate;
+mod expand;
+mod name;
+mod option;
+mod table;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use evaluate::evaluate;
+pub use option::{Fields, OptionDecl, Pattern, Type};
+
+use crate::profile::section::{Complaints, File, Section, parse, quoted};
+use crate::profile::{Diagnostic, Failure};
+use table::ResourceDecl;
+
+/// Sections of `harden.toml` that are no modules.
+pub(crate) const RESERVED: &[&str] = &["imports", "accept", "cluster", "nodes", "apply"];
+
+/// All modules that a workspace can use.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    modules: BTreeMap<String, Module>,
+    options: BTreeMap<String, OptionDecl>,
+}
+
+/// One module.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// What it is about, in one sentence.
+    pub summary: String,
+    file: File,
+    resources: Vec<ResourceDecl>,
+}
+
+impl Modules {
+    /// Returns the modules that are part of the program.
+    ///
+    /// # Errors
+    /// What is wrong with them; a test sees to it that nothing is.
+    pub fn builtin() -> Result<Self, Failure> {
+        let files = builtin::MODULES.iter().map(|(name, text)| {
+            let file = File {
+                name: format!("builtin:modules/{name}.toml"),
+                text: (*text).into(),
+            };
+            ((*name).to_owned(), file)
+        });
+        Modules::read(files.collect())
+    }
+
+    /// Reads modules, given by name.
+    pub(crate) fn read(files: BTreeMap<String, File>) -> Result<Self, Failure> {
+        let mut faults = Vec::new();
+        // All options come first, since a module may name those of another.
+        let mut options = BTreeMap::new();
+        for (name, file) in &files {
+            let mut out = Complaints::new(file);
+            let table = parse(file, &mut out);
+            if RESERVED.contains(&name.as_str()) || name.contains('.') {
+                out.at(
+                    0..0,
+                    format!("a module cannot be called {}", quoted(name)),
+                    "here",
+                    "rename the file",
+                );
+            }
+            if out.list.is_empty() {
+                options.extend(declare::options(
+                    name,
+                    &mut Section::new(&table, ""),
+                    &mut out,
+                ));
+            }
+            faults.extend(out.sorted());
+        }
+        if !faults.is_empty() {
+            return Err(Failure(faults));
+        }
+        let mut modules = BTreeMap::new();
+        let mut used = BTreeSet::new();
+        for (name, file) in &files {
+            let mut out = Complaints::new(file);
+            let table = parse(file, &mut out);
+            let mut top = Section::new(&table, "");
+            top.get("options");
+            if let Some(heading) = declare::heading(&mut top, &mut out) {
+                let context = table::Context {
+                    options: &options,
+                    on: heading.on,
+                    for_each: heading.for_each,
+                };
+                let resources = table::read(&context, &mut top, &mut used, &mut out);
+                let module = Module {
+                    summary: heading.summary,
+                    file: file.clone(),
+                    resources,
+                };
+                modules.insert(name.clone(), module);
+            }
+            top.finish(&mut out);
+            faults.extend(out.sorted());
+        }
+        if faults.is_empty() {
+            faults.extend(useless(&options, &used));
+        }
+        if faults.is_empty() {
+            Ok(Modules { modules, options })
+        } else {
+            Err(Failure(faults))
+        }
+    }
+
+    /// Returns an option by its full name, for example `apiserver.profiling`.
+    pub fn option(&self, name: &str) -> Option<&OptionDecl> {
+        self.options.get(name)
+    }
+
+    /// Returns every option by full name.
+    pub fn options(&self) -> impl Iterator<Item = &OptionDecl> {
+        self.options.values()
+    }
+
+    /// Returns every module by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Module)> {
+        self.modules
+            .iter()
+            .map(|(name, module)| (name.as_str(), module))
+    }
+}
+
+/// Complains about options and fields that no resource uses: setting them would do nothing.
+fn useless(options: &BTreeMap<String, OptionDecl>, used: &BTreeSet<String>) -> Vec<Diagnostic> {
+    fn walk(decl: &OptionDecl, used: &BTreeSet<String>, faults: &mut Vec<Diagnostic>) {
+        if !used.contains(&decl.name) {
+            faults.push(
+                Diagnostic::new(format!(
+                    "no resource uses the option {}",
+                    quoted(&decl.name)
+                ))
+                .help("interpolate it in a resource of its module, or remove it"),
+            );
+        }
+        if let Type::Record(fields) | Type::Attrs(fields) = &decl.ty {
+            fields.values().for_each(|field| walk(field, used, faults));
+        }
+    }
+    let mut faults = Vec::new();
+    options
+        .values()
+        .for_each(|decl| walk(decl, used, &mut faults));
+    faults
+}

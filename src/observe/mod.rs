@@ -1,1 +1,175 @@
-//! Observe: one probe a node and few lists a cluster give the facts.
+//! Observe: one probe a node and few lists a cluster give the facts. Nothing here writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use crate::cluster::Api;
+use crate::distribution::kubeadm;
+use crate::fact::probe;
+use crate::fact::{ApiFacts, Fact, Facts, Node, NodeFacts, NodeInfo, Query, sha256};
+use crate::host::{Exit, Host, Limits, Opener, Script};
+use crate::plan::{Plan, Subject};
+use crate::resource::{Desired, Place};
+
+mod inventory;
+
+pub use inventory::{Inventory, InventoryError, inventory};
+
+/// The one script by which a node is looked at.
+pub const PROBE: Script = Script {
+    name: "probe",
+    text: probe::SCRIPT,
+};
+
+/// How many nodes are looked at at the same time. More would trip sshd's MaxStartups (10:30:100)
+/// on a bastion that many share.
+const PARALLEL: usize = 10;
+
+/// What is to be looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// On each node, by its name.
+    pub nodes: BTreeMap<String, Vec<Query>>,
+    /// In the API: objects that are wanted.
+    pub objects: Vec<Value>,
+}
+
+impl Wanted {
+    /// Returns what a comparison with the desired state needs.
+    pub fn for_desired(desired: &Desired, inventory: &Inventory) -> Self {
+        Wanted {
+            nodes: inventory
+                .nodes
+                .iter()
+                .map(|(name, info)| (name.clone(), crate::plan::queries(desired, info)))
+                .collect(),
+            objects: crate::plan::wanted_objects(desired),
+        }
+    }
+
+    /// Returns what a plan rests on.
+    pub fn for_plan(plan: &Plan) -> Self {
+        let mut nodes: BTreeMap<String, BTreeSet<Query>> = BTreeMap::new();
+        let mut objects = Vec::new();
+        for basis in &plan.basis {
+            match (&basis.place, &basis.subject) {
+                (Place::Node(name), Subject::Query(query)) => {
+                    nodes.entry(name.clone()).or_default().insert(query.clone());
+                }
+                (_, Subject::Object { wanted }) => objects.push(wanted.clone()),
+                _ => {}
+            }
+        }
+        Wanted {
+            nodes: nodes
+                .into_iter()
+                .map(|(name, queries)| (name, queries.into_iter().collect()))
+                .collect(),
+            objects,
+        }
+    }
+}
+
+/// Looks at the nodes, several at a time, and at the API. `done` is called with each node's name
+/// when its answer is there.
+pub fn observe(
+    wanted: &Wanted,
+    inventory: &Inventory,
+    hosts: &Opener,
+    api: &dyn Api,
+    done: &(dyn Fn(&str) + Sync),
+) -> Facts {
+    let queue = Mutex::new(wanted.nodes.iter());
+    let nodes = Mutex::new(BTreeMap::new());
+    let api_facts = std::thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(wanted.nodes.len()) {
+            scope.spawn(|| {
+                while let Some((name, queries)) = next(&queue) {
+                    let facts = match hosts(name) {
+                        Ok(mut host) => node_facts(host.as_mut(), queries),
+                        Err(error) => Fact::Unreadable(with_remedy(&error)),
+                    };
+                    let info = inventory.nodes.get(name).cloned().unwrap_or(NodeInfo {
+                        name: name.clone(),
+                        control_plane: false,
+                    });
+                    done(name);
+                    if let Ok(mut nodes) = nodes.lock() {
+                        nodes.insert(name.clone(), Node { info, facts });
+                    }
+                }
+            });
+        }
+        ApiFacts {
+            cluster_id: match api.cluster_id() {
+                Ok(id) => Fact::Value(id),
+                Err(error) => Fact::Unreadable(error.to_string()),
+            },
+            cluster_configuration: api.config_map_key(
+                kubeadm::CONFIG_NAMESPACE,
+                kubeadm::CONFIG_NAME,
+                kubeadm::CONFIG_KEY,
+            ),
+            objects: api.objects(&wanted.objects),
+        }
+    });
+    Facts {
+        nodes: nodes.into_inner().unwrap_or_default(),
+        api: api_facts,
+    }
+}
+
+fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    queue.lock().ok()?.next()
+}
+
+fn with_remedy(error: &crate::host::HostError) -> String {
+    format!("{error}; {}", error.remedy())
+}
+
+/// Looks at one node, in one round trip.
+pub fn node_facts(host: &mut dyn Host, queries: &[Query]) -> Fact<NodeFacts> {
+    match look(host, queries) {
+        Ok(facts) => Fact::Value(facts),
+        Err(why) => Fact::Unreadable(why),
+    }
+}
+
+/// Runs the probe once.
+///
+/// # Errors
+/// Why there is no usable answer, in one line with what to do.
+pub fn look(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, String> {
+    let nonce = nonce(host.name());
+    let request = probe::encode(&nonce, queries);
+    let output = host
+        .run(PROBE, &request, Limits::default())
+        .map_err(|e| with_remedy(&e))?;
+    // The sentinel decides, not the exit status: a killed script can look successful over SSH.
+    probe::parse(&nonce, queries, &output.stdout).map_err(|error| {
+        let end = match &output.exit {
+            Exit::Code(code) => format!("exit status {code}"),
+            Exit::Signal(signal) => format!("killed by {signal}"),
+        };
+        format!(
+            "the probe gave no usable answer: {error} ({end}{}{})",
+            if output.stderr.is_empty() { "" } else { ": " },
+            output.stderr.trim()
+        )
+    })
+}
+
+/// A word that the node cannot have printed by chance: unique among runs.
+fn nonce(node: &str) -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{SystemTime, UNIX_EPOCH};
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|d| d.as_nanos())
+        .unwrap_or_default();
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    sha256(format!("{node} {now} {run} {}", std::process::id()))[..32].to_owned()
+}

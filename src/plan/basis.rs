@@ -1,1 +1,228 @@
-//! What a plan rests on.
+//! What a plan rests on, and whether that still holds.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{Basis, Plan, Subject};
+use crate::distribution::Component;
+use crate::distribution::kubeadm::{CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, manifest_path};
+use crate::fact::{
+    Answer, Fact, Facts, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef, Query,
+    canonical_sha256, sha256,
+};
+use crate::resource::{Desired, Kind, Place};
+
+/// Lists what must be looked at on a node: what its resources ask for, and on a control-plane node
+/// the directory of static pods, where a stray file can win over a manifest. Sorted, nothing twice.
+pub fn queries(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
+    let mut queries: BTreeSet<Query> = wanted_queries(desired, node);
+    if node.control_plane
+        && let Ok(path) = NodePath::new(MANIFESTS_DIR)
+    {
+        queries.insert(Query::Dir(path));
+    }
+    queries.into_iter().collect()
+}
+
+/// Lists the API objects that are wanted, by reference, each once.
+pub fn wanted_objects(desired: &Desired) -> Vec<Value> {
+    let mut objects: Vec<(ObjectRef, &Value)> = desired
+        .resources
+        .iter()
+        .filter_map(|resource| resource.kind.behaviour().object())
+        .filter_map(|object| Some((ObjectRef::of(object)?, object)))
+        .collect();
+    objects.sort_by(|(a, _), (b, _)| a.cmp(b));
+    objects.dedup_by(|(a, _), (b, _)| a == b);
+    objects
+        .into_iter()
+        .map(|(_, object)| object.clone())
+        .collect()
+}
+
+/// The queries whose answers are compared.
+fn wanted_queries(desired: &Desired, node: &NodeInfo) -> BTreeSet<Query> {
+    let mut queries: BTreeSet<Query> = desired
+        .resources
+        .iter()
+        .filter(|resource| resource.scope.holds(node))
+        .flat_map(|resource| resource.kind.behaviour().queries())
+        .collect();
+    // The gate of every component asks the API server of that node, whose manifest tells the port.
+    let manifest = |component| Query::File(manifest_path(component));
+    if Component::ALL
+        .iter()
+        .any(|c| queries.contains(&manifest(*c)))
+    {
+        queries.insert(manifest(Component::KubeApiserver));
+    }
+    queries
+}
+
+/// Whether a resource has a copy in `ClusterConfiguration`.
+fn rests_on_kubeadm_config(desired: &Desired) -> bool {
+    desired
+        .resources
+        .iter()
+        .any(|resource| matches!(resource.kind, Kind::Flag(_) | Kind::ComponentFile(_)))
+}
+
+/// Lists everything that a plan for this desired state rests on. What could not be read is not
+/// among it: nothing rests on that, and the plan names it as a problem.
+pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
+    let mut basis = Vec::new();
+    for node in facts.nodes.values() {
+        for query in wanted_queries(desired, &node.info) {
+            if !matches!(node.get(&query), Fact::Unreadable(_)) {
+                basis.push(basis_of_node(node, &query));
+            }
+        }
+    }
+    let config = &facts.api.cluster_configuration;
+    if rests_on_kubeadm_config(desired) && !matches!(config, Fact::Unreadable(_)) {
+        basis.push(basis_of_cluster_configuration(config));
+    }
+    for wanted in wanted_objects(desired) {
+        let fact = ObjectRef::of(&wanted).and_then(|r| facts.api.objects.get(&r));
+        if let Some(fact) = fact
+            && !matches!(fact.live, Fact::Unreadable(_))
+        {
+            basis.push(basis_of_object(&wanted, fact));
+        }
+    }
+    basis
+}
+
+/// Returns the basis of what a query brought from a node: of a file the content, mode and owner; of
+/// a stat the kind, mode and owner; of a process the command line, so that a mere restart counts for
+/// nothing.
+pub fn basis_of_node(node: &Node, query: &Query) -> Basis {
+    let value = match node.get(query) {
+        Fact::Value(answer) => of_answer(answer),
+        Fact::Absent => json!("absent"),
+        Fact::Unreadable(_) => json!("unreadable"),
+    };
+    Basis {
+        place: Place::Node(node.info.name.clone()),
+        subject: Subject::Query(query.clone()),
+        sha256: canonical_sha256(&value),
+    }
+}
+
+fn of_answer(answer: &Answer) -> Value {
+    let meta = |meta: &Meta| json!([meta.kind, meta.mode, meta.owner, meta.group]);
+    match answer {
+        Answer::File(file) => json!({"file": meta(&file.meta), "sha256": sha256(&file.content)}),
+        Answer::Stat(stat) => json!({"stat": meta(stat)}),
+        Answer::Dir(entries) => {
+            let entries: Vec<Value> = entries.iter().map(|(n, m)| json!([n, meta(m)])).collect();
+            json!({"dir": entries})
+        }
+        Answer::Process(running) => {
+            let mut argv: Vec<&Vec<String>> = running.iter().map(|p| &p.argv).collect();
+            argv.sort();
+            json!({"process": argv})
+        }
+        Answer::Log(text) => json!({"log": sha256(text)}),
+    }
+}
+
+/// Returns the basis of the text of `ClusterConfiguration`.
+pub fn basis_of_cluster_configuration(text: &Fact<String>) -> Basis {
+    Basis {
+        place: Place::Api,
+        subject: Subject::ClusterConfiguration,
+        sha256: canonical_sha256(&match text {
+            Fact::Value(text) => json!({"text": text}),
+            Fact::Absent => json!("absent"),
+            Fact::Unreadable(_) => json!("unreadable"),
+        }),
+    }
+}
+
+/// Returns the basis of an object: whether it exists, and its values of those fields that the wanted
+/// object sets. What others change beside them counts for nothing.
+pub fn basis_of_object(wanted: &Value, fact: &ObjectFact) -> Basis {
+    Basis {
+        place: Place::Api,
+        subject: Subject::Object {
+            wanted: wanted.clone(),
+        },
+        sha256: canonical_sha256(&match &fact.live {
+            Fact::Value(live) => json!({"object": projection(wanted, live)}),
+            Fact::Absent => json!("absent"),
+            Fact::Unreadable(_) => json!("unreadable"),
+        }),
+    }
+}
+
+/// Returns those parts of the live value that the wanted one names. Items of a list are found by
+/// name where they have one; other lists count as a whole.
+fn projection(wanted: &Value, live: &Value) -> Value {
+    match (wanted, live) {
+        (Value::Object(wanted), Value::Object(live)) => wanted
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), projection(value, live.get(key)?))))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        (Value::Array(wanted), Value::Array(items)) => {
+            let name = |item: &Value| item.get("name")?.as_str().map(str::to_owned);
+            if wanted.is_empty() || wanted.iter().any(|item| name(item).is_none()) {
+                return live.clone();
+            }
+            wanted
+                .iter()
+                .map(|item| {
+                    items
+                        .iter()
+                        .find(|other| name(other) == name(item))
+                        .map_or(Value::Null, |other| projection(item, other))
+                })
+                .collect()
+        }
+        _ => live.clone(),
+    }
+}
+
+/// Compares what a plan rests on with fresh facts, and names each fact that has moved since.
+pub fn moved(plan: &Plan, facts: &Facts) -> Vec<String> {
+    let mut moved = Vec::new();
+    if facts.api.cluster_id.value() != Some(&plan.cluster.id) {
+        moved.push("API: this is another cluster, by the uid of namespace kube-system".to_owned());
+    }
+    for old in &plan.basis {
+        let new = match (&old.place, &old.subject) {
+            (Place::Node(name), Subject::Query(query)) => {
+                facts.nodes.get(name).map(|node| basis_of_node(node, query))
+            }
+            (Place::Api, Subject::ClusterConfiguration) => Some(basis_of_cluster_configuration(
+                &facts.api.cluster_configuration,
+            )),
+            (Place::Api, Subject::Object { wanted }) => ObjectRef::of(wanted)
+                .and_then(|reference| facts.api.objects.get(&reference))
+                .map(|fact| basis_of_object(wanted, fact)),
+            _ => None,
+        };
+        if new.map(|new| new.sha256) != Some(old.sha256.clone()) {
+            moved.push(format!("{}: {}", old.place, old.subject));
+        }
+    }
+    moved
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Query(query) => query.fmt(f),
+            Subject::ClusterConfiguration => write!(
+                f,
+                "ClusterConfiguration in ConfigMap {CONFIG_NAMESPACE}/{CONFIG_NAME}"
+            ),
+            Subject::Object { wanted } => match ObjectRef::of(wanted) {
+                Some(reference) => reference.fmt(f),
+                None => f.write_str("an object without a name"),
+            },
+        }
+    }
+}

@@ -1,10 +1,190 @@
 //! Puts a draft into stages and steps.
 
-use super::Plan;
-use crate::fact::Facts;
-use crate::resource::Desired;
+use std::collections::BTreeSet;
+
+use super::{Cluster, Plan, Purpose, SCHEMA, basis, clash, stages};
+use crate::distribution::kubeadm::MANIFESTS_DIR;
+use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
+use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Resource, Risk, Severity};
 
 /// Compares the desired state with the facts.
-pub fn build(_desired: &Desired, _facts: &Facts) -> Plan {
-    unimplemented!()
+///
+/// The same inputs give the same plan, byte for byte. What cannot be read, compared or done is among
+/// the plan's problems; everything else is planned all the same.
+pub fn build(desired: &Desired, facts: &Facts) -> Plan {
+    let mut draft = Draft::default();
+    let id = match &facts.api.cluster_id {
+        Fact::Value(id) => id.clone(),
+        Fact::Absent => no_identity(&mut draft, "namespace kube-system is not there"),
+        Fact::Unreadable(why) => no_identity(&mut draft, why),
+    };
+    for node in facts.nodes.values() {
+        if !basis::queries(desired, &node.info).is_empty() {
+            unreachable_node(node, &mut draft);
+        }
+        stray_manifests(node, &mut draft);
+    }
+    for resource in &desired.resources {
+        let mut own = Draft::default();
+        resource.kind.behaviour().diff(resource, facts, &mut own);
+        draft.problems.append(&mut own.problems);
+        match not_executed(resource, &desired.accept) {
+            Some((why, remedy)) => withhold(resource, &own.changes, why, &remedy, &mut draft),
+            None => draft.changes.append(&mut own.changes),
+        }
+    }
+    clash::drop_clashes(&mut draft);
+    let stages = stages::stages(&mut draft, facts);
+    Plan {
+        schema: SCHEMA.to_owned(),
+        version: crate::VERSION.to_owned(),
+        cluster: Cluster {
+            name: desired.cluster.clone(),
+            id,
+        },
+        desired: desired.sha256(),
+        purpose: Purpose::Converge,
+        nodes: facts
+            .nodes
+            .iter()
+            .map(|(name, node)| (name.clone(), node.info.control_plane))
+            .collect(),
+        changes: draft
+            .changes
+            .into_iter()
+            .map(|(change, _)| change)
+            .collect(),
+        stages,
+        problems: draft.problems,
+        basis: basis::all(desired, facts),
+    }
+}
+
+fn no_identity(draft: &mut Draft, why: &str) -> String {
+    draft.problems.push(Problem {
+        severity: Severity::Error,
+        place: Place::Api,
+        subject: "cluster identity".into(),
+        message: format!("the uid of namespace kube-system could not be read: {why}"),
+        remedy: "check the kubeconfig and its context, and plan again".into(),
+    });
+    String::new()
+}
+
+fn unreachable_node(node: &Node, draft: &mut Draft) {
+    let why = match &node.facts {
+        Fact::Value(_) => return,
+        Fact::Absent => "it was not observed",
+        Fact::Unreadable(why) => why,
+    };
+    draft.problems.push(Problem {
+        severity: Severity::Error,
+        place: Place::Node(node.info.name.clone()),
+        subject: "node".into(),
+        message: format!("nothing is known of it: {why}"),
+        remedy: "make it reachable, or take it out of the inventory, and plan again".into(),
+    });
+}
+
+/// Names what lies in the directory of static pods beside the manifests.
+///
+/// The kubelet reads every file there whose name does not start with a dot, whatever it ends in, and
+/// of two pods of one name the later file wins, so `kube-apiserver.yaml.bak` beats
+/// `kube-apiserver.yaml` (kubernetes v1.35 pkg/kubelet/config/file_linux.go and file.go:
+/// `extractFromDir`; kubernetes#136962). Directories are skipped.
+fn stray_manifests(node: &Node, draft: &mut Draft) {
+    const KNOWN: [&str; 4] = [
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "etcd",
+    ];
+    let Ok(dir) = NodePath::new(MANIFESTS_DIR) else {
+        return;
+    };
+    let Fact::Value(Answer::Dir(entries)) = node.get(&Query::Dir(dir)) else {
+        return;
+    };
+    for (name, meta) in entries {
+        let known = KNOWN.iter().any(|pod| *name == format!("{pod}.yaml"));
+        if known || name.starts_with('.') || meta.kind == FileKind::Directory {
+            continue;
+        }
+        let likeness = KNOWN.iter().find(|pod| name.starts_with(**pod));
+        let (message, remedy) = match likeness {
+            Some(pod) => (
+                format!(
+                    "the kubelet reads it too, whatever its name ends in, and it can win over {pod}.yaml"
+                ),
+                "move it out of the directory",
+            ),
+            None => (
+                "the kubelet runs it as a static pod; no profile knows it".to_owned(),
+                "move it out of the directory unless it is meant to run",
+            ),
+        };
+        draft.problems.push(Problem {
+            severity: Severity::Warning,
+            place: Place::Node(node.info.name.clone()),
+            subject: format!("{MANIFESTS_DIR}/{name}"),
+            message,
+            remedy: remedy.into(),
+        });
+    }
+}
+
+/// Says why a resource's changes may not be executed, and what to do about it.
+fn not_executed(resource: &Resource, accept: &[String]) -> Option<(&'static str, String)> {
+    let why = match resource.risk {
+        Risk::Safe | Risk::Reload | Risk::Restart => return None,
+        Risk::Guarded => "it can break workloads or lock out, and is not accepted",
+        Risk::Irreversible => "it cannot be undone, and is not accepted",
+        Risk::Manual => {
+            let remedy = "do it by hand: nothing here can do it safely";
+            return Some(("only a person can do it", remedy.to_owned()));
+        }
+    };
+    let options: BTreeSet<&str> = resource.origins.iter().map(|o| o.option.as_str()).collect();
+    if options.iter().any(|o| accept.iter().any(|a| a == o)) {
+        return None;
+    }
+    let options: Vec<String> = options.iter().map(|o| format!("{o:?}")).collect();
+    let remedy = format!(
+        "if you mean it, set accept = [{}] in the profile",
+        options.join(", ")
+    );
+    Some((why, remedy))
+}
+
+/// Turns changes that may not be executed into one problem that names them.
+fn withhold(
+    resource: &Resource,
+    changes: &[(Change, Vec<Effect>)],
+    why: &str,
+    remedy: &str,
+    draft: &mut Draft,
+) {
+    if changes.is_empty() {
+        return;
+    }
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+    let mut lines: Vec<String> = changes
+        .iter()
+        .map(|(change, _)| {
+            let copy = change.copy.map_or(String::new(), |copy| format!(" {copy}"));
+            let (before, after) = (text(&change.before), text(&change.after));
+            format!("{}{copy}: {before} → {after}", change.place)
+        })
+        .collect();
+    lines.dedup();
+    let place = match changes {
+        [(only, _)] => only.place.clone(),
+        _ => Place::Api,
+    };
+    draft.error(
+        resource,
+        place,
+        format!("{why}; left undone: {}", lines.join("; ")),
+        remedy,
+    );
 }

@@ -12,8 +12,14 @@ use crate::resource::{Change, Place, Problem};
 
 mod basis;
 mod build;
+mod clash;
+mod stages;
 
+pub use basis::{
+    basis_of_cluster_configuration, basis_of_node, basis_of_object, moved, queries, wanted_objects,
+};
 pub use build::build;
+pub use stages::gate_for;
 
 /// The `schema` field of a plan file.
 pub const SCHEMA: &str = "harden.dev/plan/v1";
@@ -132,6 +138,10 @@ pub struct NodeStep {
     /// What must hold before the transaction is committed; `None` when nothing restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    /// What must hold after the files were put back: the gate of their state before. Present when
+    /// `gate` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_gate: Option<Gate>,
     /// Whether every node must have the same, so that a failure reverts this node as well.
     pub uniform: bool,
 }

@@ -1,12 +1,66 @@
 //! Profiles: TOML files with option values, merged with their provenance.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod builtin;
 mod diagnostic;
+pub(crate) mod layer;
+pub(crate) mod merge;
+mod read;
+pub(crate) mod section;
+mod source;
+mod values;
+mod workspace;
 
-pub use diagnostic::{Diagnostic, Failure};
+pub use diagnostic::{Diagnostic, Failure, Source};
+pub use values::{Content, Definition, Value, Values};
+
+use crate::module::Modules;
+
+/// Reads the workspace in `dir`: `harden.toml` and everything it imports, merged and checked
+/// against the options of `modules`.
+///
+/// A path in `imports` is relative to the file that has it and stays inside the workspace;
+/// `builtin:NAME` is a profile that is part of the program.
+///
+/// # Errors
+/// Everything that is wrong with any of the files.
+pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
+    let mut loader = source::Loader::load(dir, modules)?;
+    let (values, disagreements) = merge::merge(&loader.layers);
+    loader.faults.extend(disagreements);
+    match loader.settings {
+        Some(settings) if loader.faults.is_empty() => Ok(Workspace {
+            dir: dir.to_owned(),
+            cluster: settings.cluster,
+            nodes: settings.nodes,
+            apply: settings.apply,
+            accept: settings.accept,
+            values,
+        }),
+        // Without settings there is a fault that says why.
+        _ => Err(Failure(in_order(loader.faults))),
+    }
+}
+
+/// Brings faults into the order in which a reader meets them: `harden.toml` first, and each file
+/// from top to bottom.
+fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let file = |d: &Diagnostic| d.place.as_ref().map_or("", |p| p.file.as_str()).to_owned();
+    let mut files = vec!["harden.toml".to_owned()];
+    for fault in &faults {
+        if !files.contains(&file(fault)) {
+            files.push(file(fault));
+        }
+    }
+    faults.sort_by_cached_key(|fault| {
+        let rank = files.iter().position(|f| *f == file(fault));
+        (rank, fault.place.as_ref().map(|p| p.span.start))
+    });
+    faults
+}
 
 /// A workspace: the directory with `harden.toml`, read and merged.
 #[derive(Debug, Clone)]
@@ -21,6 +75,8 @@ pub struct Workspace {
     pub apply: ApplySettings,
     /// Top-level `accept`.
     pub accept: Vec<String>,
+    /// The merged values of all options.
+    pub values: Values,
 }
 
 /// `[cluster]`: which cluster, and how its API is reached.

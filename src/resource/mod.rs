@@ -10,6 +10,7 @@ use crate::distribution::{Component, ComponentEdit};
 use crate::fact::{Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
 
 pub mod component_file;
+mod control_plane;
 pub mod flag;
 pub mod mode;
 pub mod object;
@@ -189,12 +190,13 @@ impl Desired {
 }
 
 /// Where a difference is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// On the node of this name.
     Node(String),
     /// In the API.
+    #[default]
     Api,
 }
 
@@ -404,10 +406,4 @@ pub struct Difference {
     pub restarts: Option<String>,
     /// Overrides the resource's risk: the ConfigMap's copy of a flag restarts nothing.
     pub risk: Option<Risk>,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Place::Api
-    }
 }

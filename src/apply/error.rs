@@ -1,0 +1,121 @@
+//! Why an apply did not do what it was to do, and in which state it left the cluster.
+
+use crate::cluster::{ApiError, Holder};
+use crate::generation::{Outcome, Record};
+use crate::host::HostError;
+
+use super::node::NodeError;
+
+/// Why an apply ended other than applied. Every one says what state things are in.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Before anything was changed: a node cannot be used.
+    #[error("{0}; nothing was changed")]
+    Host(#[from] HostError),
+    /// Before anything was changed: a node's script refused.
+    #[error("{0}; nothing was changed")]
+    Node(#[from] NodeError),
+    /// Before anything was changed: the API cannot be used.
+    #[error("{0}; nothing was changed")]
+    Api(#[from] ApiError),
+    /// The plan is for another cluster.
+    #[error(
+        "the plan is for the cluster with the id {planned}, this one is {found}; nothing was changed"
+    )]
+    Cluster {
+        /// The uid of kube-system in the plan.
+        planned: String,
+        /// The uid of kube-system here.
+        found: String,
+    },
+    /// Somebody else applies, or a run that cannot be told dead left its lock.
+    #[error("{} holds the lock of {node} for {age} s (process {}); nothing was changed", holder.who, holder.pid)]
+    Locked {
+        /// The node.
+        node: String,
+        /// Who.
+        holder: Holder,
+        /// Since how many seconds.
+        age: u64,
+    },
+    /// An earlier apply was interrupted and must be finished or put back first.
+    #[error("generation {0} was interrupted; nothing was changed")]
+    Interrupted(u64),
+    /// The plan is stale: this has moved since it was made.
+    #[error("{what}; the plan is stale and nothing was changed")]
+    Stale {
+        /// What moved, with its node.
+        what: String,
+        /// The generation that records the attempt.
+        generation: u64,
+    },
+    /// A step failed. The record says what was put back and what stays.
+    #[error("{}", failed(*generation, message, outcome.as_ref()))]
+    Failed {
+        /// The generation.
+        generation: u64,
+        /// What failed, and in which state its node is.
+        message: String,
+        /// How the generation ended; `None` when a later run has to finish or revert it.
+        outcome: Option<Outcome>,
+        /// The record as it is now.
+        record: Box<Record>,
+        /// Whatever else should be known.
+        notes: Vec<String>,
+    },
+}
+
+impl ApplyError {
+    /// Returns what to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            ApplyError::Host(error) | ApplyError::Node(NodeError::Host(error)) => {
+                error.remedy().to_owned()
+            }
+            ApplyError::Node(_) => "repair what the node reports, then apply again".into(),
+            ApplyError::Api(ApiError::Config { remedy, .. }) => remedy.clone(),
+            ApplyError::Api(ApiError::Locked { .. }) => {
+                "wait until the other run has ended, then apply again".into()
+            }
+            ApplyError::Api(_) => "apply again when the API server answers".into(),
+            ApplyError::Cluster { .. } => {
+                "choose the context of the plan's cluster, or make a new plan".into()
+            }
+            ApplyError::Locked { node, .. } => format!(
+                "wait until that run has ended; when it is surely gone, remove \
+                 /var/lib/harden/lock on {node} and run `harden apply`, which finishes or reverts \
+                 what it left"
+            ),
+            ApplyError::Interrupted(_) => {
+                "run `harden apply`: it finishes or reverts that generation first".into()
+            }
+            ApplyError::Stale { .. } => "make a new plan".into(),
+            ApplyError::Failed {
+                outcome: Some(Outcome::Stopped(_)),
+                generation,
+                ..
+            } => format!(
+                "`harden rollback {generation}` puts the steps back that stay; or correct the \
+                 profile and apply again"
+            ),
+            ApplyError::Failed {
+                outcome: Some(_), ..
+            } => "correct what failed, then plan and apply again".into(),
+            ApplyError::Failed { outcome: None, .. } => {
+                "run `harden apply` when the node answers: it finishes or reverts this generation"
+                    .into()
+            }
+        }
+    }
+}
+
+fn failed(generation: u64, message: &str, outcome: Option<&Outcome>) -> String {
+    match outcome {
+        Some(Outcome::Applied) => message.to_owned(),
+        Some(Outcome::Reverted(_)) => {
+            format!("{message}\neverything that generation {generation} did was put back")
+        }
+        Some(Outcome::Stopped(why)) => format!("{message}\ngeneration {generation} stopped: {why}"),
+        None => format!("{message}\ngeneration {generation} is not finished"),
+    }
+}

@@ -1,0 +1,370 @@
+//! Gates: whether the running processes and the API server of one node are what they shall be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::distribution::Component;
+use crate::fact::{Answer, Fact, Process, Query};
+use crate::host::Tunnel;
+use crate::plan::Gate;
+
+use super::Notice;
+use super::node::plain;
+use super::session::Session;
+
+/// How long a flag that the server cannot read must have kept it down before the gate gives up: the
+/// kubelet may be between two containers.
+const DOWN: Duration = Duration::from_secs(5);
+
+/// What ran on a node before it was changed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    pub(super) processes: BTreeMap<Component, Vec<Process>>,
+    log: String,
+}
+
+impl Seen {
+    /// The command lines, where exactly one process ran.
+    pub(super) fn argv(&self) -> BTreeMap<Component, Vec<String>> {
+        let single = |(component, all): (&Component, &Vec<Process>)| match all.as_slice() {
+            [one] => Some((*component, one.argv.clone())),
+            _ => None,
+        };
+        self.processes.iter().filter_map(single).collect()
+    }
+
+    fn had(&self, component: Component, process: &Process) -> bool {
+        let same = |p: &Process| (p.pid, p.start) == (process.pid, process.start);
+        self.processes
+            .get(&component)
+            .is_some_and(|all| all.iter().any(same))
+    }
+}
+
+/// Why a gate did not pass.
+#[derive(Debug)]
+pub(super) struct Shut {
+    /// What was waited for last, or what went wrong.
+    pub(super) why: String,
+    /// Whose fault it seems to be.
+    pub(super) component: Option<Component>,
+}
+
+/// Counts the deaths of API servers that had the new command line.
+#[derive(Default)]
+struct Crashes {
+    alive: BTreeSet<(u32, u64)>,
+    gone: BTreeSet<(u32, u64)>,
+    fatal: BTreeSet<String>,
+    down: Option<Instant>,
+}
+
+impl Session<'_, '_> {
+    /// Looks at what a gate is about.
+    pub(super) fn see(&mut self, node: &str, gate: &Gate) -> Result<Seen, String> {
+        let mut queries: Vec<Query> = gate
+            .processes
+            .keys()
+            .map(|component| Query::Process(component.program()))
+            .collect();
+        let log = Query::Log(Component::KubeApiserver.program());
+        queries.push(log.clone());
+        let facts = self.look(node, &queries)?;
+        let mut seen = Seen::default();
+        for component in gate.processes.keys() {
+            let found = match facts.get(&Query::Process(component.program())) {
+                Some(Fact::Value(Answer::Process(all))) => all.clone(),
+                Some(Fact::Absent) => Vec::new(),
+                Some(Fact::Unreadable(why)) => {
+                    return Err(format!("{node}: the processes cannot be read: {why}"));
+                }
+                _ => return Err(format!("{node}: the probe did not tell of {component}")),
+            };
+            seen.processes.insert(*component, found);
+        }
+        if let Some(Fact::Value(Answer::Log(text))) = facts.get(&log) {
+            seen.log.clone_from(text);
+        }
+        Ok(seen)
+    }
+
+    /// Waits until the gate has held for a while. With `before`, the processes must be new ones;
+    /// `interruptible` says whether the user's interrupt ends it.
+    pub(super) fn pass(
+        &mut self,
+        node: &str,
+        gate: &Gate,
+        before: Option<&Seen>,
+        interruptible: bool,
+    ) -> Result<(), Shut> {
+        let begun = Instant::now();
+        let mut held: Option<(Instant, Vec<(u32, u64)>)> = None;
+        let mut crashes = Crashes::default();
+        let mut tunnel = None;
+        loop {
+            if interruptible && self.interrupted() {
+                return Err(Shut {
+                    why: "it was interrupted".into(),
+                    component: None,
+                });
+            }
+            let shut = match self.check(node, gate, before, &mut tunnel, &mut crashes) {
+                Ok(ids) => {
+                    let since = match &held {
+                        Some((since, same)) if *same == ids => *since,
+                        _ => Instant::now(),
+                    };
+                    if since.elapsed() >= self.apply.settings.gate_hold {
+                        return Ok(());
+                    }
+                    held = Some((since, ids));
+                    Shut {
+                        why: "that it stays so".into(),
+                        component: None,
+                    }
+                }
+                Err((shut, is_final)) => {
+                    held = None;
+                    if is_final {
+                        return Err(shut);
+                    }
+                    shut
+                }
+            };
+            let elapsed = begun.elapsed();
+            if elapsed >= self.apply.settings.gate_timeout {
+                return Err(Shut {
+                    why: format!(
+                        "{} s have passed waiting for: {}",
+                        elapsed.as_secs(),
+                        shut.why
+                    ),
+                    ..shut
+                });
+            }
+            self.tell(Notice::Gate {
+                node,
+                what: &shut.why,
+                elapsed,
+            });
+            self.nap();
+        }
+    }
+
+    /// Looks once. The error says whether there is any use in looking again.
+    fn check(
+        &mut self,
+        node: &str,
+        gate: &Gate,
+        before: Option<&Seen>,
+        tunnel: &mut Option<Tunnel>,
+        crashes: &mut Crashes,
+    ) -> Result<Vec<(u32, u64)>, (Shut, bool)> {
+        let again = |why: String, component| (Shut { why, component }, false);
+        let seen = self.see(node, gate).map_err(|why| again(why, None))?;
+        let mut ids = Vec::new();
+        let mut waiting = None;
+        for (component, argv) in &gate.processes {
+            let all = seen.processes.get(component).map_or(&[][..], Vec::as_slice);
+            let new = |p: &&Process| before.is_none_or(|b| !b.had(*component, p));
+            let right: Vec<(u32, u64)> = all
+                .iter()
+                .filter(new)
+                .filter(|p| p.argv == *argv)
+                .map(|p| (p.pid, p.start))
+                .collect();
+            if *component == Component::KubeApiserver
+                && let Some(before) = before
+                && let Some(why) = crashes.count(&right, all.is_empty(), &seen.log, &before.log)
+            {
+                let component = Some(*component);
+                return Err((Shut { why, component }, true));
+            }
+            if right.is_empty() {
+                let what = if all.is_empty() {
+                    format!("{component} to run")
+                } else if before.is_some() {
+                    format!("{component} to restart with the new flags")
+                } else {
+                    format!("{component} to run with the expected flags")
+                };
+                waiting.get_or_insert((what, *component));
+            }
+            ids.extend(right);
+        }
+        if let Some((what, component)) = waiting {
+            return Err(again(what, Some(component)));
+        }
+        if tunnel.is_none() {
+            let opened = self.host(node).and_then(|h| h.tunnel(gate.readyz_port));
+            *tunnel = Some(opened.map_err(|e| again(e.to_string(), None))?);
+        }
+        let Some(local) = tunnel.as_ref().map(|t| t.local) else {
+            unreachable!("it was opened above")
+        };
+        let not_ready = match self.apply.api.readyz(local) {
+            Ok(true) => return Ok(ids),
+            Ok(false) => "/readyz to answer 200".to_owned(),
+            Err(error) => format!("/readyz to answer 200 ({error})"),
+        };
+        *tunnel = None;
+        Err(again(not_ready, Some(Component::KubeApiserver)))
+    }
+
+    /// Returns the last line that a component logged and that says something.
+    pub(super) fn last_line(&mut self, node: &str, component: Component) -> Option<String> {
+        let query = Query::Log(component.program());
+        let facts = self.look(node, std::slice::from_ref(&query)).ok()?;
+        match facts.get(&query) {
+            Some(Fact::Value(Answer::Log(text))) => telling(text).map(|line| {
+                let mut line = plain(message(line));
+                if line.len() > 600 {
+                    line = line.chars().take(600).collect::<String>() + " …";
+                }
+                line
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Crashes {
+    /// Adds a look. Returns why there is no hope, if so: the server died twice with the new command
+    /// line, or it cannot even read its flags. A restart alone is never taken for a crash: between
+    /// two containers there is no process, and the log is that of a server that ended well.
+    fn count(
+        &mut self,
+        right: &[(u32, u64)],
+        none: bool,
+        log: &str,
+        log_before: &str,
+    ) -> Option<String> {
+        let now: BTreeSet<_> = right.iter().copied().collect();
+        self.gone.extend(self.alive.difference(&now));
+        self.alive = now;
+        let last = log
+            .lines()
+            .rev()
+            .find(|line| is_fatal(line) && !log_before.lines().any(|old| old == *line));
+        if let Some(line) = last {
+            self.fatal.insert(line.to_owned());
+        }
+        if !none {
+            self.down = None;
+        } else if last.is_some_and(|line| message(line).starts_with("Error:")) {
+            let since = *self.down.get_or_insert_with(Instant::now);
+            if since.elapsed() >= DOWN {
+                return Some("it ends at once".into());
+            }
+        }
+        let deaths = self.gone.len().max(self.fatal.len());
+        (deaths >= 2).then(|| format!("it was started and died {deaths} times"))
+    }
+}
+
+/// Whether a server says in this line why it ends.
+fn is_fatal(line: &str) -> bool {
+    let line = message(line);
+    let klog_fatal = line.starts_with('F') && line.get(1..5).is_some_and(is_number);
+    klog_fatal
+        || line.starts_with("Error:")
+        || line.starts_with("panic:")
+        || line.contains("\"command failed\"")
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The last line that says why the server ended, or else the last one that is not indented as a
+/// usage text is.
+fn telling(log: &str) -> Option<&str> {
+    let says = |line: &&str| {
+        let text = message(line);
+        !text.trim().is_empty() && !text.starts_with(char::is_whitespace)
+    };
+    let lines = || log.lines().rev();
+    lines()
+        .find(|line| is_fatal(line))
+        .or_else(|| lines().find(says))
+}
+
+/// Cuts off what the container runtime puts before a line: time, stream and a tag.
+fn message(line: &str) -> &str {
+    let mut parts = line.splitn(4, ' ');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some("stdout" | "stderr"), Some("F" | "P"), Some(rest)) => rest,
+        _ => line,
+    }
+}
+
+/// Names the flags in which two command lines differ, as the new one has them.
+pub(super) fn changed_flags(old: &[String], new: &[String]) -> Vec<String> {
+    let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+    let mut changed: Vec<String> = new
+        .iter()
+        .filter(|flag| !old.contains(flag))
+        .cloned()
+        .collect();
+    for flag in old.iter().filter(|flag| !new.contains(flag)) {
+        if !new.iter().any(|other| name(other) == name(flag)) {
+            changed.push(format!("no {}", name(flag)));
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn names_the_flags_that_differ() {
+        let old = words("kube-apiserver --a=1 --b=2 --c=3");
+        let new = words("kube-apiserver --a=1 --b=9 --d");
+        assert_eq!(changed_flags(&old, &new), ["--b=9", "--d", "no --c"]);
+    }
+
+    #[test]
+    fn a_restart_is_no_crash_and_a_refused_flag_is() {
+        let mut crashes = Crashes::default();
+        let before = "I0101 serving\n";
+        // The old server ends, nothing runs for a while, the new one comes.
+        for (right, none, log) in [
+            (vec![], false, "I0101 shutting down\nE0101 watch closed\n"),
+            (vec![], true, "I0101 shutting down\nE0101 watch closed\n"),
+            (vec![(7, 7)], false, "I0102 starting\n"),
+            (
+                vec![],
+                true,
+                "E0102 run.go:72] \"command failed\" err=\"etcd\"\n",
+            ),
+            (vec![(8, 8)], false, "I0103 starting\n"),
+        ] {
+            assert_eq!(crashes.count(&right, none, log, before), None);
+        }
+        let died = "E0104 run.go:72] \"command failed\" err=\"invalid\"\n";
+        assert!(crashes.count(&[], true, died, before).is_some());
+
+        let mut crashes = Crashes {
+            down: Instant::now().checked_sub(DOWN),
+            ..Crashes::default()
+        };
+        let log = "2026-01-01T00:00:00Z stderr F Error: unknown flag: --bad\n";
+        assert!(crashes.count(&[], true, log, before).is_some());
+        // The same line from before says nothing about now.
+        assert_eq!(Crashes::default().count(&[], true, log, log), None);
+    }
+
+    #[test]
+    fn finds_the_line_that_tells() {
+        let log = "Usage:\n  kube-apiserver [flags]\nError: unknown flag: --bad\n\n";
+        assert_eq!(telling(log), Some("Error: unknown flag: --bad"));
+        assert_eq!(telling("I1 a\nE2 b\n\n"), Some("E2 b"));
+        assert_eq!(telling(""), None);
+    }
+}

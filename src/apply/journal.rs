@@ -1,0 +1,175 @@
+//! The journal: written to every control-plane node that answers, read from all of them.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::Holder;
+use crate::generation::{Entry, Event, Record};
+use crate::host::Opener;
+
+use super::holder::now;
+use super::node::{Client, Listed, NodeError};
+use super::session::Session;
+
+/// What all nodes know of the past.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// The newest copy of each record, by number.
+    pub(crate) records: BTreeMap<u64, Record>,
+    /// The transactions on each node.
+    pub(crate) steps: BTreeMap<String, Vec<Listed>>,
+}
+
+impl Past {
+    /// The number of the next generation.
+    pub(super) fn next(&self) -> u64 {
+        let steps = self.steps.values().flatten().map(|s| s.generation).max();
+        let records = self.records.keys().next_back().copied();
+        steps.max(records).unwrap_or(0) + 1
+    }
+
+    /// The newest generation that was begun and has not ended.
+    pub(super) fn interrupted(&self) -> Option<&Record> {
+        self.records.values().rev().find(|r| r.outcome().is_none())
+    }
+
+    /// Adds what one node knows.
+    fn add(&mut self, name: &str, client: &mut Client<'_>) -> Result<(), NodeError> {
+        let (generations, steps) = client.list()?;
+        self.steps.insert(name.to_owned(), steps);
+        for number in generations {
+            // A copy that was cut off or edited must not hide the good ones of other nodes.
+            let Ok(record) = read_record(client, number) else {
+                continue;
+            };
+            let newest = match self.records.get(&number) {
+                Some(known) => age(&record) > age(known),
+                None => true,
+            };
+            if newest {
+                self.records.insert(number, record);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The newer of two copies is the one that was written last, and then the longer.
+fn age(record: &Record) -> (u64, usize) {
+    let last = record.journal.last().map_or(record.started, |e| e.at);
+    (last, record.journal.len())
+}
+
+/// Reads a record with its journal from one node.
+pub(super) fn read_record(client: &mut Client<'_>, number: u64) -> Result<Record, String> {
+    let text = client.read(number).map_err(|e| e.to_string())?;
+    let mut lines = text.lines();
+    let mut record: Record =
+        serde_json::from_str(lines.next().unwrap_or_default()).map_err(|e| e.to_string())?;
+    if record.number != number {
+        return Err(format!("it says that it is number {}", record.number));
+    }
+    record.journal = lines
+        .map(|line| serde_json::from_str::<Entry>(line).map_err(|e| e.to_string()))
+        .collect::<Result<_, _>>()?;
+    Ok(record)
+}
+
+/// Reads the past from nodes through fresh hosts, without any lock. Nodes that cannot be used are
+/// returned with the reason.
+pub(crate) fn read_all(
+    hosts: &Opener<'_>,
+    nodes: impl Iterator<Item = String>,
+) -> (Past, BTreeMap<String, NodeError>) {
+    let (mut past, mut failed) = (Past::default(), BTreeMap::new());
+    for name in nodes {
+        let result = hosts(&name).map_err(NodeError::from).and_then(|mut host| {
+            // Reading needs no lock, so no holder.
+            past.add(&name, &mut Client::new(host.as_mut(), ""))
+        });
+        if let Err(error) = result {
+            failed.insert(name, error);
+        }
+    }
+    (past, failed)
+}
+
+impl Session<'_, '_> {
+    /// Reads the past from every node that is locked.
+    pub(super) fn past(&mut self) -> Result<Past, NodeError> {
+        let mut past = Past::default();
+        for name in self.locked.clone() {
+            past.add(&name, &mut self.node(&name)?)?;
+        }
+        Ok(past)
+    }
+
+    /// Writes a record and its journal to every locked control-plane node.
+    ///
+    /// # Errors
+    /// When one of them fails: at the start all of them must have it.
+    pub(super) fn write_record(&mut self, record: &Record) -> Result<(), NodeError> {
+        let head = Record {
+            journal: Vec::new(),
+            ..record.clone()
+        };
+        let mut line = serde_json::to_vec(&head).unwrap_or_default();
+        line.push(b'\n');
+        let journal = lines(record);
+        for name in self.keepers(record) {
+            let mut node = self.node(&name)?;
+            // The journal first: a record without one would count as interrupted.
+            node.put(record.number, "journal", &journal)?;
+            node.put(record.number, "record", &line)?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the journal on every control-plane node that answers. The whole journal is written,
+    /// so a node that missed an entry has it after the next.
+    ///
+    /// # Errors
+    /// When none takes it.
+    pub(super) fn journal(&mut self, record: &mut Record, event: Event) -> Result<(), String> {
+        record.journal.push(Entry { at: now(), event });
+        let journal = lines(record);
+        let (mut kept, mut failed) = (0, Vec::new());
+        for name in self.keepers(record) {
+            let result = self
+                .node(&name)
+                .and_then(|mut node| node.put(record.number, "journal", &journal));
+            match result {
+                Ok(()) => kept += 1,
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        if kept > 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "no control-plane node takes the journal: {}",
+            failed.join("; ")
+        ))
+    }
+
+    /// The control-plane nodes of the plan whose lock is held.
+    fn keepers(&self, record: &Record) -> Vec<String> {
+        let planes = record.plan.nodes.iter().filter(|(_, plane)| **plane);
+        planes
+            .map(|(name, _)| name.clone())
+            .filter(|name| self.locked.contains(name))
+            .collect()
+    }
+
+    pub(super) fn holder(&self) -> Holder {
+        self.apply.holder.clone()
+    }
+}
+
+fn lines(record: &Record) -> Vec<u8> {
+    let mut text = Vec::new();
+    for entry in &record.journal {
+        text.extend(serde_json::to_vec(entry).unwrap_or_default());
+        text.push(b'\n');
+    }
+    text
+}

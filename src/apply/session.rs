@@ -1,0 +1,163 @@
+//! A session: the open hosts, the locks, and what is told to the user.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+
+use crate::cluster::{ApiError, Holder};
+use crate::fact::{NodeFacts, Query};
+use crate::host::{Host, HostError};
+
+use super::node::{Client, Code, NodeError};
+use super::{Apply, ApplyError, Notice, holder};
+
+/// What a run holds open.
+pub(super) struct Session<'s, 'a> {
+    pub(super) apply: &'s mut Apply<'a>,
+    hosts: BTreeMap<String, Box<dyn Host>>,
+    /// The line under which the locks are held.
+    holder: String,
+    /// The nodes whose lock is held.
+    pub(super) locked: BTreeSet<String>,
+    api_locked: bool,
+    pub(super) notes: Vec<String>,
+}
+
+impl<'s, 'a> Session<'s, 'a> {
+    pub(super) fn new(apply: &'s mut Apply<'a>) -> Self {
+        let holder = serde_json::to_string(&apply.holder).unwrap_or_default();
+        Session {
+            apply,
+            hosts: BTreeMap::new(),
+            holder,
+            locked: BTreeSet::new(),
+            api_locked: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Returns the host of a node; opened once.
+    pub(super) fn host(&mut self, name: &str) -> Result<&mut dyn Host, HostError> {
+        if !self.hosts.contains_key(name) {
+            let host = (self.apply.hosts)(name)?;
+            self.hosts.insert(name.to_owned(), host);
+        }
+        match self.hosts.get_mut(name) {
+            Some(host) => Ok(host.as_mut()),
+            None => unreachable!("it was inserted above"),
+        }
+    }
+
+    pub(super) fn node(&mut self, name: &str) -> Result<Client<'_>, NodeError> {
+        let holder = self.holder.clone();
+        Ok(Client::new(self.host(name)?, &holder))
+    }
+
+    /// Asks the probe.
+    pub(super) fn look(&mut self, name: &str, queries: &[Query]) -> Result<NodeFacts, String> {
+        let look = self.apply.look;
+        let host = self.host(name).map_err(|e| e.to_string())?;
+        look(host, queries)
+    }
+
+    /// Drops the connection of a node, so that the next call proves that it lets people in.
+    pub(super) fn disconnect(&mut self, name: &str) {
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.disconnect();
+        }
+    }
+
+    pub(super) fn interrupted(&self) -> bool {
+        self.apply.interrupted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tell(&mut self, notice: Notice<'_>) {
+        self.apply.progress.tell(notice);
+    }
+
+    pub(super) fn note(&mut self, text: String) {
+        self.tell(Notice::Note(&text));
+        self.notes.push(text);
+    }
+
+    pub(super) fn nap(&self) {
+        std::thread::sleep(self.apply.settings.poll);
+    }
+
+    /// Takes the lease in the API.
+    pub(super) fn lock_api(&mut self) -> Result<(), ApiError> {
+        let result = self.apply.api.lock(&self.apply.holder);
+        self.api_locked = result.is_ok();
+        result
+    }
+
+    /// Takes a node's lock, also from a holder that is known to be dead.
+    pub(super) fn lock(&mut self, name: &str) -> Result<(), ApplyError> {
+        let line = self.holder.clone();
+        let taken = match self.node(name)?.lock(&line, None) {
+            Err(NodeError::Refused {
+                code: Code::Locked,
+                message,
+                ..
+            }) => {
+                let other = self.displaced(name, &message)?;
+                self.note(format!(
+                    "the lock of {name} was taken over from {}, whose process {} is gone",
+                    other.who, other.pid
+                ));
+                self.node(name)?.lock(&line, Some(&message))
+            }
+            other => other,
+        };
+        taken?;
+        self.locked.insert(name.to_owned());
+        Ok(())
+    }
+
+    /// Decides whether a lock may be taken over from this holder.
+    fn displaced(&self, node: &str, line: &str) -> Result<Holder, ApplyError> {
+        // A line that is no holder was not written by this program: nobody can be told dead.
+        let other: Holder = serde_json::from_str(line).unwrap_or(Holder {
+            who: "somebody unknown".into(),
+            machine: String::new(),
+            pid: 0,
+            start: 0,
+            since: 0,
+        });
+        if holder::is_dead(&other) || self.apply.settings.take_over {
+            return Ok(other);
+        }
+        Err(ApplyError::Locked {
+            node: node.to_owned(),
+            age: holder::now().saturating_sub(other.since),
+            holder: other,
+        })
+    }
+
+    /// Gives every lock back; what cannot be given back is told.
+    pub(super) fn unlock(&mut self) {
+        for name in std::mem::take(&mut self.locked) {
+            let result = self.node(&name).and_then(|mut node| node.unlock());
+            if let Err(error) = result {
+                self.note(format!(
+                    "the lock of {name} could not be given back: {error}; the next run from this \
+                     machine takes it over"
+                ));
+            }
+        }
+        if !std::mem::take(&mut self.api_locked) {
+            return;
+        }
+        for attempt in 1.. {
+            match self.apply.api.unlock(&self.apply.holder) {
+                Ok(()) => return,
+                Err(error) if attempt == 5 => {
+                    self.note(format!(
+                        "the lock in the API could not be given back: {error}; it expires by itself"
+                    ));
+                    return;
+                }
+                Err(_) => self.nap(),
+            }
+        }
+    }
+}

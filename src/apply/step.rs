@@ -1,0 +1,380 @@
+//! One step: done behind its gate, or put back.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::cluster::ApiError;
+use crate::distribution::Component;
+use crate::fact::{Fact, ObjectRef};
+use crate::generation::same_content;
+use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
+
+use super::Notice;
+use super::gate::{Shut, changed_flags};
+use super::node::{Code, Id, NodeError, State};
+use super::session::Session;
+
+/// How often a node is asked again when a call breaks off.
+const TRIES: usize = 5;
+
+/// A step that could not be done.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What happened, and in which state the step's place is.
+    pub(super) message: String,
+    /// The same, for the program.
+    pub(super) left: Left,
+    /// Whether a fact had moved.
+    pub(super) moved: bool,
+}
+
+/// In which state a failed step left its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing was changed, or all is back.
+    Back,
+    /// Changed, or not: the node does not answer, and its watchdog puts it back.
+    Unknown,
+    /// Not everything could be put back.
+    Broken,
+}
+
+impl Failure {
+    pub(super) fn back(message: impl Into<String>) -> Self {
+        Failure {
+            message: message.into(),
+            left: Left::Back,
+            moved: false,
+        }
+    }
+}
+
+/// The command lines that ran before a step.
+pub(super) type Argv = BTreeMap<Component, Vec<String>>;
+
+impl Session<'_, '_> {
+    /// Does a step on a node. `old` is filled with what ran before.
+    pub(super) fn do_node(
+        &mut self,
+        id: Id,
+        step: &NodeStep,
+        old: &mut Argv,
+    ) -> Result<(), Failure> {
+        let node = step.node.as_str();
+        let seen = match &step.gate {
+            Some(gate) => Some(
+                self.see(node, gate)
+                    .map_err(|why| Failure::back(format!("{why}; {node} was not changed")))?,
+            ),
+            None => None,
+        };
+        if let Some(seen) = &seen {
+            *old = seen.argv();
+        }
+        let mut deadline = self.apply.settings.watchdog_margin;
+        if step.gate.is_some() {
+            deadline += self.apply.settings.gate_timeout;
+        }
+        let activated = self.node(node).and_then(|mut n| n.activate(id, deadline));
+        match activated {
+            Ok(()) => {}
+            Err(NodeError::Refused { code, message, .. }) => {
+                return Err(self.not_activated(step, code, &message, old));
+            }
+            // Whether it has run is unknown, so it is put back.
+            Err(error) => {
+                self.disconnect(node);
+                return Err(self.put_back(id, step, old, &error.to_string()));
+            }
+        }
+        if let Some(gate) = &step.gate
+            && let Err(shut) = self.pass(node, gate, seen.as_ref(), true)
+        {
+            let why = self.explain(node, gate, old, shut);
+            return Err(self.put_back(id, step, old, &why));
+        }
+        self.commit(id, step, old)
+    }
+
+    fn not_activated(&mut self, step: &NodeStep, code: Code, message: &str, old: &Argv) -> Failure {
+        let node = &step.node;
+        match code {
+            Code::Revert => Failure {
+                message: format!("{node}: {message}; NOT everything on {node} is as it was"),
+                left: Left::Broken,
+                moved: false,
+            },
+            Code::Activate | Code::Decided => {
+                let after = self.settle(step, old);
+                Failure::back(format!("{node}: {message}; {after}"))
+            }
+            _ => Failure {
+                moved: code == Code::Moved,
+                ..Failure::back(format!("{node}: {message}; {node} was not changed"))
+            },
+        }
+    }
+
+    /// Makes an active transaction stay, over a fresh connection: proof that the node still lets
+    /// people in.
+    pub(super) fn commit(&mut self, id: Id, step: &NodeStep, old: &Argv) -> Result<(), Failure> {
+        let node = step.node.as_str();
+        let mut last = String::new();
+        for attempt in 1..=TRIES {
+            self.disconnect(node);
+            match self.node(node).and_then(|mut n| n.commit(id)) {
+                Ok(()) => return Ok(()),
+                Err(NodeError::Refused {
+                    code: Code::Decided,
+                    message,
+                    ..
+                }) => {
+                    let after = self.settle(step, old);
+                    return Err(Failure::back(format!(
+                        "{node}: the node put itself back before it could be committed \
+                         ({message}); {after}"
+                    )));
+                }
+                Err(NodeError::Refused { message, .. }) => {
+                    return Err(self.put_back(id, step, old, &message));
+                }
+                Err(error) => last = error.to_string(),
+            }
+            if attempt < TRIES {
+                self.nap();
+            }
+        }
+        Err(self.unknown(step, &format!("the fresh connection failed: {last}")))
+    }
+
+    fn unknown(&self, step: &NodeStep, why: &str) -> Failure {
+        let node = &step.node;
+        let settings = &self.apply.settings;
+        let seconds = (settings.gate_timeout + settings.watchdog_margin).as_secs();
+        Failure {
+            message: format!(
+                "{node}: {why}; {node} puts its old files back by itself within {seconds} s of the \
+                 change, unless that was committed"
+            ),
+            left: Left::Unknown,
+            moved: false,
+        }
+    }
+
+    /// Puts an active transaction back, and waits until what ran before runs again.
+    pub(super) fn put_back(&mut self, id: Id, step: &NodeStep, old: &Argv, why: &str) -> Failure {
+        let node = step.node.clone();
+        self.tell(Notice::Reverting {
+            number: id.step,
+            title: &node,
+            why,
+        });
+        let mut last = String::new();
+        for attempt in 1..=TRIES {
+            match self.node(&node).and_then(|mut n| n.revert(id, false, why)) {
+                Ok(()) => {
+                    let after = self.settle(step, old);
+                    return Failure::back(format!("{node}: {why}; {after}"));
+                }
+                Err(NodeError::Refused {
+                    code: Code::Unknown,
+                    ..
+                }) => return Failure::back(format!("{node}: {why}; {node} was not changed")),
+                Err(NodeError::Refused { message, .. }) => {
+                    return Failure {
+                        message: format!(
+                            "{node}: {why}; {message}; NOT everything on {node} is as it was"
+                        ),
+                        left: Left::Broken,
+                        moved: false,
+                    };
+                }
+                Err(error) => last = error.to_string(),
+            }
+            self.disconnect(&node);
+            if attempt < TRIES {
+                self.nap();
+            }
+        }
+        self.unknown(step, &format!("{why}; and then: {last}"))
+    }
+
+    /// Puts a committed transaction back.
+    pub(super) fn undo(&mut self, id: Id, step: &NodeStep, old: &Argv, why: &str) -> Failure {
+        let node = step.node.clone();
+        self.tell(Notice::Reverting {
+            number: id.step,
+            title: &node,
+            why,
+        });
+        match self.node(&node).and_then(|mut n| n.revert(id, true, why)) {
+            Ok(()) => Failure::back(format!("{node}: {}", self.settle(step, old))),
+            Err(error) => Failure {
+                message: format!("{node} could not be put back as well: {error}"),
+                left: Left::Broken,
+                moved: false,
+            },
+        }
+    }
+
+    /// Waits until the old command lines run and the API server is ready. Returns the state of the
+    /// node in words.
+    fn settle(&mut self, step: &NodeStep, old: &Argv) -> String {
+        let node = step.node.clone();
+        let Some(gate) = undo_gate(step, old) else {
+            return format!("{node} has its old files back");
+        };
+        match self.pass(&node, &gate, None, false) {
+            Ok(()) => format!("{node} has its old files back, and its /readyz answers 200"),
+            Err(shut) => format!(
+                "{node} has its old files back, but is not well yet: {}",
+                shut.why
+            ),
+        }
+    }
+
+    /// Says why a gate stayed shut: the flags that were changed, and the server's own words.
+    fn explain(&mut self, node: &str, gate: &Gate, old: &Argv, shut: Shut) -> String {
+        let component = shut
+            .component
+            .or_else(|| gate.processes.keys().next().copied());
+        let Some(component) = component else {
+            return shut.why;
+        };
+        let mut flags = Vec::new();
+        for (changed, argv) in &gate.processes {
+            let before = old.get(changed).map_or(&[][..], Vec::as_slice);
+            if *changed == component || !gate.processes.contains_key(&component) {
+                flags = changed_flags(before, argv);
+            }
+        }
+        let with = match flags.as_slice() {
+            [] => String::new(),
+            flags => format!(" with {}", flags.join(" ")),
+        };
+        let mut text = format!("{component} did not pass its gate{with}: {}", shut.why);
+        if let Some(line) = self.last_line(node, component) {
+            text.push_str(&format!("; its last log line: {line}"));
+        }
+        text
+    }
+
+    /// Makes an API object what it should be. Doing it twice is the same as doing it once.
+    pub(super) fn do_object(&mut self, step: &ObjectStep) -> Result<(), Failure> {
+        let reference = &step.reference;
+        self.api(|api| match &step.action {
+            ObjectAction::Apply(wanted) => api.apply(wanted).map(drop),
+            ObjectAction::Restore(whole) => {
+                let live = api.get(reference)?;
+                if live.as_ref().is_some_and(|l| same_content(l, whole)) {
+                    return Ok(());
+                }
+                unmoved(reference, live.as_ref(), step.before.as_ref())?;
+                api.restore(whole)
+            }
+            ObjectAction::Delete => {
+                let Some(live) = api.get(reference)? else {
+                    return Ok(());
+                };
+                unmoved(reference, Some(&live), step.before.as_ref())?;
+                if reference.kind == "Namespace" {
+                    let held = api.contents(&reference.name)?;
+                    if !held.is_empty() {
+                        return Err(ApiError::Refused {
+                            what: format!("delete {reference}"),
+                            why: format!("it holds {}", held.join(", ")),
+                        });
+                    }
+                }
+                api.delete(reference)
+            }
+        })
+        .map_err(|error| Failure {
+            moved: matches!(error, ApiError::Moved { .. }),
+            ..Failure::back(format!("{reference}: {error}; it was not changed"))
+        })
+    }
+
+    /// Replaces a ConfigMap's key, if it is what it was; one that is replaced already is done.
+    pub(super) fn do_key(&mut self, step: &ConfigMapStep) -> Result<(), Failure> {
+        let ConfigMapStep {
+            namespace,
+            name,
+            key,
+            before,
+            after,
+        } = step;
+        let what = format!("ConfigMap {namespace}/{name} {key}");
+        self.api(|api| match api.config_map_key(namespace, name, key) {
+            Fact::Value(text) if text == *after => Ok(()),
+            Fact::Value(text) if text == *before => {
+                api.replace_config_map_key(namespace, name, key, before, after)
+            }
+            Fact::Value(_) | Fact::Absent => Err(ApiError::Moved { what: what.clone() }),
+            Fact::Unreadable(why) => Err(ApiError::Unreachable { why }),
+        })
+        .map_err(|error| Failure {
+            moved: matches!(error, ApiError::Moved { .. }),
+            ..Failure::back(format!("{what}: {error}; it was not changed"))
+        })
+    }
+
+    /// Calls the API, again while it does not answer: its servers may just have restarted.
+    fn api(
+        &mut self,
+        mut call: impl FnMut(&dyn crate::cluster::Api) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let begun = Instant::now();
+        loop {
+            match call(self.apply.api) {
+                Err(ApiError::Unreachable { .. })
+                    if begun.elapsed() < self.apply.settings.api_timeout && !self.interrupted() =>
+                {
+                    self.nap();
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Asks a node for the state of a step's transaction.
+    pub(super) fn state(
+        &mut self,
+        id: Id,
+        step: &NodeStep,
+    ) -> Result<(State, Option<(super::node::Reason, String)>), NodeError> {
+        self.node(&step.node)?.status(id)
+    }
+}
+
+/// The gate of the state before: what ran before, or else what the plan says.
+fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
+    let gate = step.gate.as_ref()?;
+    let complete = gate.processes.keys().all(|c| old.contains_key(c));
+    if complete {
+        return Some(Gate {
+            processes: old.clone(),
+            readyz_port: gate.readyz_port,
+        });
+    }
+    step.undo_gate.clone()
+}
+
+/// Checks that an object is what it was when the plan was made, apart from what the server writes.
+fn unmoved(
+    reference: &ObjectRef,
+    live: Option<&serde_json::Value>,
+    before: Option<&serde_json::Value>,
+) -> Result<(), ApiError> {
+    let same = match (live, before) {
+        (Some(live), Some(before)) => same_content(live, before),
+        (None, None) => true,
+        _ => false,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(ApiError::Moved {
+        what: reference.to_string(),
+    })
+}

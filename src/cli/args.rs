@@ -1,0 +1,132 @@
+//! What is typed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Declarative hardening for self-managed Kubernetes clusters
+///
+/// A workspace (a directory with harden.toml) says what the cluster should be like. `plan` shows
+/// what differs, `apply` changes exactly that behind health gates, `rollback` undoes it.
+#[derive(Debug, Parser)]
+#[command(name = "harden", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// For every command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The workspace: the directory with harden.toml
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "DIR",
+        default_value = ".",
+        global = true
+    )]
+    pub(crate) workspace: PathBuf,
+    /// How to write the result on stdout
+    #[arg(long, value_name = "FORMAT", default_value = "human", global = true)]
+    pub(crate) format: Format,
+    /// Say nothing but the result and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more; twice for debugging
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Text for people
+    Human,
+    /// One JSON document with a `schema` field
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what differs from the profile; changes nothing
+    ///
+    /// Exit status: 0 no changes, 2 changes, 1 error or incomplete (something could not be read or
+    /// cannot be done).
+    Plan(PlanArgs),
+    /// Make the changes of a plan, and nothing else
+    ///
+    /// Without PLAN, plans first and shows it. Goes one control-plane node at a time; a node whose
+    /// gate fails is put back by itself. An apply that was interrupted is finished or put back first.
+    ///
+    /// Exit status: 0 done, 1 refused, reverted or stopped (says which).
+    Apply(ApplyArgs),
+    /// Undo a generation, by default the last one that left something
+    ///
+    /// The undoing is a plan of its own: it is shown, applied behind the same gates, and recorded as
+    /// a generation that can be rolled back too.
+    ///
+    /// Exit status: 0 done, 1 refused, reverted or stopped (says which).
+    Rollback(RollbackArgs),
+    /// List the record of every apply
+    Generations,
+}
+
+/// Of `plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    /// Save the plan, so that `harden apply FILE` executes exactly it
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// One line a change: no reasons, provenance and diffs
+    #[arg(long)]
+    pub(crate) short: bool,
+}
+
+/// Of `apply`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApplyArgs {
+    /// A plan that `harden plan -o` saved
+    pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// Of `rollback`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RollbackArgs {
+    /// The generation's number, as `harden generations` lists it
+    pub(crate) generation: Option<u64>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// Of every command that changes something.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Consent {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// Parses the command line; on a usage error the exit status is 1, since 2 means "changes".
+pub(crate) fn parse() -> Result<Args, ExitCode> {
+    Args::try_parse().map_err(|error| {
+        let _ = error.print();
+        ExitCode::from(u8::from(error.use_stderr()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

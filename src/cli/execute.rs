@@ -1,0 +1,178 @@
+//! What `apply` and `rollback` share: finishing what was interrupted, consent, and the run itself.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use harden::apply::{Apply, ApplyError, Settings};
+use harden::generation::{Generations, Outcome};
+use harden::host::HostError;
+use harden::observe;
+use harden::plan::Plan;
+use harden::report::{PlanText, plan_text};
+
+use super::args::Consent;
+use super::output::Output;
+use super::progress::Lines;
+use super::session::Session;
+use super::{Exit, Failure};
+
+/// For how long an API that does not answer is asked again: its servers restart meanwhile.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A run that may be interrupted.
+pub(crate) struct Execution<'s> {
+    session: &'s Session,
+    output: &'s Output,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl<'s> Execution<'s> {
+    /// From here on, Ctrl-C puts back what is being changed instead of ending the program.
+    pub(crate) fn new(session: &'s Session, output: &'s Output) -> Result<Self, Failure> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        watch_signals(interrupted.clone())?;
+        Ok(Execution {
+            session,
+            output,
+            interrupted,
+        })
+    }
+
+    /// Finishes or puts back an apply that was interrupted, and says which.
+    pub(crate) fn recover(&self, generations: &Generations) -> Result<(), Failure> {
+        let open = generations.records.iter().find(|r| r.outcome().is_none());
+        let Some(open) = open else { return Ok(()) };
+        self.output.note(&format!(
+            "Generation {} by {} was interrupted; finishing it or putting it back first.",
+            open.number, open.holder.who
+        ));
+        let session = self.session;
+        let nodes = session.inventory.nodes.values();
+        let nodes = nodes.map(|n| (n.name.clone(), n.control_plane)).collect();
+        let report = self.with_apply(|apply| apply.recover(&nodes))?;
+        if let Some(report) = report {
+            self.output.note(&report.summary);
+        }
+        Ok(())
+    }
+
+    /// Shows a plan, asks, and executes it.
+    pub(crate) fn execute(&self, plan: &Plan, consent: &Consent) -> Result<Exit, Failure> {
+        let shown = plan_text(plan, PlanText { details: false });
+        self.output.note(shown.trim_end());
+        if plan.is_incomplete() {
+            return Err(Failure::new(
+                "the plan is incomplete, so nothing was changed",
+                "see above what could not be compared or cannot be done, and the remedy of each",
+            ));
+        }
+        if plan.is_clean() {
+            return Ok(Exit::Done);
+        }
+        if !consent.yes {
+            ask()?;
+        }
+        let report = self.with_apply(|apply| apply.run(plan))?;
+        for note in &report.notes {
+            self.output.note(note);
+        }
+        self.output.note(&report.summary);
+        Ok(match report.record.outcome() {
+            Some(Outcome::Applied) => Exit::Done,
+            _ => Exit::Error,
+        })
+    }
+
+    fn with_apply<T>(
+        &self,
+        call: impl FnOnce(&mut Apply<'_>) -> Result<T, ApplyError>,
+    ) -> Result<T, Failure> {
+        let session = self.session;
+        let mut lines = Lines::new(self.output);
+        let hosts = |name: &str| -> Result<_, HostError> { session.inventory.open(name) };
+        let mut apply = Apply {
+            hosts: &hosts,
+            api: &session.api,
+            look: &observe::look,
+            holder: session.holder(),
+            settings: Settings {
+                gate_timeout: session.workspace.apply.gate_timeout,
+                watchdog_margin: Duration::from_secs(30),
+                ..Settings::default()
+            },
+            interrupted: &self.interrupted,
+            progress: &mut lines,
+        };
+        let result = call(&mut apply);
+        lines.finish();
+        result.map_err(Failure::from)
+    }
+}
+
+/// Asks on the terminal; without one, `--yes` must have been given.
+fn ask() -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Failure::new(
+            "there is no terminal to ask on; nothing was changed",
+            "`--yes` applies without asking",
+        ));
+    }
+    let answer = dialoguer::Confirm::new()
+        .with_prompt("Make these changes?")
+        .default(false)
+        .interact()
+        .map_err(|e| Failure::new(format!("cannot ask: {e}"), "`--yes` applies without asking"))?;
+    if answer {
+        Ok(())
+    } else {
+        Err(Failure::new("not confirmed; nothing was changed", ""))
+    }
+}
+
+/// The first SIGINT or SIGTERM asks the run to put back what it is doing; a second one ends the
+/// program, and leaves that to the node's own timer.
+fn watch_signals(interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
+    let cannot = |e: std::io::Error| Failure::new(format!("cannot watch for signals: {e}"), "");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(cannot)?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut int), Ok(mut term)) = (
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::terminate()),
+            ) else {
+                return;
+            };
+            loop {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    _ = term.recv() => {}
+                }
+                if interrupted.swap(true, Ordering::Relaxed) {
+                    std::process::exit(1);
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Api(api) => {
+                let mut failure = Failure::from(api);
+                if let Failure::Other { what, .. } = &mut failure {
+                    what.push_str("; nothing was changed");
+                }
+                failure
+            }
+            other => Failure::new(other.to_string(), other.remedy()),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `harden generations`.
+
+use harden::generation::{Outcome, Record};
+use harden::plan::Purpose;
+use serde_json::json;
+
+use super::args::Global;
+use super::output::Output;
+use super::session::Session;
+use super::{Exit, Failure};
+
+/// Lists the records.
+pub(crate) fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
+    let session = Session::open(global, super::plan::PATIENCE)?;
+    let generations = session.generations();
+    let lines: Vec<String> = generations.records.iter().map(line).collect();
+    let text = match lines.as_slice() {
+        [] => "No generation yet.\n".to_owned(),
+        lines => lines.concat(),
+    };
+    let records: Vec<_> = generations.records.iter().map(summary).collect();
+    output.result(
+        &text,
+        &json!({"schema": "harden.dev/generations/v1", "generations": records, "unread": generations.unread}),
+    );
+    for (node, why) in &generations.unread {
+        output.note(&format!("{node} could not be asked: {why}"));
+    }
+    Ok(if generations.unread.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Error
+    })
+}
+
+fn line(record: &Record) -> String {
+    let what = match record.plan.purpose {
+        Purpose::Converge => format!("{} changes", record.plan.changes.len()),
+        Purpose::Rollback(of) => format!("rollback of {of}"),
+    };
+    let (word, why) = outcome(record);
+    let why = if why.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", one_line(why))
+    };
+    format!(
+        "{:>4}  {}  {:<28} {what:<16} {word}{why}\n",
+        record.number,
+        time(record.started),
+        record.holder.who,
+    )
+}
+
+fn outcome(record: &Record) -> (&'static str, &str) {
+    match record.outcome() {
+        Some(Outcome::Applied) => ("applied", ""),
+        Some(Outcome::Reverted(why)) => ("reverted", why),
+        Some(Outcome::Stopped(why)) => ("stopped", why),
+        None => (
+            "interrupted",
+            "the next `harden apply` finishes it or puts it back",
+        ),
+    }
+}
+
+fn one_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// RFC 3339, UTC.
+fn time(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or_default();
+    jiff::Timestamp::from_second(seconds)
+        .map(|t| t.to_string())
+        .unwrap_or_default()
+}
+
+fn summary(record: &Record) -> serde_json::Value {
+    let (word, why) = outcome(record);
+    json!({
+        "number": record.number,
+        "started": time(record.started),
+        "who": record.holder.who,
+        "purpose": record.plan.purpose,
+        "changes": record.plan.changes.len(),
+        "desired": record.plan.desired,
+        "plan": record.plan_sha256,
+        "outcome": word,
+        "why": why,
+    })
+}

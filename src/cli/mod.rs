@@ -1,0 +1,61 @@
+//! The terminal: arguments, output, prompts, progress, exit codes. Only this prints.
+
+use std::process::ExitCode;
+
+mod apply;
+mod args;
+mod execute;
+mod failure;
+mod generations;
+mod output;
+mod plan;
+mod progress;
+mod rollback;
+mod session;
+
+use args::Command;
+pub(crate) use failure::Failure;
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let global = &args.global;
+    let output = output::Output::new(global);
+    let result = match &args.command {
+        Command::Plan(own) => plan::run(own, global, &output),
+        Command::Apply(own) => apply::run(own, global, &output),
+        Command::Rollback(own) => rollback::run(own, global, &output),
+        Command::Generations => generations::run(global, &output),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            output.failure(&failure);
+            Exit::Error.into()
+        }
+    }
+}
+
+/// What the exit status says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Nothing to do, or everything done.
+    Done,
+    /// It failed, or the answer is incomplete.
+    Error,
+    /// There are changes.
+    Changes,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Error => 1,
+            Exit::Changes => 2,
+        })
+    }
+}

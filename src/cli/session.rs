@@ -1,0 +1,111 @@
+//! What most commands begin with: workspace, API, inventory, facts.
+
+use std::time::Duration;
+
+use harden::cluster::{Api, Client, Holder};
+use harden::fact::{Fact, Facts};
+use harden::generation::{self, Current, Generations, Lookup};
+use harden::module::{self, Modules};
+use harden::observe::{self, Inventory, Wanted};
+use harden::profile::{self, Workspace};
+use harden::resource::Desired;
+
+use super::Failure;
+use super::args::Global;
+use super::output::Output;
+
+/// An evaluated workspace and its cluster.
+pub(crate) struct Session {
+    pub(crate) workspace: Workspace,
+    pub(crate) desired: Desired,
+    pub(crate) api: Client,
+    pub(crate) inventory: Inventory,
+}
+
+impl Session {
+    /// Reads the workspace, evaluates it and finds the nodes. Connects to no node yet.
+    ///
+    /// `patience` is for how long an API that does not answer is asked again.
+    pub(crate) fn open(global: &Global, patience: Duration) -> Result<Self, Failure> {
+        let modules = Modules::builtin()?;
+        let workspace = profile::load(&global.workspace, &modules)?;
+        let desired = module::evaluate(&workspace, &modules)?;
+        let cluster = &workspace.cluster;
+        let kubeconfig = cluster.kubeconfig.as_ref().map(|p| workspace.dir.join(p));
+        let api = Client::new(kubeconfig.as_deref(), cluster.context.as_deref(), patience)?;
+        let inventory = observe::inventory(&workspace, &api)?;
+        Ok(Session {
+            workspace,
+            desired,
+            api,
+            inventory,
+        })
+    }
+
+    /// Looks at everything wanted, with a bar.
+    pub(crate) fn observe(&self, wanted: &Wanted, output: &Output) -> Facts {
+        let bar = output.bar("reading nodes", wanted.nodes.len());
+        let facts = observe::observe(
+            wanted,
+            &self.inventory,
+            &|name| self.inventory.open(name),
+            &self.api as &dyn Api,
+            &|_| bar.inc(1),
+        );
+        bar.finish_and_clear();
+        facts
+    }
+
+    /// Reads the records from the control-plane nodes.
+    pub(crate) fn generations(&self) -> Generations {
+        generation::list(
+            &|name| self.inventory.open(name),
+            &self.inventory.control_planes(),
+        )
+    }
+
+    /// Looks at what a rollback needs to know.
+    pub(crate) fn look_up(&self, lookup: &Lookup, output: &Output) -> Current {
+        let wanted = Wanted {
+            nodes: lookup.nodes.clone(),
+            objects: Vec::new(),
+        };
+        let api = &self.api;
+        Current {
+            nodes: self.observe(&wanted, output).nodes,
+            objects: lookup
+                .objects
+                .iter()
+                .map(|reference| {
+                    let fact = match api.get(reference) {
+                        Ok(Some(object)) => Fact::Value(object),
+                        Ok(None) => Fact::Absent,
+                        Err(error) => Fact::Unreadable(error.to_string()),
+                    };
+                    (reference.clone(), fact)
+                })
+                .collect(),
+            namespaces: lookup
+                .namespaces
+                .iter()
+                .map(|namespace| {
+                    let fact = match api.contents(namespace) {
+                        Ok(contents) => Fact::Value(contents),
+                        Err(error) => Fact::Unreadable(error.to_string()),
+                    };
+                    (namespace.clone(), fact)
+                })
+                .collect(),
+            keys: lookup
+                .keys
+                .iter()
+                .map(|key| (key.clone(), api.config_map_key(&key.0, &key.1, &key.2)))
+                .collect(),
+        }
+    }
+
+    /// Names this process as the one that takes the locks.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder::current()
+    }
+}

@@ -1,0 +1,346 @@
+//! The real API, by kube.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use backon::{ConstantBuilder, Retryable};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
+use kube::api::{Api as KubeApi, ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client as KubeClient, Config};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::{Api, ApiError, Holder, lease, objects};
+use crate::fact::{Fact, NodeInfo, ObjectFact, ObjectRef};
+
+/// The label that kubeadm puts on control-plane nodes.
+/// Source: kubernetes v1.35 `cmd/kubeadm/app/constants/constants.go`, `LabelNodeRoleControlPlane`.
+const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+
+/// A DNS name that every kubeadm API server's certificate carries, so that a server can be asked
+/// through a tunnel and still be checked against the cluster's CA.
+/// Source: kubernetes v1.35 `cmd/kubeadm/app/util/pkiutil/pki_helpers.go`, `GetAPIServerAltNames`.
+const SERVER_NAME: &str = "kubernetes";
+
+/// A connection to the API of one cluster.
+pub struct Client {
+    runtime: Runtime,
+    config: Config,
+    kube: KubeClient,
+    /// For how long a call that finds no server is tried again.
+    patience: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.config.cluster_url)
+    }
+}
+
+impl Client {
+    /// Reads the kubeconfig and prepares a client; asks nothing yet.
+    ///
+    /// `patience` is for how long a call is tried again while no server answers, as happens behind
+    /// a load balancer while one of its servers restarts.
+    ///
+    /// # Errors
+    /// [`ApiError::Config`] when there is no kubeconfig or no such context.
+    pub fn new(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+        patience: Duration,
+    ) -> Result<Self, ApiError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|e| config_error(e, "free memory or raise the limit on threads"))?;
+        let options = KubeConfigOptions {
+            context: context.map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
+        let remedy = "check `kubeconfig` and `context` under [cluster] in harden.toml; \
+                      `kubectl config get-contexts` lists the contexts";
+        let mut config = runtime
+            .block_on(async {
+                match kubeconfig {
+                    Some(path) => {
+                        Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await
+                    }
+                    None => Config::from_kubeconfig(&options).await,
+                }
+            })
+            .map_err(|e| config_error(e, remedy))?;
+        // kube's own retry backs off for up to 1000 s and repeats writes; ours is bounded.
+        config.default_retry = false;
+        config.connect_timeout = Some(Duration::from_secs(5));
+        config.read_timeout = Some(Duration::from_secs(30));
+        config.reset_reader_on_write = true;
+        let kube = runtime
+            .block_on(async { KubeClient::try_from(config.clone()) })
+            .map_err(|e| config_error(e, remedy))?;
+        Ok(Client {
+            runtime,
+            config,
+            kube,
+            patience,
+        })
+    }
+
+    /// Runs a call, again and again while no server answers, until the patience is at its end.
+    /// Every call made here may be repeated: reads, and writes that name the state they expect.
+    pub(super) fn call<T, F>(&self, what: &str, call: impl FnMut() -> F) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        self.try_call(call).map_err(|e| explain(what, e))
+    }
+
+    /// Like [`Client::call`], with kube's own error, for callers that read its status.
+    pub(super) fn try_call<T, F>(&self, call: impl FnMut() -> F) -> Result<T, kube::Error>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        let every = Duration::from_millis(500);
+        let times = (self.patience.as_millis() / every.as_millis()) as usize;
+        self.runtime.block_on(async {
+            let retried = call
+                .retry(
+                    ConstantBuilder::default()
+                        .with_delay(every)
+                        .with_max_times(times),
+                )
+                .when(no_server);
+            match tokio::time::timeout(self.patience + Duration::from_secs(40), retried).await {
+                Ok(result) => result,
+                Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
+            }
+        })
+    }
+}
+
+/// Whether the error says that no server took the call.
+fn no_server(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 429 | 502 | 503 | 504),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => true,
+        _ => false,
+    }
+}
+
+fn config_error(error: impl std::fmt::Display, remedy: &str) -> ApiError {
+    ApiError::Config {
+        why: error.to_string(),
+        remedy: remedy.into(),
+    }
+}
+
+/// Turns kube's error into ours. Server messages are text from outside: cleaned before use.
+pub(super) fn explain(what: &str, error: kube::Error) -> ApiError {
+    use crate::fact::probe::clean_text;
+    match error {
+        kube::Error::Api(status) => {
+            let why = clean_text(&status.message);
+            match status.code {
+                401 | 403 => ApiError::Forbidden { why },
+                _ => ApiError::Refused {
+                    what: what.into(),
+                    why,
+                },
+            }
+        }
+        kube::Error::Service(e) => ApiError::Unreachable { why: chain(&*e) },
+        kube::Error::HyperError(e) => ApiError::Unreachable { why: chain(&e) },
+        other => ApiError::Refused {
+            what: what.into(),
+            why: clean_text(&chain(&other)),
+        },
+    }
+}
+
+/// An error with its causes; libraries hide the one that matters at the end.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+impl Api for Client {
+    fn cluster_id(&self) -> Result<String, ApiError> {
+        let api: KubeApi<Namespace> = KubeApi::all(self.kube.clone());
+        let namespace = self.call("get Namespace kube-system", || api.get("kube-system"))?;
+        namespace.metadata.uid.ok_or_else(|| ApiError::Refused {
+            what: "get Namespace kube-system".into(),
+            why: "it has no uid".into(),
+        })
+    }
+
+    fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError> {
+        let api: KubeApi<Node> = KubeApi::all(self.kube.clone());
+        let list = self.call("list Nodes", || async {
+            api.list(&ListParams::default()).await
+        })?;
+        Ok(list.items.into_iter().filter_map(describe_node).collect())
+    }
+
+    fn config_map_key(&self, namespace: &str, name: &str, key: &str) -> Fact<String> {
+        let api: KubeApi<ConfigMap> = KubeApi::namespaced(self.kube.clone(), namespace);
+        let what = format!("get ConfigMap {namespace}/{name}");
+        match self.call(&what, || api.get_opt(name)) {
+            Ok(Some(map)) => match map.data.and_then(|mut data| data.remove(key)) {
+                Some(text) => Fact::Value(text),
+                None => Fact::Absent,
+            },
+            Ok(None) => Fact::Absent,
+            Err(error) => Fact::Unreadable(error.to_string()),
+        }
+    }
+
+    fn replace_config_map_key(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+        before: &str,
+        after: &str,
+    ) -> Result<(), ApiError> {
+        let api: KubeApi<ConfigMap> = KubeApi::namespaced(self.kube.clone(), namespace);
+        let what = format!("replace key {key} of ConfigMap {namespace}/{name}");
+        let pointer = format!("/data/{}", key.replace('~', "~0").replace('/', "~1"));
+        // The server tests and replaces in one transaction (RFC 6902), so nobody's edit is lost.
+        let operations: json_patch::Patch = serde_json::from_value(json!([
+            {"op": "test", "path": pointer, "value": before},
+            {"op": "replace", "path": pointer, "value": after},
+        ]))
+        .map_err(|e| config_error(e, "report this as a fault of harden"))?;
+        let patch = Patch::Json::<()>(operations);
+        let params = PatchParams {
+            field_manager: Some(super::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        match self.call(&what, || api.patch(name, &params, &patch)) {
+            Ok(_) => Ok(()),
+            // A call whose answer was lost may have been carried out, and its repetition fails.
+            Err(error @ ApiError::Refused { .. }) => {
+                match self.config_map_key(namespace, name, key) {
+                    Fact::Value(text) if text == after => Ok(()),
+                    Fact::Value(text) if text == before => Err(error),
+                    _ => Err(ApiError::Moved {
+                        what: format!("key {key} of ConfigMap {namespace}/{name}"),
+                    }),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+        wanted
+            .iter()
+            .filter_map(|object| Some((ObjectRef::of(object)?, object)))
+            .map(|(reference, object)| {
+                let fact = objects::observe(self, &reference, object);
+                (reference, fact)
+            })
+            .collect()
+    }
+
+    fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
+        let api = objects::api_for(&self.kube, reference);
+        self.call(&format!("get {reference}"), || api.get_opt(&reference.name))?
+            .map(objects::to_value)
+            .transpose()
+    }
+
+    fn apply(&self, wanted: &Value) -> Result<Value, ApiError> {
+        objects::apply(self, wanted)
+    }
+
+    fn restore(&self, object: &Value) -> Result<(), ApiError> {
+        objects::restore(self, object)
+    }
+
+    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+        objects::delete(self, reference)
+    }
+
+    fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError> {
+        objects::contents(self, namespace)
+    }
+
+    fn lock(&self, holder: &Holder) -> Result<(), ApiError> {
+        lease::lock(self, holder)
+    }
+
+    fn unlock(&self, holder: &Holder) -> Result<(), ApiError> {
+        lease::unlock(self, holder)
+    }
+
+    fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
+        let mut config = self.config.clone();
+        config.cluster_url = format!("https://{through}")
+            .parse()
+            .map_err(|e| config_error(e, "report this as a fault of harden"))?;
+        config.tls_server_name = Some(SERVER_NAME.into());
+        config.proxy_url = None;
+        config.read_timeout = Some(Duration::from_secs(5));
+        let asked = self.runtime.block_on(async {
+            let kube = KubeClient::try_from(config)?;
+            let request = http::Request::get("/readyz")
+                .body(Vec::new())
+                .map_err(kube::Error::HttpError)?;
+            let wait = Duration::from_secs(8);
+            match tokio::time::timeout(wait, kube.request_text(request)).await {
+                Ok(answer) => answer,
+                Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
+            }
+        });
+        match asked {
+            Ok(text) => Ok(text.trim() == "ok"),
+            Err(kube::Error::Api(status)) if status.code >= 500 => Ok(false),
+            Err(error) => Err(explain("get /readyz", error)),
+        }
+    }
+}
+
+impl Client {
+    /// For the other files of this folder.
+    pub(super) fn kube(&self) -> &KubeClient {
+        &self.kube
+    }
+
+    /// For the other files of this folder: one try, with kube's own error.
+    pub(super) fn once<T>(
+        &self,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, kube::Error> {
+        self.runtime.block_on(call)
+    }
+}
+
+fn describe_node(node: Node) -> Option<(String, (NodeInfo, Option<String>))> {
+    let name = node.metadata.name?;
+    let labels = node.metadata.labels.unwrap_or_default();
+    let address = node
+        .status
+        .and_then(|status| status.addresses)
+        .unwrap_or_default()
+        .into_iter()
+        .find(|a| a.type_ == "InternalIP")
+        .map(|a| a.address);
+    let info = NodeInfo {
+        name: name.clone(),
+        control_plane: labels.contains_key(CONTROL_PLANE_LABEL),
+    };
+    Some((name, (info, address)))
+}

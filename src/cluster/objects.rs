@@ -1,0 +1,225 @@
+//! Objects of any kind: looking, trying, applying, restoring, deleting.
+
+use kube::api::{
+    Api as KubeApi, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
+    PatchParams, PostParams, Preconditions,
+};
+use kube::discovery::{Discovery, Scope, verbs};
+use serde_json::Value;
+
+use super::client::{Client, explain};
+use super::{ApiError, FIELD_MANAGER};
+use crate::fact::probe::clean_text;
+use crate::fact::{DryRun, Fact, FieldConflict, ObjectFact, ObjectRef};
+
+/// Returns the dynamic API for an object's kind and namespace.
+pub(super) fn api_for(kube: &kube::Client, reference: &ObjectRef) -> KubeApi<DynamicObject> {
+    let (group, version) = reference
+        .api_version
+        .split_once('/')
+        .unwrap_or(("", &reference.api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &reference.kind));
+    if reference.namespace.is_empty() {
+        KubeApi::all_with(kube.clone(), &resource)
+    } else {
+        KubeApi::namespaced_with(kube.clone(), &reference.namespace, &resource)
+    }
+}
+
+/// Returns an object as plain JSON.
+pub(super) fn to_value(object: DynamicObject) -> Result<Value, ApiError> {
+    serde_json::to_value(object).map_err(|e| ApiError::Refused {
+        what: "read an object".into(),
+        why: e.to_string(),
+    })
+}
+
+/// Looks at one object and asks the server what applying the wanted one would do.
+pub(super) fn observe(client: &Client, reference: &ObjectRef, wanted: &Value) -> ObjectFact {
+    let api = api_for(client.kube(), reference);
+    let live = match client.call(&format!("get {reference}"), || api.get_opt(&reference.name)) {
+        Ok(Some(object)) => match to_value(object) {
+            Ok(value) => Fact::Value(value),
+            Err(error) => Fact::Unreadable(error.to_string()),
+        },
+        Ok(None) => Fact::Absent,
+        Err(error) => Fact::Unreadable(error.to_string()),
+    };
+    let would = match live {
+        Fact::Unreadable(_) => DryRun::NotAsked,
+        _ => dry_run(client, reference, wanted, live == Fact::Absent),
+    };
+    ObjectFact { live, would }
+}
+
+fn dry_run(client: &Client, reference: &ObjectRef, wanted: &Value, new: bool) -> DryRun {
+    match send(client, reference, wanted, true) {
+        Ok(object) => match to_value(object) {
+            Ok(value) => DryRun::Object(value),
+            Err(error) => DryRun::Refused(error.to_string()),
+        },
+        // In a namespace that does not exist yet, a dry run answers 404 for the namespace.
+        Err(kube::Error::Api(status))
+            if status.code == 404 && new && !reference.namespace.is_empty() =>
+        {
+            DryRun::NotAsked
+        }
+        Err(kube::Error::Api(status)) if status.code == 409 => DryRun::Conflict(conflicts(&status)),
+        Err(error) => DryRun::Refused(explain(&format!("try {reference}"), error).to_string()),
+    }
+}
+
+/// Sends one server-side apply, without force: another manager's field is a conflict to show.
+fn send(
+    client: &Client,
+    reference: &ObjectRef,
+    wanted: &Value,
+    dry_run: bool,
+) -> Result<DynamicObject, kube::Error> {
+    let api = api_for(client.kube(), reference);
+    let mut params = PatchParams::apply(FIELD_MANAGER).validation_strict();
+    params.dry_run = dry_run;
+    let patch = Patch::Apply(wanted);
+    client.try_call(|| api.patch(&reference.name, &params, &patch))
+}
+
+/// Applies server-side as field manager `harden`.
+pub(super) fn apply(client: &Client, wanted: &Value) -> Result<Value, ApiError> {
+    let reference = identity(wanted, "apply")?;
+    match send(client, &reference, wanted, false) {
+        Ok(object) => to_value(object),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(ApiError::Conflict {
+            reference: reference.to_string(),
+            fields: conflicts(&status),
+        }),
+        Err(error) => Err(explain(&format!("apply {reference}"), error)),
+    }
+}
+
+fn identity(object: &Value, verb: &str) -> Result<ObjectRef, ApiError> {
+    ObjectRef::of(object).ok_or_else(|| ApiError::Refused {
+        what: format!("{verb} an object"),
+        why: "it lacks apiVersion, kind or metadata.name".into(),
+    })
+}
+
+/// Reads the managers out of a 409 answer. The manager's name stands only in the message:
+/// `conflict with "kubectl-edit" using v1`.
+/// Source: apimachinery v0.35 `pkg/util/managedfields/internal/conflict.go`.
+fn conflicts(status: &kube::core::Status) -> Vec<FieldConflict> {
+    let causes = status.details.iter().flat_map(|d| &d.causes);
+    causes
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| FieldConflict {
+            field: clean_text(&cause.field),
+            manager: clean_text(cause.message.split('"').nth(1).unwrap_or(&cause.message)),
+        })
+        .collect()
+}
+
+/// Makes an object what it was: replaces it, or creates it anew when it is gone.
+pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
+    let reference = identity(object, "restore")?;
+    let mut wanted: DynamicObject =
+        serde_json::from_value(object.clone()).map_err(|e| ApiError::Refused {
+            what: format!("restore {reference}"),
+            why: e.to_string(),
+        })?;
+    let api = api_for(client.kube(), &reference);
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    };
+    let what = format!("restore {reference}");
+    match client.call(&what, || api.get_opt(&reference.name))? {
+        Some(live) => {
+            // The present version: nobody writes in between unnoticed. managedFields of the
+            // pre-image travel along, so that the fields' owners are again who they were.
+            wanted.metadata.resource_version = live.metadata.resource_version;
+            client.call(&what, || api.replace(&reference.name, &params, &wanted))?;
+        }
+        None => {
+            wanted.metadata.resource_version = None;
+            wanted.metadata.uid = None;
+            client.call(&what, || api.create(&params, &wanted))?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes an object and waits until it is gone.
+pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiError> {
+    let api = api_for(client.kube(), reference);
+    let what = format!("delete {reference}");
+    let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
+        return Ok(());
+    };
+    let params = DeleteParams::foreground().preconditions(Preconditions {
+        uid: live.metadata.uid.clone(),
+        resource_version: None,
+    });
+    client.call(&what, || async {
+        match api.delete(&reference.name, &params).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            other => other.map(|_| ()),
+        }
+    })?;
+    for _ in 0..240 {
+        match client.call(&what, || api.get_opt(&reference.name))? {
+            Some(still) if still.metadata.uid == live.metadata.uid => {
+                std::thread::sleep(std::time::Duration::from_millis(250));
+            }
+            _ => return Ok(()),
+        }
+    }
+    Err(ApiError::Refused {
+        what,
+        why: "it is still there after 60 s; `kubectl get` shows its finalizers".into(),
+    })
+}
+
+/// What every namespace holds without anybody having put it there, and what only reports.
+fn is_furniture(kind: &str, name: &str) -> bool {
+    matches!(
+        (kind, name),
+        ("ServiceAccount", "default") | ("ConfigMap", "kube-root-ca.crt")
+    ) || matches!(kind, "Event" | "EndpointSlice" | "Endpoints" | "PodMetrics")
+}
+
+/// Lists what would be lost with a namespace: everything that can be listed, except what
+/// Kubernetes itself puts there and what harden manages.
+pub(super) fn contents(client: &Client, namespace: &str) -> Result<Vec<String>, ApiError> {
+    let discovery = client.call("discover the API's resources", || {
+        Discovery::new(client.kube().clone()).run_aggregated()
+    })?;
+    let mut found = Vec::new();
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            if capabilities.scope != Scope::Namespaced
+                || !capabilities.supports_operation(verbs::LIST)
+            {
+                continue;
+            }
+            let api: KubeApi<DynamicObject> =
+                KubeApi::namespaced_with(client.kube().clone(), namespace, &resource);
+            let what = format!("list {} in namespace {namespace}", resource.plural);
+            let list = client.call(&what, || async {
+                api.list_metadata(&ListParams::default().limit(50)).await
+            })?;
+            let kind = &resource.kind;
+            found.extend(list.items.into_iter().filter_map(|item| {
+                let name = item.metadata.name?;
+                let ours = item
+                    .metadata
+                    .managed_fields
+                    .iter()
+                    .flatten()
+                    .any(|m| m.manager.as_deref() == Some(FIELD_MANAGER));
+                (!ours && !is_furniture(kind, &name)).then(|| format!("{kind} {name}"))
+            }));
+        }
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}

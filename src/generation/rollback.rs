@@ -1,0 +1,601 @@
+//! The way back: the plan that undoes a generation.
+//!
+//! Stages run in reverse, and the nodes within them: API objects that restrict, the control plane,
+//! objects that permit, files. Only the kubeadm ConfigMap stays last: it must describe what runs, so
+//! here too it is written after the last gate has passed.
+//!
+//! What somebody changed since is not overwritten. It becomes a [`Problem`], and its node is left
+//! alone as a whole, since the files of a node refer to each other; every node is, when the steps
+//! are uniform.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::fact::{Answer, Fact, Node, NodePath, ObjectRef, Query, sha256};
+use crate::plan::{
+    ConfigMapStep, FileAction, FileState, FileTarget, NodeStep, ObjectAction, ObjectStep, Plan,
+    Purpose, Stage, StageName, Step,
+};
+use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
+
+use super::{Record, first_index};
+
+/// What must be looked at before [`rollback_plan`] can be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// The queries of each node.
+    pub nodes: BTreeMap<String, Vec<Query>>,
+    /// The objects.
+    pub objects: Vec<ObjectRef>,
+    /// Namespaces that might be deleted: what do they hold?
+    pub namespaces: Vec<String>,
+    /// ConfigMap keys: namespace, name, key.
+    pub keys: Vec<(String, String, String)>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Current {
+    /// The nodes with the answers to [`Lookup::nodes`].
+    pub nodes: BTreeMap<String, Node>,
+    /// The objects as they are.
+    pub objects: BTreeMap<ObjectRef, Fact<Value>>,
+    /// What the namespaces hold that makes deleting them a loss.
+    pub namespaces: BTreeMap<String, Fact<Vec<String>>>,
+    /// The texts of the keys.
+    pub keys: BTreeMap<(String, String, String), Fact<String>>,
+}
+
+/// Lists what must be looked at to undo a generation.
+pub fn rollback_lookup(record: &Record) -> Lookup {
+    let mut lookup = Lookup::default();
+    for (_, _, step) in undone(record) {
+        match step {
+            Step::Node(step) => {
+                let queries = lookup.nodes.entry(step.node.clone()).or_default();
+                queries.extend(step.files.iter().map(query));
+                queries.sort();
+                queries.dedup();
+            }
+            Step::Object(step) => {
+                lookup.objects.push(step.reference.clone());
+                if step.reference.kind == "Namespace" && step.before.is_none() {
+                    lookup.namespaces.push(step.reference.name.clone());
+                }
+            }
+            Step::ConfigMapKey(step) => lookup.keys.push(key_of(step)),
+        }
+    }
+    lookup
+}
+
+/// Makes the plan that undoes the steps of a generation that are done and were not put back.
+///
+/// Its [`Plan::basis`] is empty: every file's before-state is checked by the node itself when the
+/// step is staged, and every object's and key's when its step runs.
+pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
+    let mut undo = Undo {
+        record,
+        current,
+        changes: Vec::new(),
+        problems: Vec::new(),
+    };
+    let steps = undone(record);
+    let left_alone = undo.left_alone(&steps);
+    let mut stages: Vec<Stage> = Vec::new();
+    for (number, name, step) in steps.iter().rev() {
+        let step = match step {
+            Step::Node(step) if left_alone.contains(&step.node) => None,
+            Step::Node(step) => Some(Step::Node(undo.node(*number, step))),
+            Step::Object(step) => undo.object(step).map(Step::Object),
+            // The ConfigMap describes what runs; it must not run ahead of nodes left alone.
+            Step::ConfigMapKey(_) if !left_alone.is_empty() => None,
+            Step::ConfigMapKey(step) => undo.key(step).map(Step::ConfigMapKey),
+        };
+        let Some(step) = step else { continue };
+        match stages.last_mut() {
+            Some(stage) if stage.name == *name => stage.steps.push(step),
+            _ => stages.push(Stage {
+                name: *name,
+                steps: vec![step],
+            }),
+        }
+    }
+    stages.sort_by_key(|stage| stage.name == StageName::KubeadmConfig);
+    Plan {
+        schema: crate::plan::SCHEMA.into(),
+        version: crate::VERSION.into(),
+        cluster: record.plan.cluster.clone(),
+        desired: record.plan.desired.clone(),
+        purpose: Purpose::Rollback(record.number),
+        nodes: record.plan.nodes.clone(),
+        changes: undo.changes,
+        stages,
+        problems: undo.problems,
+        basis: Vec::new(),
+    }
+}
+
+/// The steps to undo, with number and stage, in the order in which they were done.
+fn undone(record: &Record) -> Vec<(usize, StageName, &Step)> {
+    let done = record.done();
+    let steps = record.plan.steps().zip(1..);
+    steps
+        .filter(|(_, number)| done.contains(number))
+        .map(|((stage, step), number)| (number, stage.name, step))
+        .collect()
+}
+
+struct Undo<'r> {
+    record: &'r Record,
+    current: &'r Current,
+    changes: Vec<Change>,
+    problems: Vec<Problem>,
+}
+
+impl Undo<'_> {
+    /// Finds the nodes on which something is not what the generation left there.
+    fn left_alone(&mut self, steps: &[(usize, StageName, &Step)]) -> BTreeSet<String> {
+        let mut alone = BTreeSet::new();
+        let mut seen: BTreeSet<(&str, &NodePath)> = BTreeSet::new();
+        // Only the last change of a path can be compared with what is there.
+        for (_, _, step) in steps.iter().rev() {
+            let Step::Node(step) = step else { continue };
+            for action in step.files.iter().rev() {
+                if !seen.insert((&step.node, &action.path)) {
+                    continue;
+                }
+                if let Some(message) = self.moved(&step.node, action) {
+                    alone.insert(step.node.clone());
+                    self.problem(
+                        Place::Node(step.node.clone()),
+                        action.path.to_string(),
+                        message,
+                        "the node is left as it is; settle the file by hand, then roll back again",
+                    );
+                }
+            }
+        }
+        let uniform = steps
+            .iter()
+            .any(|(_, _, step)| matches!(step, Step::Node(step) if step.uniform));
+        if uniform && !alone.is_empty() {
+            alone.extend(steps.iter().filter_map(|(_, _, step)| match step {
+                Step::Node(step) => Some(step.node.clone()),
+                _ => None,
+            }));
+        }
+        alone
+    }
+
+    fn moved(&self, node: &str, action: &FileAction) -> Option<String> {
+        let fact = match self.current.nodes.get(node) {
+            Some(node) => node.get(&query(action)),
+            None => Fact::Unreadable("the node was not observed".into()),
+        };
+        let now = match fact {
+            Fact::Absent => FileState::Absent,
+            Fact::Unreadable(why) => return Some(format!("it cannot be compared: {why}")),
+            Fact::Value(Answer::File(file)) => FileState::File {
+                sha256: sha256(&file.content),
+                mode: file.meta.mode,
+                owner: file.meta.owner.clone(),
+                group: file.meta.group.clone(),
+            },
+            Fact::Value(Answer::Stat(meta)) => FileState::Mode {
+                mode: meta.mode,
+                owner: meta.owner.clone(),
+                group: meta.group.clone(),
+            },
+            Fact::Value(_) => return Some("it cannot be compared".into()),
+        };
+        let left = after(action);
+        let same = match (&left, &action.after) {
+            (_, FileTarget::Mode { .. }) => permissions(&left) == permissions(&now),
+            _ => left == now,
+        };
+        (!same).then(|| {
+            format!(
+                "it is {}, but generation {} left {}",
+                words(&now),
+                self.record.number,
+                words(&left)
+            )
+        })
+    }
+
+    fn node(&mut self, number: usize, step: &NodeStep) -> NodeStep {
+        let first = first_index(&self.record.plan, number);
+        let mut files = Vec::new();
+        for (offset, action) in step.files.iter().enumerate().rev() {
+            let target = match (&action.before, &action.after) {
+                (before, FileTarget::Mode { .. }) => match permissions(before) {
+                    Some((mode, owner, group)) => FileTarget::Mode {
+                        mode,
+                        owner: owner.to_owned(),
+                        group: group.to_owned(),
+                    },
+                    // Nothing was there whose mode could have been set.
+                    None => continue,
+                },
+                (before, _) => FileTarget::PreImage {
+                    generation: self.record.number,
+                    index: first + offset,
+                    state: before.clone(),
+                },
+            };
+            let undo = FileAction {
+                path: action.path.clone(),
+                before: match (&target, permissions(&after(action))) {
+                    // Where only the mode is set back, the content is nobody's business.
+                    (FileTarget::Mode { .. }, Some((mode, owner, group))) => FileState::Mode {
+                        mode,
+                        owner: owner.to_owned(),
+                        group: group.to_owned(),
+                    },
+                    _ => after(action),
+                },
+                after: target,
+            };
+            self.changes.push(Change {
+                before: Some(words(&undo.before)),
+                after: Some(words(&action.before)),
+                restarts: None,
+                ..self.change(action.path.to_string(), Place::Node(step.node.clone()))
+            });
+            files.push(undo);
+        }
+        self.flags(step);
+        if step.gate.is_some() && step.undo_gate.is_none() {
+            self.problem(
+                Place::Node(step.node.clone()),
+                "gate".into(),
+                "the record does not say with which command line the components ran before".into(),
+                "roll this generation back with the version of harden that applied it",
+            );
+        }
+        NodeStep {
+            node: step.node.clone(),
+            files,
+            gate: step.undo_gate.clone(),
+            undo_gate: step.gate.clone(),
+            uniform: step.uniform,
+        }
+    }
+
+    /// Shows what happens to the command lines.
+    fn flags(&mut self, step: &NodeStep) {
+        let (Some(now), Some(then)) = (&step.gate, &step.undo_gate) else {
+            return;
+        };
+        for (component, new) in &now.processes {
+            let old = then.processes.get(component).map_or(&[][..], Vec::as_slice);
+            let (new, old) = (flag_map(new), flag_map(old));
+            let names: BTreeSet<&String> = new.keys().chain(old.keys()).collect();
+            for name in names {
+                if new.get(name) == old.get(name) {
+                    continue;
+                }
+                self.changes.push(Change {
+                    before: new.get(name).cloned(),
+                    after: old.get(name).cloned(),
+                    copy: Some(SettingCopy::Process),
+                    risk: Risk::Restart,
+                    restarts: Some(component.to_string()),
+                    uniform: step.uniform,
+                    ..self.change(
+                        format!("{component} --{name}"),
+                        Place::Node(step.node.clone()),
+                    )
+                });
+            }
+        }
+    }
+
+    fn object(&mut self, step: &ObjectStep) -> Option<ObjectStep> {
+        let reference = &step.reference;
+        let live = match self.current.objects.get(reference) {
+            Some(Fact::Value(live)) => Some(live.clone()),
+            Some(Fact::Absent) => None,
+            Some(Fact::Unreadable(why)) => {
+                return self.refuse(reference, format!("it cannot be compared: {why}"));
+            }
+            None => return self.refuse(reference, "it was not observed".into()),
+        };
+        // What this generation left, and whether that is what is there.
+        let left = match (&step.action, &live) {
+            (ObjectAction::Delete, None) => true,
+            (ObjectAction::Delete, Some(_)) => false,
+            (ObjectAction::Apply(_), None) if step.before.is_none() => return None,
+            (ObjectAction::Apply(wanted), Some(live)) => covers(live, wanted),
+            (ObjectAction::Restore(whole), Some(live)) => same_content(live, whole),
+            (ObjectAction::Apply(_) | ObjectAction::Restore(_), None) => false,
+        };
+        if !left {
+            return self.refuse(
+                reference,
+                format!(
+                    "it is not what generation {} left; somebody changed it since",
+                    self.record.number
+                ),
+            );
+        }
+        if step.before.is_none() && reference.kind == "Namespace" {
+            match self.current.namespaces.get(&reference.name) {
+                Some(Fact::Value(held)) if held.is_empty() => {}
+                Some(Fact::Value(held)) => {
+                    return self.refuse(
+                        reference,
+                        format!("it is kept: it holds {}", held.join(", ")),
+                    );
+                }
+                Some(Fact::Absent) => return None,
+                Some(Fact::Unreadable(why)) => {
+                    return self.refuse(
+                        reference,
+                        format!("it is kept: what it holds is unknown: {why}"),
+                    );
+                }
+                None => {
+                    return self.refuse(reference, "it is kept: what it holds is unknown".into());
+                }
+            }
+        }
+        let action = match &step.before {
+            Some(before) => ObjectAction::Restore(before.clone()),
+            None => ObjectAction::Delete,
+        };
+        let (before, after) = match (&live, &action) {
+            (None, _) => (None, Some("as it was".into())),
+            (_, ObjectAction::Delete) => (Some("there".into()), None),
+            _ => (
+                Some(format!("as generation {} left it", self.record.number)),
+                Some("as it was".into()),
+            ),
+        };
+        self.changes.push(Change {
+            before,
+            after,
+            ..self.change(reference.to_string(), Place::Api)
+        });
+        Some(ObjectStep {
+            reference: reference.clone(),
+            before: live,
+            action,
+        })
+    }
+
+    fn refuse(&mut self, reference: &ObjectRef, message: String) -> Option<ObjectStep> {
+        self.problem(
+            Place::Api,
+            reference.to_string(),
+            message,
+            "it is left as it is; settle it by hand",
+        );
+        None
+    }
+
+    fn key(&mut self, step: &ConfigMapStep) -> Option<ConfigMapStep> {
+        let subject = format!("ConfigMap {}/{} {}", step.namespace, step.name, step.key);
+        let message = match self.current.keys.get(&key_of(step)) {
+            Some(Fact::Value(text)) if *text == step.after => {
+                self.changes.push(Change {
+                    before: Some(format!("as generation {} left it", self.record.number)),
+                    after: Some("as it was".into()),
+                    copy: Some(SettingCopy::KubeadmConfig),
+                    ..self.change(subject, Place::Api)
+                });
+                return Some(ConfigMapStep {
+                    before: step.after.clone(),
+                    after: step.before.clone(),
+                    ..step.clone()
+                });
+            }
+            Some(Fact::Value(text)) if *text == step.before => return None,
+            Some(Fact::Unreadable(why)) => format!("it cannot be compared: {why}"),
+            _ => format!(
+                "it is not what generation {} left; somebody changed it since",
+                self.record.number
+            ),
+        };
+        self.problem(
+            Place::Api,
+            subject,
+            message,
+            "it is left as it is; settle it by hand, or the next `kubeadm upgrade` brings it back",
+        );
+        None
+    }
+
+    fn change(&self, resource: String, place: Place) -> Change {
+        Change {
+            resource,
+            place,
+            copy: None,
+            before: None,
+            after: None,
+            diff: None,
+            reason: format!("undo generation {}", self.record.number),
+            controls: Vec::new(),
+            origins: Vec::new(),
+            risk: Risk::Safe,
+            uniform: false,
+            restarts: None,
+        }
+    }
+
+    fn problem(&mut self, place: Place, subject: String, message: String, remedy: &str) {
+        self.problems.push(Problem {
+            severity: Severity::Error,
+            place,
+            subject,
+            message,
+            remedy: remedy.into(),
+        });
+    }
+}
+
+fn key_of(step: &ConfigMapStep) -> (String, String, String) {
+    (step.namespace.clone(), step.name.clone(), step.key.clone())
+}
+
+/// What to look at to see whether an action's result is still there.
+fn query(action: &FileAction) -> Query {
+    match action.after {
+        FileTarget::Mode { .. } => Query::Stat(action.path.clone()),
+        _ => Query::File(action.path.clone()),
+    }
+}
+
+/// The state that an action leaves.
+fn after(action: &FileAction) -> FileState {
+    match (&action.after, &action.before) {
+        (FileTarget::Absent, _) => FileState::Absent,
+        (
+            FileTarget::Text {
+                text,
+                mode,
+                owner,
+                group,
+            },
+            _,
+        ) => FileState::File {
+            sha256: sha256(text),
+            mode: *mode,
+            owner: owner.clone(),
+            group: group.clone(),
+        },
+        (FileTarget::PreImage { state, .. }, _) => state.clone(),
+        (FileTarget::Mode { mode, owner, group }, FileState::File { sha256, .. }) => {
+            FileState::File {
+                sha256: sha256.clone(),
+                mode: *mode,
+                owner: owner.clone(),
+                group: group.clone(),
+            }
+        }
+        (FileTarget::Mode { mode, owner, group }, _) => FileState::Mode {
+            mode: *mode,
+            owner: owner.clone(),
+            group: group.clone(),
+        },
+    }
+}
+
+fn permissions(state: &FileState) -> Option<(u32, &str, &str)> {
+    match state {
+        FileState::Absent => None,
+        FileState::File {
+            mode, owner, group, ..
+        }
+        | FileState::Mode { mode, owner, group } => Some((*mode, owner, group)),
+    }
+}
+
+fn words(state: &FileState) -> String {
+    match state {
+        FileState::Absent => "absent".into(),
+        FileState::File {
+            sha256,
+            mode,
+            owner,
+            group,
+        } => {
+            let short = sha256.get(..12).unwrap_or(sha256);
+            format!("{short}… {mode:04o} {owner}:{group}")
+        }
+        FileState::Mode { mode, owner, group } => format!("{mode:04o} {owner}:{group}"),
+    }
+}
+
+fn flag_map(argv: &[String]) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::<String, String>::new();
+    for word in argv.iter().filter_map(|word| word.strip_prefix("--")) {
+        let (name, value) = word.split_once('=').unwrap_or((word, "true"));
+        flags
+            .entry(name.to_owned())
+            .and_modify(|all| {
+                all.push(' ');
+                all.push_str(value);
+            })
+            .or_insert_with(|| value.to_owned());
+    }
+    flags
+}
+
+/// Whether two objects are the same apart from what the server writes: versions, times, managers
+/// and status.
+pub fn same_content(one: &Value, two: &Value) -> bool {
+    essence(one) == essence(two)
+}
+
+fn essence(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+    }
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in [
+            "creationTimestamp",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+            "selfLink",
+            "uid",
+        ] {
+            meta.remove(field);
+        }
+    }
+    object
+}
+
+/// Whether every field that was wanted is still so. The server adds defaults, and writes quantities
+/// its own way (`1000m` becomes `1`).
+fn covers(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, value)| live.get(key).is_some_and(|live| covers(live, value))),
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| covers(l, w))
+        }
+        (live, wanted) => live == wanted || same_quantity(live, wanted),
+    }
+}
+
+fn same_quantity(one: &Value, two: &Value) -> bool {
+    match (quantity(one), quantity(two)) {
+        (Some(one), Some(two)) => (one - two).abs() <= one.abs() * 1e-9,
+        _ => false,
+    }
+}
+
+fn quantity(value: &Value) -> Option<f64> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" => 1.0,
+        "n" => 1e-9,
+        "u" => 1e-6,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Ki" => 1024.0,
+        "Mi" => 1_048_576.0,
+        "Gi" => 1_073_741_824.0,
+        "Ti" => 1_099_511_627_776.0,
+        "Pi" => 1_125_899_906_842_624.0,
+        "Ei" => 1_152_921_504_606_846_976.0,
+        _ => return None,
+    };
+    digits.parse::<f64>().ok().map(|number| number * factor)
+}

@@ -1,0 +1,34 @@
+//! The modules that are part of the program.
+
+/// Names and texts of the files in `modules/`, by name.
+pub(super) const MODULES: &[(&str, &str)] = &[
+    ("apiserver", include_str!("../../modules/apiserver.toml")),
+    ("audit", include_str!("../../modules/audit.toml")),
+    (
+        "controller-manager",
+        include_str!("../../modules/controller-manager.toml"),
+    ),
+    ("files", include_str!("../../modules/files.toml")),
+    ("scheduler", include_str!("../../modules/scheduler.toml")),
+    ("tenants", include_str!("../../modules/tenants.toml")),
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn the_list_is_the_directory() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("modules");
+        let mut files: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let listed: Vec<String> = super::MODULES
+            .iter()
+            .map(|(name, _)| format!("{name}.toml"))
+            .collect();
+        assert_eq!(files, listed);
+    }
+}

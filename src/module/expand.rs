@@ -1,0 +1,284 @@
+//! Puts the values of a profile into the tables of a module.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+
+use super::name::{Binding, Names};
+use super::table::{Loop, ResourceDecl};
+use super::template::{Piece, Reference, Table, Template};
+use super::{Module, Modules, OptionDecl};
+use crate::profile::section::quoted;
+use crate::profile::{Diagnostic, Values};
+use crate::resource::{Origin, Risk, Scope};
+
+/// A resource before its kind reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Draft<'m> {
+    pub(crate) decl_span: std::ops::Range<usize>,
+    pub(crate) table: &'m str,
+    pub(crate) data: Json,
+    pub(crate) scope: Scope,
+    pub(crate) risk: Risk,
+    pub(crate) uniform: bool,
+    pub(crate) reason: String,
+    pub(crate) controls: Vec<String>,
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// What becomes of a module.
+#[derive(Debug, Default)]
+pub(crate) struct Expanded<'m> {
+    pub(crate) drafts: Vec<Draft<'m>>,
+    pub(crate) faults: Vec<Diagnostic>,
+    /// The values that made a resource, or decided that there is none.
+    pub(crate) heeded: BTreeSet<Origin>,
+}
+
+/// Expands all resources of a module.
+pub(crate) fn expand<'m>(
+    module: &'m Module,
+    modules: &'m Modules,
+    values: &Values,
+) -> Expanded<'m> {
+    let mut expanded = Expanded::default();
+    for decl in &module.resources {
+        let mut expansion = Expansion {
+            modules,
+            values,
+            module,
+            decl,
+            expanded: &mut expanded,
+        };
+        expansion.repeat(&decl.loops, &mut Vec::new());
+    }
+    expanded
+}
+
+struct Expansion<'m, 'v, 'd> {
+    modules: &'m Modules,
+    values: &'v Values,
+    module: &'m Module,
+    decl: &'m ResourceDecl,
+    expanded: &'d mut Expanded<'m>,
+}
+
+/// An option that a resource was made of.
+struct Use<'m> {
+    decl: &'m OptionDecl,
+    origins: Vec<Origin>,
+    /// Where the module names it; `when` counts as before everything else.
+    at: usize,
+    /// It only says which entry of a loop this is.
+    identity: bool,
+}
+
+/// What became of a template.
+enum Outcome {
+    Value(Json),
+    /// An optional reference is unset: its own key vanishes.
+    Nothing,
+    /// A reference is unset: the resource does not exist.
+    Unset,
+}
+
+impl<'m, 'v> Expansion<'m, 'v, '_> {
+    fn repeat(&mut self, loops: &[Loop], bindings: &mut Vec<Binding<'m, 'v>>) {
+        let Some((first, rest)) = loops.split_first() else {
+            self.draft(bindings);
+            return;
+        };
+        let Ok(over) = self.names(bindings).find(&first.over.path) else {
+            return;
+        };
+        for named in over.entries() {
+            bindings.push(Binding {
+                name: first.name.clone(),
+                named,
+            });
+            self.repeat(rest, bindings);
+            bindings.pop();
+        }
+    }
+
+    fn names<'b>(&self, bindings: &'b [Binding<'m, 'v>]) -> Names<'m, 'v, 'b> {
+        Names {
+            options: &self.modules.options,
+            values: Some(self.values),
+            bindings,
+        }
+    }
+
+    fn draft(&mut self, bindings: &[Binding<'m, 'v>]) {
+        let names = self.names(bindings);
+        let mut uses = Vec::new();
+        for (reference, wanted) in &self.decl.when {
+            match lookup(names, reference, 0, &mut uses) {
+                Some(found) if found == *wanted => {}
+                _ => {
+                    let compared = uses.into_iter().flat_map(|u| u.origins);
+                    self.expanded.heeded.extend(compared);
+                    return;
+                }
+            }
+        }
+        let data = match self.table(names, &self.decl.data, &mut uses) {
+            Outcome::Value(data) => data,
+            Outcome::Nothing | Outcome::Unset => return,
+        };
+        for binding in bindings {
+            let named = &binding.named;
+            uses.extend(named.found.as_ref().map(|found| Use {
+                decl: named.decl,
+                origins: found.own_origins(),
+                at: usize::MAX,
+                identity: true,
+            }));
+        }
+        uses.sort_by_key(|one| (one.identity, one.at));
+        let mut origins: Vec<Origin> = uses.iter().flat_map(|u| u.origins.clone()).collect();
+        origins.sort();
+        origins.dedup();
+        let controls: BTreeSet<&String> = uses.iter().flat_map(|u| &u.decl.controls).collect();
+        let risk = uses
+            .iter()
+            .map(|u| u.decl.risk)
+            .max()
+            .unwrap_or(Risk::Manual);
+        self.expanded.heeded.extend(origins.iter().cloned());
+        self.expanded.drafts.push(Draft {
+            decl_span: self.decl.span.clone(),
+            table: self.decl.table,
+            data,
+            scope: self.decl.on,
+            risk: self.decl.risk.unwrap_or(risk),
+            uniform: uses.iter().any(|u| u.decl.uniform),
+            reason: uses.first().map(|u| u.decl.doc.clone()).unwrap_or_default(),
+            controls: controls.into_iter().cloned().collect(),
+            origins,
+        });
+    }
+
+    fn template(
+        &mut self,
+        names: Names<'m, 'v, '_>,
+        template: &Template,
+        uses: &mut Vec<Use<'m>>,
+    ) -> Outcome {
+        match template {
+            Template::Fixed(json) => Outcome::Value(json.clone()),
+            Template::Whole(reference) => {
+                match lookup(names, reference, reference.span.start, uses) {
+                    Some(json) => Outcome::Value(json),
+                    None if reference.optional => Outcome::Nothing,
+                    None => Outcome::Unset,
+                }
+            }
+            Template::Text(pieces) => text(names, pieces, uses),
+            Template::List(items) => {
+                let mut list = Vec::new();
+                for item in items {
+                    match self.template(names, item, uses) {
+                        Outcome::Value(json) => list.push(json),
+                        Outcome::Nothing => {}
+                        Outcome::Unset => return Outcome::Unset,
+                    }
+                }
+                Outcome::Value(Json::Array(list))
+            }
+            Template::Table(table) => self.table(names, table, uses),
+        }
+    }
+
+    fn table(
+        &mut self,
+        names: Names<'m, 'v, '_>,
+        table: &Table,
+        uses: &mut Vec<Use<'m>>,
+    ) -> Outcome {
+        let mut object = serde_json::Map::new();
+        for (key, entry) in &table.entries {
+            match self.template(names, entry, uses) {
+                Outcome::Value(json) => {
+                    object.insert(key.clone(), json);
+                }
+                Outcome::Nothing => {}
+                Outcome::Unset => return Outcome::Unset,
+            }
+        }
+        if let Some(spread) = &table.spread {
+            match lookup(names, spread, spread.span.start, uses) {
+                Some(Json::Object(entries)) => {
+                    for (key, json) in entries {
+                        // What the module sets must not be undone behind its back.
+                        if object.contains_key(&key) {
+                            self.expanded.faults.push(self.taken(names, spread, &key));
+                        }
+                        object.insert(key, json);
+                    }
+                }
+                None if !spread.optional => return Outcome::Unset,
+                _ => {}
+            }
+        }
+        Outcome::Value(Json::Object(object))
+    }
+
+    fn taken(&self, names: Names<'m, 'v, '_>, spread: &Reference, key: &str) -> Diagnostic {
+        let message = format!("{} cannot set {}", quoted(&spread.name()), quoted(key));
+        let found = names.find(&spread.path).ok().and_then(|named| named.found);
+        let place = found.and_then(|found| found.entry_place(key));
+        let mut place = place.unwrap_or_else(|| self.module.file.place(self.decl.span.clone(), ""));
+        place.label = "the module sets this itself".into();
+        Diagnostic::new(message)
+            .at(place)
+            .help("remove it; another option stands for it")
+    }
+}
+
+/// Puts references into a text.
+fn text<'m>(names: Names<'m, '_, '_>, pieces: &[Piece], uses: &mut Vec<Use<'m>>) -> Outcome {
+    let mut text = String::new();
+    let mut missing = false;
+    for piece in pieces {
+        match piece {
+            Piece::Literal(literal) => text.push_str(literal),
+            Piece::Reference(reference) => {
+                match lookup(names, reference, reference.span.start, uses) {
+                    Some(Json::String(value)) => text.push_str(&value),
+                    Some(other) => text.push_str(&other.to_string()),
+                    None if reference.optional => missing = true,
+                    None => return Outcome::Unset,
+                }
+            }
+        }
+    }
+    if missing {
+        Outcome::Nothing
+    } else {
+        Outcome::Value(Json::String(text))
+    }
+}
+
+/// Returns the value behind a reference and notes the use; `None` when it is unset.
+fn lookup<'m>(
+    names: Names<'m, '_, '_>,
+    reference: &Reference,
+    at: usize,
+    uses: &mut Vec<Use<'m>>,
+) -> Option<Json> {
+    // Every name was checked when the module was read.
+    let named = names.find(&reference.path).ok()?;
+    let found = named.found.as_ref()?;
+    uses.push(Use {
+        decl: named.decl,
+        origins: found.origins(),
+        at,
+        identity: named.is_identity(&reference.path)
+            && names
+                .bindings
+                .iter()
+                .any(|b| Some(&b.name) == reference.path.first()),
+    });
+    Some(found.json())
+}

@@ -1,0 +1,272 @@
+//! Finds what a name in a module stands for: an option, a field, an entry of a loop.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::option::{Fields, OptionDecl, Type};
+use crate::profile::section::{nearest, one_of, quoted};
+use crate::profile::{Content, Source, Value, Values};
+use crate::resource::Origin;
+
+/// The type behind a name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape<'m> {
+    /// An option, a field or an item.
+    Value(&'m Type),
+    /// An entry of an attribute set: its fields, and `name`.
+    Entry(&'m Fields),
+    /// An entry of a map: its `value`, and `name`.
+    Pair(&'m Type),
+    /// The name of an entry.
+    Name,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct Named<'m, 'v> {
+    /// The option or field that declares it.
+    pub(crate) decl: &'m OptionDecl,
+    pub(crate) shape: Shape<'m>,
+    /// The value, when it is set and values are being looked at.
+    pub(crate) found: Option<Found<'v>>,
+}
+
+/// A value with its place in the profile.
+#[derive(Debug, Clone)]
+pub(crate) struct Found<'v> {
+    /// The name in the profile: `tenants.payments.quota`.
+    name: String,
+    /// The last part of it.
+    key: String,
+    view: View<'v>,
+}
+
+#[derive(Debug, Clone)]
+enum View<'v> {
+    /// A merged value.
+    Value(&'v Value),
+    /// A part of a merged value that was merged as a whole.
+    Part(&'v Json, &'v Value),
+    /// The name of an entry.
+    Name(&'v Value),
+}
+
+/// A name that a loop gives to each entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Binding<'m, 'v> {
+    pub(crate) name: String,
+    pub(crate) named: Named<'m, 'v>,
+}
+
+/// Everything that names can stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'m, 'v, 'b> {
+    pub(crate) options: &'m BTreeMap<String, OptionDecl>,
+    /// Absent while a module is only checked.
+    pub(crate) values: Option<&'v Values>,
+    /// Innermost last.
+    pub(crate) bindings: &'b [Binding<'m, 'v>],
+}
+
+impl<'m, 'v> Names<'m, 'v, '_> {
+    /// Finds a name. The error says why there is none, and what to do.
+    pub(crate) fn find(&self, path: &[String]) -> Result<Named<'m, 'v>, (String, String)> {
+        let (mut named, rest) = self.begin(path)?;
+        for part in rest {
+            named = named.part(part)?;
+        }
+        Ok(named)
+    }
+
+    fn begin<'p>(
+        &self,
+        path: &'p [String],
+    ) -> Result<(Named<'m, 'v>, &'p [String]), (String, String)> {
+        let bound = |b: &&Binding<'m, 'v>| path.first() == Some(&b.name);
+        if let Some(binding) = self.bindings.iter().rev().find(bound) {
+            return Ok((binding.named.clone(), &path[1..]));
+        }
+        // An option has one part when it is a module's whole section, otherwise two.
+        for parts in [1, 2] {
+            let name = path
+                .iter()
+                .take(parts)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(".");
+            if let (true, Some(decl)) = (path.len() >= parts, self.options.get(&name)) {
+                let found = self
+                    .values
+                    .and_then(|values| values.get(&name))
+                    .map(|value| Found {
+                        key: name.clone(),
+                        name,
+                        view: View::Value(value),
+                    });
+                let named = Named {
+                    decl,
+                    shape: Shape::Value(&decl.ty),
+                    found,
+                };
+                return Ok((named, &path[parts..]));
+            }
+        }
+        let wrong = path.join(".");
+        let known = self.options.keys().map(String::as_str);
+        let known = known.chain(self.bindings.iter().map(|b| b.name.as_str()));
+        let help = match nearest(&wrong, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "name an option of a module, or what `for-each` binds".into(),
+        };
+        Err((format!("there is no option {}", quoted(&wrong)), help))
+    }
+}
+
+impl<'m, 'v> Named<'m, 'v> {
+    fn part(self, part: &str) -> Result<Self, (String, String)> {
+        let (decl, shape) = match self.shape {
+            Shape::Entry(_) | Shape::Pair(_) if part == "name" => (self.decl, Shape::Name),
+            Shape::Pair(ty) if part == "value" => {
+                return Ok(Named {
+                    shape: Shape::Value(ty),
+                    ..self
+                });
+            }
+            Shape::Entry(fields) | Shape::Value(Type::Record(fields)) => {
+                let Some(decl) = fields.get(part) else {
+                    let names = || fields.keys().map(String::as_str);
+                    let help = match nearest(part, names()) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("use {}", one_of(names())),
+                    };
+                    let name = &self.decl.name;
+                    return Err((format!("`{name}` has no field {}", quoted(part)), help));
+                };
+                (decl, Shape::Value(&decl.ty))
+            }
+            _ => {
+                let message = format!("`{}` has no parts with names", self.decl.name);
+                return Err((message, "use `for-each` to reach its entries".into()));
+            }
+        };
+        let found = self.found.and_then(|found| found.part(part, shape));
+        Ok(Named { decl, shape, found })
+    }
+
+    /// Returns what the entries are, or why there are none.
+    pub(crate) fn entry_shape(&self) -> Option<Shape<'m>> {
+        match self.shape {
+            Shape::Value(Type::Attrs(fields)) => Some(Shape::Entry(fields)),
+            Shape::Value(Type::Map(item)) => Some(Shape::Pair(item)),
+            Shape::Value(Type::List(item) | Type::Set(item)) => Some(Shape::Value(item)),
+            _ => None,
+        }
+    }
+
+    /// Returns the entries; none when it is unset.
+    pub(crate) fn entries(&self) -> Vec<Self> {
+        let (Some(shape), Some(found)) = (self.entry_shape(), &self.found) else {
+            return Vec::new();
+        };
+        let decl = self.decl;
+        let each = |found| Named {
+            decl,
+            shape,
+            found: Some(found),
+        };
+        found.entries().into_iter().map(each).collect()
+    }
+
+    /// Whether it only says which entry of a loop this is, and nothing about it.
+    pub(crate) fn is_identity(&self, reference: &[String]) -> bool {
+        reference.len() == 1 || matches!(self.shape, Shape::Name)
+    }
+}
+
+impl<'v> Found<'v> {
+    fn part(self, part: &str, shape: Shape<'_>) -> Option<Self> {
+        let below = |view| Found {
+            name: format!("{}.{part}", self.name),
+            key: part.to_owned(),
+            view,
+        };
+        match (&self.view, shape) {
+            (View::Value(value), Shape::Name) => Some(Found {
+                view: View::Name(value),
+                ..self.clone()
+            }),
+            (View::Value(value), _) => match &value.content {
+                Content::Entries(entries) => Some(below(View::Value(entries.get(part)?))),
+                Content::Whole(json) => Some(below(View::Part(json.get(part)?, value))),
+            },
+            (View::Part(json, value), _) => Some(below(View::Part(json.get(part)?, value))),
+            _ => None,
+        }
+    }
+
+    fn entries(&self) -> Vec<Self> {
+        let named = |key: &str, view| Found {
+            name: format!("{}.{key}", self.name),
+            key: key.to_owned(),
+            view,
+        };
+        let same = |json, value| Found {
+            view: View::Part(json, value),
+            ..self.clone()
+        };
+        match self.view {
+            View::Value(value) => match &value.content {
+                Content::Entries(entries) => entries
+                    .iter()
+                    .map(|(key, value)| named(key, View::Value(value)))
+                    .collect(),
+                Content::Whole(Json::Array(items)) => {
+                    items.iter().map(|item| same(item, value)).collect()
+                }
+                Content::Whole(_) => Vec::new(),
+            },
+            View::Part(Json::Array(items), value) => {
+                items.iter().map(|item| same(item, value)).collect()
+            }
+            View::Part(..) | View::Name(_) => Vec::new(),
+        }
+    }
+
+    /// Returns the value as JSON.
+    pub(crate) fn json(&self) -> Json {
+        match self.view {
+            View::Value(value) => value.json(),
+            View::Part(json, _) => json.clone(),
+            View::Name(_) => Json::from(self.key.as_str()),
+        }
+    }
+
+    /// Returns where it comes from.
+    pub(crate) fn origins(&self) -> Vec<Origin> {
+        match self.view {
+            View::Value(value) => value.origins(&self.name),
+            View::Part(_, value) | View::Name(value) => value.own_origins(&self.name),
+        }
+    }
+
+    /// Returns where the value itself is defined, without what is in it.
+    pub(crate) fn own_origins(&self) -> Vec<Origin> {
+        match self.view {
+            View::Value(value) | View::Part(_, value) | View::Name(value) => {
+                value.own_origins(&self.name)
+            }
+        }
+    }
+
+    /// Returns where an entry of it is defined.
+    pub(crate) fn entry_place(&self, key: &str) -> Option<Source> {
+        let (View::Value(value) | View::Part(_, value) | View::Name(value)) = self.view;
+        let value = match &value.content {
+            Content::Entries(entries) => entries.get(key)?,
+            Content::Whole(_) => value,
+        };
+        let definition = value.definitions.iter().find(|d| d.holds)?;
+        Some(definition.place.clone())
+    }
+}

@@ -1,0 +1,311 @@
+//! Reads the tables of a module that become resources, and checks every name in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use serde_json::Value as Json;
+use toml::de::{DeTable, DeValue};
+
+use super::check::{Spot, check};
+use super::declare;
+use super::name::{Binding, Named, Names, Shape};
+use super::option::{OptionDecl, Type};
+use super::template::{Place, Reference, Table};
+use crate::profile::section::{Complaints, Node, Section, kind, quoted};
+use crate::resource::{Risk, Scope};
+
+/// A table of a module that becomes resources.
+#[derive(Debug, Clone)]
+pub(crate) struct ResourceDecl {
+    /// The kind's table name, one of [`crate::resource::TABLES`].
+    pub(crate) table: &'static str,
+    /// The table's heading.
+    pub(crate) span: Range<usize>,
+    pub(crate) on: Scope,
+    /// Overrides the risk of the options.
+    pub(crate) risk: Option<Risk>,
+    /// All must hold.
+    pub(crate) when: Vec<(Reference, Json)>,
+    /// Outermost first.
+    pub(crate) loops: Vec<Loop>,
+    /// The kind's own data.
+    pub(crate) data: Table,
+}
+
+/// `for-each = "over as name"`.
+#[derive(Debug, Clone)]
+pub(crate) struct Loop {
+    pub(crate) over: Reference,
+    pub(crate) name: String,
+}
+
+/// What the tables of one module need to know of the rest.
+pub(super) struct Context<'m> {
+    /// The options of all modules.
+    pub(super) options: &'m BTreeMap<String, OptionDecl>,
+    pub(super) on: Scope,
+    /// The module's own `for-each`.
+    pub(super) for_each: Option<&'m Node<'m>>,
+}
+
+/// Reads all resource tables in the order of the file. The names of the options that they use go
+/// into `used`.
+pub(super) fn read(
+    context: &Context<'_>,
+    top: &mut Section<'_, '_>,
+    used: &mut BTreeSet<String>,
+    out: &mut Complaints<'_>,
+) -> Vec<ResourceDecl> {
+    let mut resources = Vec::new();
+    for &kind_name in crate::resource::TABLES {
+        let Some(node) = top.get(kind_name) else {
+            continue;
+        };
+        let Some(items) = node.get_ref().as_array() else {
+            out.at(
+                node.span(),
+                format!(
+                    "`{kind_name}` must be a list of tables, not {}",
+                    kind(node.get_ref())
+                ),
+                "here",
+                format!("write `[[{kind_name}]]`"),
+            );
+            continue;
+        };
+        for item in items {
+            let Some(table) = item.get_ref().as_table() else {
+                out.at(
+                    item.span(),
+                    "this must be a table",
+                    kind(item.get_ref()),
+                    format!("write `[[{kind_name}]]`"),
+                );
+                continue;
+            };
+            resources.extend(one(context, kind_name, table, item.span(), used, out));
+        }
+    }
+    resources.sort_by_key(|resource| resource.span.start);
+    resources
+}
+
+fn one(
+    context: &Context<'_>,
+    kind_name: &'static str,
+    table: &DeTable<'_>,
+    span: Range<usize>,
+    used: &mut BTreeSet<String>,
+    out: &mut Complaints<'_>,
+) -> Option<ResourceDecl> {
+    let before = out.list.len();
+    let mut section = Section::new(table, kind_name);
+    let on = declare::scope(&mut section, out).unwrap_or(context.on);
+    let risk = declare::risk(&mut section, out);
+    let for_each = section.get("for-each").or(context.for_each);
+    let loops = for_each.map(|node| loops(node, out)).unwrap_or_default();
+    let mut checker = Checker {
+        options: context.options,
+        used,
+        bindings: Vec::new(),
+    };
+    for each in &loops {
+        checker.bind(each, out);
+    }
+    let when = section
+        .table("when", out)
+        .map(|table| checker.when(table, out));
+    let mut data = Table::default();
+    for (key, node) in table {
+        if !matches!(key.get_ref().as_ref(), "on" | "risk" | "for-each" | "when") {
+            data.add(key.get_ref(), key.span(), node, out);
+        }
+    }
+    data.references(&mut |reference, place| checker.reference(reference, place, out));
+    let when = when.unwrap_or_default();
+    let mut references = 0;
+    data.references(&mut |_, _| references += 1);
+    if references == 0 && when.is_empty() && loops.is_empty() && out.list.len() == before {
+        out.at(
+            span.clone(),
+            "this resource names no option and would always be there",
+            "here",
+            "interpolate an option, or name one in `when`: what no profile asks for is unmanaged",
+        );
+    }
+    let resource = ResourceDecl {
+        table: kind_name,
+        span,
+        on,
+        risk,
+        when,
+        loops,
+        data,
+    };
+    (out.list.len() == before).then_some(resource)
+}
+
+/// Reads `for-each`.
+fn loops(node: &Node<'_>, out: &mut Complaints<'_>) -> Vec<Loop> {
+    let list = match node.get_ref() {
+        DeValue::Array(items) => items.iter().collect(),
+        _ => vec![node],
+    };
+    let mut loops = Vec::new();
+    for item in list {
+        let Some(text) = item.get_ref().as_str() else {
+            out.at(
+                item.span(),
+                "`for-each` must be a string or a list of strings",
+                kind(item.get_ref()),
+                "write for example \"tenants as tenant\"",
+            );
+            continue;
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (over, name) = match words[..] {
+            [over] => (over, "each"),
+            [over, "as", name] => (over, name),
+            _ => {
+                out.at(
+                    item.span(),
+                    "this `for-each` cannot be read",
+                    "here",
+                    "write for example \"tenants as tenant\"",
+                );
+                continue;
+            }
+        };
+        loops.push(Loop {
+            over: Reference::plain(over, item.span()),
+            name: name.to_owned(),
+        });
+    }
+    loops
+}
+
+/// Checks names before there are values.
+struct Checker<'m, 'u> {
+    options: &'m BTreeMap<String, OptionDecl>,
+    used: &'u mut BTreeSet<String>,
+    bindings: Vec<Binding<'m, 'static>>,
+}
+
+impl<'m> Checker<'m, '_> {
+    fn find(
+        &mut self,
+        reference: &Reference,
+        out: &mut Complaints<'_>,
+    ) -> Option<Named<'m, 'static>> {
+        let names = Names {
+            options: self.options,
+            values: None,
+            bindings: &self.bindings,
+        };
+        match names.find(&reference.path) {
+            Ok(named) => {
+                mark(&named.decl.name, self.used);
+                Some(named)
+            }
+            Err((message, help)) => {
+                out.at(reference.span.clone(), message, "here", help);
+                None
+            }
+        }
+    }
+
+    fn bind(&mut self, each: &Loop, out: &mut Complaints<'_>) {
+        let Some(named) = self.find(&each.over, out) else {
+            return;
+        };
+        let Some(shape) = named.entry_shape() else {
+            out.at(
+                each.over.span.clone(),
+                format!("{} has no entries", quoted(&each.over.name())),
+                "here",
+                "repeat over a list, a set, a map or an attribute set",
+            );
+            return;
+        };
+        let named = Named { shape, ..named };
+        self.bindings.push(Binding {
+            name: each.name.clone(),
+            named,
+        });
+    }
+
+    fn when(&mut self, table: &DeTable<'_>, out: &mut Complaints<'_>) -> Vec<(Reference, Json)> {
+        let mut when = Vec::new();
+        for (key, node) in table {
+            let reference = Reference::plain(key.get_ref(), key.span());
+            let Some(named) = self.find(&reference, out) else {
+                continue;
+            };
+            let Shape::Value(ty) = named.shape else {
+                out.at(
+                    key.span(),
+                    "`when` compares options and fields only",
+                    "here",
+                    "name one of them",
+                );
+                continue;
+            };
+            let spot = Spot {
+                path: format!("when.{}", key.get_ref()),
+                decl: named.decl,
+            };
+            if let Some(value) = check(ty, node, key.span(), &spot, out) {
+                when.push((reference, value.body.json()));
+            }
+        }
+        when
+    }
+
+    fn reference(&mut self, reference: &Reference, place: Place, out: &mut Complaints<'_>) {
+        let Some(named) = self.find(reference, out) else {
+            return;
+        };
+        let (good, needed) = match (place, named.shape) {
+            (Place::Whole, Shape::Value(ty)) => {
+                mark_fields(ty, self.used);
+                (true, "")
+            }
+            (Place::Spread, Shape::Value(Type::Map(_))) => (true, ""),
+            (Place::Spread, _) => (false, "only a map can stand at the key `...`"),
+            (_, Shape::Name) => (true, ""),
+            (Place::InText, Shape::Value(ty)) if ty.is_scalar() => (true, ""),
+            (Place::InText, _) => (false, "only a scalar can stand inside a text"),
+            (Place::Whole, _) => (false, "only one of its parts can stand here"),
+        };
+        if !good {
+            out.at(
+                reference.span.clone(),
+                format!("{} cannot stand here", quoted(&reference.name())),
+                needed,
+                "name a part of it, or make it the whole value",
+            );
+        }
+    }
+}
+
+/// Marks an option and everything it is a field of.
+fn mark(name: &str, used: &mut BTreeSet<String>) {
+    for (at, _) in name.match_indices('.') {
+        used.insert(name[..at].to_owned());
+    }
+    used.insert(name.to_owned());
+}
+
+/// Marks the fields of what is used as a whole.
+fn mark_fields(ty: &Type, used: &mut BTreeSet<String>) {
+    match ty {
+        Type::Record(fields) | Type::Attrs(fields) => {
+            for decl in fields.values() {
+                used.insert(decl.name.clone());
+                mark_fields(&decl.ty, used);
+            }
+        }
+        Type::List(item) | Type::Set(item) | Type::Map(item) => mark_fields(item, used),
+        _ => {}
+    }
+}

@@ -1,0 +1,186 @@
+//! The inventory: which nodes there are, and how each is reached.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cluster::{Api, ApiError};
+use crate::fact::NodeInfo;
+use crate::host::ssh::SshConfig;
+use crate::host::{self, Host, HostConfig, HostError, Transport};
+use crate::profile::{Become, HostSettings, NodesSettings, Role, TransportName, Workspace};
+
+/// How long connecting and logging in may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The nodes and the ways to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// The nodes by name.
+    pub nodes: BTreeMap<String, NodeInfo>,
+    configs: BTreeMap<String, HostConfig>,
+}
+
+impl Inventory {
+    /// Makes the host of a node; connects nothing yet.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn open(&self, node: &str) -> Result<Box<dyn Host>, HostError> {
+        match self.configs.get(node) {
+            Some(config) => Ok(host::open(config.clone())),
+            None => Err(HostError::Unreachable {
+                node: node.into(),
+                address: "an unknown address".into(),
+                why: "the inventory has no such node".into(),
+                remedy: format!("`kubectl get nodes`, or add [nodes.host.{node}] to harden.toml"),
+            }),
+        }
+    }
+
+    /// Returns the names of the control-plane nodes, sorted.
+    pub fn control_planes(&self) -> Vec<String> {
+        let nodes = self.nodes.values().filter(|n| n.control_plane);
+        nodes.map(|n| n.name.clone()).collect()
+    }
+}
+
+/// Why there is no inventory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InventoryError {
+    /// The API did not give its nodes.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The workspace names a node that the cluster does not have.
+    #[error("[nodes.host.{name}] in harden.toml: the cluster has no node {name:?}; it has {known}")]
+    UnknownNode {
+        /// The name in the workspace.
+        name: String,
+        /// The names in the cluster.
+        known: String,
+    },
+    /// The workspace does not say enough of a node.
+    #[error("[nodes.host.{name}] in harden.toml: {why}")]
+    Incomplete {
+        /// The node.
+        name: String,
+        /// What is missing.
+        why: String,
+    },
+    /// There is no node at all.
+    #[error(
+        "there are no nodes: set `discover = true` under [nodes] or add [nodes.host.NAME] tables"
+    )]
+    Empty,
+}
+
+/// Finds the nodes in the API (with `discover`) and in the workspace, and the ways to them.
+///
+/// # Errors
+/// See [`InventoryError`].
+pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, InventoryError> {
+    let settings = &workspace.nodes;
+    let found = if settings.discover {
+        discovered(settings, api)?
+    } else {
+        declared(settings)?
+    };
+    if found.is_empty() {
+        return Err(InventoryError::Empty);
+    }
+    let mut inventory = Inventory {
+        nodes: BTreeMap::new(),
+        configs: BTreeMap::new(),
+    };
+    for (name, (info, address)) in found {
+        let config = host_config(&workspace.dir, settings, &name, address)?;
+        inventory.configs.insert(name.clone(), config);
+        inventory.nodes.insert(name, info);
+    }
+    Ok(inventory)
+}
+
+type Found = BTreeMap<String, (NodeInfo, Option<String>)>;
+
+fn discovered(settings: &NodesSettings, api: &dyn Api) -> Result<Found, InventoryError> {
+    let found = api.nodes()?;
+    for name in settings.hosts.keys() {
+        if !found.contains_key(name) {
+            let known: Vec<&str> = found.keys().map(String::as_str).collect();
+            return Err(InventoryError::UnknownNode {
+                name: name.clone(),
+                known: known.join(", "),
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn declared(settings: &NodesSettings) -> Result<Found, InventoryError> {
+    let role_of = |name: &String, host: &HostSettings| match host.role {
+        Some(role) => Ok(role == Role::ControlPlane),
+        None => Err(InventoryError::Incomplete {
+            name: name.clone(),
+            why: "with `discover = false` it needs role = \"control-plane\" or \"worker\"".into(),
+        }),
+    };
+    let hosts = settings.hosts.iter();
+    hosts
+        .map(|(name, host)| {
+            let info = NodeInfo {
+                name: name.clone(),
+                control_plane: role_of(name, host)?,
+            };
+            Ok((name.clone(), (info, None)))
+        })
+        .collect()
+}
+
+fn host_config(
+    dir: &Path,
+    settings: &NodesSettings,
+    name: &str,
+    address: Option<String>,
+) -> Result<HostConfig, InventoryError> {
+    let empty = HostSettings::default();
+    let own = settings.hosts.get(name).unwrap_or(&empty);
+    let all = &settings.defaults;
+    let sudo = own.become_root.or(all.become_root).unwrap_or(Become::Sudo) == Become::Sudo;
+    let transport = match own
+        .transport
+        .or(all.transport)
+        .unwrap_or(TransportName::Ssh)
+    {
+        TransportName::Local => Transport::Local { sudo },
+        TransportName::Docker => Transport::Docker {
+            engine: either(&own.engine, &all.engine).unwrap_or_else(|| "docker".into()),
+        },
+        TransportName::Ssh => Transport::Ssh(SshConfig {
+            address: either(&own.address, &address).ok_or_else(|| InventoryError::Incomplete {
+                name: name.into(),
+                why: "it needs an address: the Node object reports no InternalIP".into(),
+            })?,
+            port: own.port.or(all.port).unwrap_or(22),
+            user: either(&own.user, &all.user).unwrap_or_else(local_user),
+            sudo,
+            identity: either(&own.identity, &all.identity).map(|path| dir.join(path)),
+            known_hosts: match either(&own.known_hosts, &all.known_hosts) {
+                Some(path) => vec![dir.join(path)],
+                None => vec![dir.join("known_hosts")],
+            },
+        }),
+    };
+    Ok(HostConfig {
+        name: name.into(),
+        transport,
+        connect_timeout: CONNECT_TIMEOUT,
+    })
+}
+
+fn either<T: Clone>(own: &Option<T>, other: &Option<T>) -> Option<T> {
+    own.as_ref().or(other.as_ref()).cloned()
+}
+
+fn local_user() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "root".into())
+}

@@ -1,0 +1,475 @@
+//! Stages and steps: which effects go together, in which order, behind which gate.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
+    Stage, StageName, Step,
+};
+use crate::distribution::kubeadm::{
+    CONFIG_KEY, CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, KubeadmError, Manifest,
+    edit_cluster_configuration, edit_manifest, manifest_path,
+};
+use crate::distribution::{Component, ComponentEdit};
+use crate::fact::{Answer, Fact, Facts, File, Meta, Node, NodePath, ObjectRef, Query, sha256};
+use crate::resource::component_file::unified_diff;
+use crate::resource::{Draft, Effect, Place, Problem, Severity};
+
+/// Whole files, modes and objects by where they go.
+#[derive(Default)]
+struct Effects {
+    /// By node and path.
+    files: BTreeMap<(String, NodePath), (String, Permissions)>,
+    /// By node and path.
+    modes: BTreeMap<(String, NodePath), Permissions>,
+    manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
+    config: BTreeMap<Component, Vec<ComponentEdit>>,
+    objects: BTreeMap<ObjectRef, serde_json::Value>,
+    /// Nodes with a change that all nodes must share.
+    uniform: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Permissions {
+    mode: u32,
+    owner: String,
+    group: String,
+}
+
+/// Makes the stages of a draft. Changes whose file turns out not to be editable leave the draft as
+/// problems; the first change of each file gets the file's whole diff.
+pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
+    let mut effects = Effects::collect(draft);
+    let config = effects.config_step(draft, facts);
+    let order = ArgsOrder::of(config.as_ref(), facts);
+    let control_plane = effects.control_plane_steps(&order, draft, facts);
+    // What is folded into a manifest is gone from the modes by now.
+    let node_files = effects.node_file_steps(facts);
+    let (permit, enforce) = effects.object_steps(facts);
+    [
+        (StageName::NodeFiles, node_files),
+        (StageName::ObjectsPermit, permit),
+        (StageName::ControlPlane, control_plane),
+        (StageName::ObjectsEnforce, enforce),
+        (
+            StageName::KubeadmConfig,
+            config.into_iter().map(Step::ConfigMapKey).collect(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, steps)| !steps.is_empty())
+    .map(|(name, steps)| Stage { name, steps })
+    .collect()
+}
+
+impl Effects {
+    fn collect(draft: &Draft) -> Self {
+        let mut all = Effects::default();
+        for (change, effects) in &draft.changes {
+            for effect in effects {
+                if let (Effect::Manifest { node, .. }, true) = (effect, change.uniform) {
+                    all.uniform.insert(node.clone());
+                }
+                all.add(effect.clone());
+            }
+        }
+        for edits in all.manifests.values_mut() {
+            // Any other edit restarts the component anyway.
+            let is_restart = |edit: &ComponentEdit| matches!(edit, ComponentEdit::Restart(_));
+            if !edits.iter().all(is_restart) {
+                edits.retain(|edit| !is_restart(edit));
+            }
+        }
+        all
+    }
+
+    fn add(&mut self, effect: Effect) {
+        match effect {
+            Effect::Manifest {
+                node,
+                component,
+                edit,
+            } => push_once(self.manifests.entry((node, component)).or_default(), edit),
+            Effect::ClusterConfiguration { component, edit } => {
+                push_once(self.config.entry(component).or_default(), edit);
+            }
+            Effect::File {
+                node,
+                path,
+                content,
+                mode,
+                owner: (owner, group),
+            } => {
+                let permissions = Permissions { mode, owner, group };
+                self.files.insert((node, path), (content, permissions));
+            }
+            Effect::Mode {
+                node,
+                path,
+                mode,
+                owner: (owner, group),
+            } => {
+                let new = Permissions { mode, owner, group };
+                // The stricter of two modes satisfies both.
+                self.modes
+                    .entry((node, path))
+                    .and_modify(|old| old.mode &= mode)
+                    .or_insert(new);
+            }
+            Effect::Object { reference, wanted } => {
+                self.objects.insert(reference, wanted);
+            }
+        }
+    }
+
+    /// Edits `ClusterConfiguration`.
+    fn config_step(&self, draft: &mut Draft, facts: &Facts) -> Option<ConfigMapStep> {
+        let before = facts.api.cluster_configuration.value()?;
+        let mut after = before.clone();
+        for (component, edits) in &self.config {
+            match edit_cluster_configuration(&after, *component, edits) {
+                Ok(edited) => after = edited,
+                Err(error) => fail(
+                    draft,
+                    &Place::Api,
+                    CONFIG_KEY,
+                    &error,
+                    |effect| matches!(effect, Effect::ClusterConfiguration { component: c, .. } if c == component),
+                ),
+            }
+        }
+        let subject = format!("{CONFIG_NAMESPACE}/{CONFIG_NAME} {CONFIG_KEY}");
+        let diff = unified_diff(&subject, Some(before), &after)?;
+        attach(draft, diff, |effect| {
+            matches!(effect, Effect::ClusterConfiguration { .. })
+        });
+        Some(ConfigMapStep {
+            namespace: CONFIG_NAMESPACE.to_owned(),
+            name: CONFIG_NAME.to_owned(),
+            key: CONFIG_KEY.to_owned(),
+            before: before.clone(),
+            after,
+        })
+    }
+
+    /// Edits the manifests: one step a node, in the order of the nodes' names.
+    fn control_plane_steps(
+        &mut self,
+        order: &ArgsOrder,
+        draft: &mut Draft,
+        facts: &Facts,
+    ) -> Vec<Step> {
+        let mut by_node: BTreeMap<String, BTreeMap<Component, Vec<ComponentEdit>>> =
+            BTreeMap::new();
+        for ((node, component), edits) in std::mem::take(&mut self.manifests) {
+            by_node.entry(node).or_default().insert(component, edits);
+        }
+        let mut steps = Vec::new();
+        for (name, components) in by_node {
+            let Some(node) = facts.nodes.get(&name) else {
+                continue;
+            };
+            let place = Place::Node(name.clone());
+            let mut files = Vec::new();
+            let mut texts = BTreeMap::new();
+            let mut old_texts = BTreeMap::new();
+            for (component, edits) in &components {
+                let ours = |effect: &Effect| {
+                    matches!(effect, Effect::Manifest { node, component: c, .. }
+                        if *node == name && c == component)
+                };
+                let path = manifest_path(*component);
+                let Some((file, before)) = text_file(node, &path) else {
+                    continue;
+                };
+                let after = match edit_manifest(before, *component, edits, order.get(*component)) {
+                    Ok(after) => after,
+                    Err(error) => {
+                        fail(draft, &place, path.as_str(), &error, ours);
+                        continue;
+                    }
+                };
+                let Some(diff) = unified_diff(path.as_str(), Some(before), &after) else {
+                    not_restarted(draft, &place, *component, ours);
+                    continue;
+                };
+                attach(draft, diff, ours);
+                // A mode that is wanted of the file goes with it: one action a path.
+                let wanted = self.modes.get(&(name.clone(), path.clone())).cloned();
+                let Permissions { mode, owner, group } =
+                    wanted.unwrap_or_else(|| permissions(&file.meta));
+                files.push(FileAction {
+                    path,
+                    before: state_of(file),
+                    after: FileTarget::Text {
+                        text: after.clone(),
+                        mode,
+                        owner,
+                        group,
+                    },
+                });
+                texts.insert(*component, after);
+                old_texts.insert(*component, before.to_owned());
+            }
+            if files.is_empty() {
+                continue;
+            }
+            let gates =
+                gate_for(node, &texts).and_then(|new| Ok((new, gate_for(node, &old_texts)?)));
+            match gates {
+                Ok((gate, undo_gate)) => {
+                    for action in &files {
+                        self.modes.remove(&(name.clone(), action.path.clone()));
+                    }
+                    steps.push(Step::Node(NodeStep {
+                        uniform: self.uniform.contains(&name),
+                        node: name,
+                        files,
+                        gate: Some(gate),
+                        undo_gate: Some(undo_gate),
+                    }));
+                }
+                Err(error) => {
+                    fail(
+                        draft,
+                        &place,
+                        "gate",
+                        &error,
+                        |effect| matches!(effect, Effect::Manifest { node, .. } if *node == name),
+                    );
+                }
+            }
+        }
+        steps
+    }
+
+    /// Writes files and modes: one step a node, without a gate.
+    fn node_file_steps(&mut self, facts: &Facts) -> Vec<Step> {
+        let mut by_node: BTreeMap<String, Vec<FileAction>> = BTreeMap::new();
+        for ((name, path), (text, mut wanted)) in std::mem::take(&mut self.files) {
+            // Both set it, and the stricter mode satisfies both.
+            if let Some(mode) = self.modes.remove(&(name.clone(), path.clone())) {
+                wanted.mode &= mode.mode;
+            }
+            let before = match facts.nodes.get(&name).map(|node| file(node, &path)) {
+                Some(Some(file)) => state_of(file),
+                _ => FileState::Absent,
+            };
+            let Permissions { mode, owner, group } = wanted;
+            by_node.entry(name).or_default().push(FileAction {
+                path,
+                before,
+                after: FileTarget::Text {
+                    text,
+                    mode,
+                    owner,
+                    group,
+                },
+            });
+        }
+        for ((name, path), wanted) in std::mem::take(&mut self.modes) {
+            let stat = facts
+                .nodes
+                .get(&name)
+                .map(|node| node.get(&Query::Stat(path.clone())));
+            let Some(Fact::Value(Answer::Stat(meta))) = stat else {
+                continue;
+            };
+            let before = permissions(meta);
+            by_node.entry(name).or_default().push(FileAction {
+                path,
+                before: FileState::Mode {
+                    mode: before.mode,
+                    owner: before.owner,
+                    group: before.group,
+                },
+                after: FileTarget::Mode {
+                    mode: wanted.mode,
+                    owner: wanted.owner,
+                    group: wanted.group,
+                },
+            });
+        }
+        by_node
+            .into_iter()
+            .map(|(node, mut files)| {
+                files.sort_by(|a, b| a.path.cmp(&b.path));
+                Step::Node(NodeStep {
+                    node,
+                    files,
+                    gate: None,
+                    undo_gate: None,
+                    uniform: false,
+                })
+            })
+            .collect()
+    }
+
+    /// Applies objects: namespaces that do not exist yet, and the rest; what others may live in
+    /// before what lives in it.
+    fn object_steps(&self, facts: &Facts) -> (Vec<Step>, Vec<Step>) {
+        let mut sorted: Vec<_> = self.objects.iter().collect();
+        let is_namespace = |r: &ObjectRef| r.api_version == "v1" && r.kind == "Namespace";
+        sorted.sort_by_key(|(reference, _)| {
+            (!is_namespace(reference), !reference.namespace.is_empty())
+        });
+        let (mut permit, mut enforce) = (Vec::new(), Vec::new());
+        for (reference, wanted) in sorted {
+            let live = facts
+                .api
+                .objects
+                .get(reference)
+                .and_then(|f| f.live.value());
+            let step = Step::Object(ObjectStep {
+                reference: reference.clone(),
+                before: live.cloned(),
+                action: ObjectAction::Apply(wanted.clone()),
+            });
+            if is_namespace(reference) && live.is_none() {
+                permit.push(step);
+            } else {
+                enforce.push(step);
+            }
+        }
+        (permit, enforce)
+    }
+}
+
+/// The order of the extra arguments after the edit, by component.
+struct ArgsOrder(BTreeMap<Component, Vec<String>>);
+
+impl ArgsOrder {
+    fn of(config: Option<&ConfigMapStep>, facts: &Facts) -> Self {
+        let text = match config {
+            Some(step) => Some(&step.after),
+            None => facts.api.cluster_configuration.value(),
+        };
+        let config = text.and_then(|text| ClusterConfiguration::parse(text).ok());
+        let names = |component| match &config {
+            Some(config) => config.args(component).into_iter().map(|(n, _)| n).collect(),
+            None => Vec::new(),
+        };
+        ArgsOrder(Component::ALL.into_iter().map(|c| (c, names(c))).collect())
+    }
+
+    fn get(&self, component: Component) -> &[String] {
+        self.0.get(&component).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Returns what must hold on a node once these manifests lie there: each component runs with its
+/// whole new command line, and the API server of the node answers.
+///
+/// # Errors
+/// When a manifest, or the one of the API server that tells the port, cannot be understood.
+pub fn gate_for(
+    node: &Node,
+    manifests: &BTreeMap<Component, String>,
+) -> Result<Gate, KubeadmError> {
+    let mut processes = BTreeMap::new();
+    for (component, text) in manifests {
+        let manifest = Manifest::parse(text, *component)?;
+        processes.insert(*component, manifest.process()?);
+    }
+    let api = Component::KubeApiserver;
+    let text = match manifests.get(&api) {
+        Some(text) => text.clone(),
+        None => match node.text(&manifest_path(api)) {
+            Fact::Value(text) => text.to_owned(),
+            Fact::Absent => return Err(KubeadmError::NoContainer(api)),
+            Fact::Unreadable(why) => return Err(KubeadmError::Yaml(why)),
+        },
+    };
+    Ok(Gate {
+        processes,
+        readyz_port: Manifest::parse(&text, api)?.secure_port(),
+    })
+}
+
+fn push_once(edits: &mut Vec<ComponentEdit>, edit: ComponentEdit) {
+    if !edits.contains(&edit) {
+        edits.push(edit);
+    }
+}
+
+/// Puts the diff of a whole file on the first change that edits it.
+fn attach(draft: &mut Draft, diff: String, ours: impl Fn(&Effect) -> bool) {
+    let first = draft
+        .changes
+        .iter_mut()
+        .find(|(_, effects)| effects.iter().any(&ours));
+    if let Some((change, _)) = first {
+        change.diff = Some(diff);
+    }
+}
+
+/// Turns the changes of a file that cannot be edited into a problem.
+fn fail(
+    draft: &mut Draft,
+    place: &Place,
+    subject: &str,
+    error: &KubeadmError,
+    ours: impl Fn(&Effect) -> bool,
+) {
+    drop_changes(draft, ours);
+    draft.problems.push(Problem {
+        severity: Severity::Error,
+        place: place.clone(),
+        subject: subject.to_owned(),
+        message: error.to_string(),
+        remedy: error.remedy().to_owned(),
+    });
+}
+
+fn not_restarted(
+    draft: &mut Draft,
+    place: &Place,
+    component: Component,
+    ours: impl Fn(&Effect) -> bool,
+) {
+    drop_changes(draft, ours);
+    draft.problems.push(Problem {
+        severity: Severity::Error,
+        place: place.clone(),
+        subject: component.to_string(),
+        message: "its manifest is right and asks for a restart that the kubelet has not made"
+            .into(),
+        remedy: "look at `journalctl -u kubelet` on the node".into(),
+    });
+}
+
+fn drop_changes(draft: &mut Draft, ours: impl Fn(&Effect) -> bool) {
+    draft
+        .changes
+        .retain(|(_, effects)| !effects.iter().any(&ours));
+}
+
+fn file<'n>(node: &'n Node, path: &NodePath) -> Option<&'n File> {
+    match node.get(&Query::File(path.clone())) {
+        Fact::Value(Answer::File(file)) => Some(file),
+        _ => None,
+    }
+}
+
+fn text_file<'n>(node: &'n Node, path: &NodePath) -> Option<(&'n File, &'n str)> {
+    let file = file(node, path)?;
+    Some((file, std::str::from_utf8(&file.content).ok()?))
+}
+
+fn permissions(meta: &Meta) -> Permissions {
+    Permissions {
+        mode: meta.mode,
+        owner: meta.owner.clone(),
+        group: meta.group.clone(),
+    }
+}
+
+fn state_of(file: &File) -> FileState {
+    let Permissions { mode, owner, group } = permissions(&file.meta);
+    FileState::File {
+        sha256: sha256(&file.content),
+        mode,
+        owner,
+        group,
+    }
+}

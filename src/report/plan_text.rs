@@ -1,0 +1,257 @@
+//! A plan as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::plan::{Plan, Purpose, StageName, Step};
+use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
+
+const HEADING: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const ADD: Style = AnsiColor::Green.on_default();
+const REMOVE: Style = AnsiColor::Red.on_default();
+const EDIT: Style = AnsiColor::Yellow.on_default();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// How much of a plan to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanText {
+    /// Show diffs, reasons and provenance; otherwise one line a change.
+    pub details: bool,
+}
+
+/// Writes a plan: the changes by place, what cannot be done, the order of work, and a summary.
+pub fn plan_text(plan: &Plan, show: PlanText) -> String {
+    let mut out = String::new();
+    let head = match plan.purpose {
+        Purpose::Converge => format!("Plan for cluster {}", plan.cluster.name),
+        Purpose::Rollback(n) => {
+            format!(
+                "Plan to roll back generation {n} of cluster {}",
+                plan.cluster.name
+            )
+        }
+    };
+    line(&mut out, format_args!("{HEADING}{head}{HEADING:#}"));
+    for (place, changes) in by_place(&plan.changes) {
+        let title = match place {
+            Place::Api => "API".to_owned(),
+            Place::Node(name) => match plan.nodes.get(name) {
+                Some(true) => format!("{name} (control plane)"),
+                _ => name.clone(),
+            },
+        };
+        line(&mut out, format_args!("\n{HEADING}{title}{HEADING:#}"));
+        for group in by_resource(&changes) {
+            resource(&mut out, &group, show);
+        }
+    }
+    problems(&mut out, plan, Severity::Error, "Cannot be done", ERROR);
+    problems(&mut out, plan, Severity::Warning, "Worth knowing", WARNING);
+    if !plan.stages.is_empty() {
+        order(&mut out, plan);
+    }
+    line(&mut out, format_args!("\n{}", summary(plan)));
+    out
+}
+
+/// Writing to a String cannot fail.
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(out, "{text}");
+}
+
+fn by_place(changes: &[Change]) -> Vec<(&Place, Vec<&Change>)> {
+    let mut groups: BTreeMap<&Place, Vec<&Change>> = BTreeMap::new();
+    for change in changes {
+        groups.entry(&change.place).or_default().push(change);
+    }
+    groups.into_iter().collect()
+}
+
+/// The copies of one setting stand together, and their reason is told once.
+fn by_resource<'c>(changes: &[&'c Change]) -> Vec<Vec<&'c Change>> {
+    let mut groups: Vec<Vec<&Change>> = Vec::new();
+    for change in changes {
+        match groups.iter_mut().find(|g| g[0].resource == change.resource) {
+            Some(group) => group.push(change),
+            None => groups.push(vec![change]),
+        }
+    }
+    groups
+}
+
+fn resource(out: &mut String, group: &[&Change], show: PlanText) {
+    for change in group {
+        let (sign, style) = match (&change.before, &change.after) {
+            (None, _) => ("+", ADD),
+            (_, None) => ("-", REMOVE),
+            _ => ("~", EDIT),
+        };
+        let copy = change.copy.map(|c| format!(" [{c}]")).unwrap_or_default();
+        let before = change.before.as_deref().unwrap_or("(absent)");
+        let after = change.after.as_deref().unwrap_or("(absent)");
+        let restarts = match &change.restarts {
+            Some(what) => format!(", restarts {what}"),
+            None => String::new(),
+        };
+        line(
+            out,
+            format_args!(
+                "  {style}{sign} {}{copy}{style:#}: {before} → {after}  {DIM}({}{restarts}){DIM:#}",
+                change.resource,
+                risk(change.risk),
+            ),
+        );
+    }
+    if !show.details {
+        return;
+    }
+    let first = group[0];
+    let controls = match first.controls.as_slice() {
+        [] => String::new(),
+        names => format!(" [{}]", names.join(", ")),
+    };
+    line(
+        out,
+        format_args!("      {DIM}why:{DIM:#}  {}{controls}", first.reason),
+    );
+    let origins: BTreeSet<&Origin> = group.iter().flat_map(|c| &c.origins).collect();
+    for origin in origins {
+        line(out, format_args!("      {DIM}from:{DIM:#} {origin}"));
+    }
+    for diff in group.iter().filter_map(|c| c.diff.as_deref()) {
+        for text in diff.lines() {
+            let style = match text.as_bytes().first() {
+                Some(b'+') => ADD,
+                Some(b'-') => REMOVE,
+                _ => Style::new(),
+            };
+            line(out, format_args!("      {style}{text}{style:#}"));
+        }
+    }
+}
+
+/// The word that profiles and JSON use.
+fn risk(risk: Risk) -> &'static str {
+    match risk {
+        Risk::Safe => "safe",
+        Risk::Reload => "reload",
+        Risk::Restart => "restart",
+        Risk::Guarded => "guarded",
+        Risk::Irreversible => "irreversible",
+        Risk::Manual => "manual",
+    }
+}
+
+fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, style: Style) {
+    let some: Vec<&Problem> = plan
+        .problems
+        .iter()
+        .filter(|p| p.severity == severity)
+        .collect();
+    if some.is_empty() {
+        return;
+    }
+    line(out, format_args!("\n{style}{title}{style:#}"));
+    for problem in some {
+        line(
+            out,
+            format_args!(
+                "  ! {}: {}: {}",
+                problem.place, problem.subject, problem.message
+            ),
+        );
+        if !problem.remedy.is_empty() {
+            line(
+                out,
+                format_args!("      {DIM}remedy:{DIM:#} {}", problem.remedy),
+            );
+        }
+    }
+}
+
+fn order(out: &mut String, plan: &Plan) {
+    line(out, format_args!("\n{HEADING}Order of work{HEADING:#}"));
+    let mut number = 0;
+    for stage in &plan.stages {
+        for step in &stage.steps {
+            number += 1;
+            let gate = match step {
+                Step::Node(node) if node.gate.is_some() => {
+                    ", then waits for the new processes and /readyz of this node"
+                }
+                _ => "",
+            };
+            line(
+                out,
+                format_args!(
+                    "  {number}. {DIM}{}{DIM:#} {}{gate}",
+                    stage_name(stage.name),
+                    step.title()
+                ),
+            );
+        }
+    }
+}
+
+/// What people call a stage.
+pub(crate) fn stage_name(name: StageName) -> &'static str {
+    match name {
+        StageName::NodeFiles => "node files",
+        StageName::ObjectsPermit => "new namespaces",
+        StageName::ControlPlane => "control plane",
+        StageName::ObjectsEnforce => "API objects",
+        StageName::KubeadmConfig => "kubeadm-config",
+    }
+}
+
+fn summary(plan: &Plan) -> String {
+    let incomplete = plan
+        .problems
+        .iter()
+        .filter(|p| p.severity == Severity::Error)
+        .count();
+    let unfinished = match incomplete {
+        0 => String::new(),
+        1 => "; INCOMPLETE: 1 thing could not be compared or cannot be done".into(),
+        n => format!("; INCOMPLETE: {n} things could not be compared or cannot be done"),
+    };
+    if plan.changes.is_empty() {
+        return match incomplete {
+            0 => "No changes: the cluster is as the profile says.".into(),
+            _ => format!("No changes among what could be compared{unfinished}."),
+        };
+    }
+    let mut risks: BTreeMap<Risk, usize> = BTreeMap::new();
+    for change in &plan.changes {
+        *risks.entry(change.risk).or_default() += 1;
+    }
+    let risks: Vec<String> = risks
+        .iter()
+        .map(|(r, n)| format!("{n} {}", risk(*r)))
+        .collect();
+    let restarts: BTreeSet<String> = plan
+        .changes
+        .iter()
+        .filter_map(|c| match (&c.place, &c.restarts) {
+            (Place::Node(node), Some(what)) => Some(format!("{what} on {node}")),
+            _ => None,
+        })
+        .collect();
+    let restarts = match restarts.len() {
+        0 => "nothing restarts".to_owned(),
+        _ => format!(
+            "restarts {}",
+            restarts.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    };
+    let plural = if plan.changes.len() == 1 { "" } else { "s" };
+    format!(
+        "{} change{plural} ({}); {restarts}{unfinished}.",
+        plan.changes.len(),
+        risks.join(", "),
+    )
+}

@@ -1,0 +1,451 @@
+//! Applying plans: against nodes that run the real transaction script, with a client that can die
+//! at any call.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod apply_world;
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use apply_world::cluster::{Cluster, Fate, MANIFEST, manifest};
+use apply_world::scratch;
+use harden::apply::ApplyError;
+use harden::cluster::Holder;
+use harden::generation::{self, Event, Outcome, Record};
+use harden::host::{Host, HostError};
+use harden::plan::{Plan, Purpose, StageName};
+
+const GOOD: &str = "--profiling=false";
+
+fn records(cluster: &Cluster) -> Vec<Record> {
+    let open = |name: &str| -> Result<Box<dyn Host>, HostError> {
+        Ok(Box::new(cluster.nodes[name].clone()))
+    };
+    let all = generation::list(&open, &["cp1".into(), "cp2".into()]);
+    assert!(all.unread.is_empty(), "{:?}", all.unread);
+    all.records
+}
+
+fn rollback(cluster: &Cluster) -> Plan {
+    let record = records(cluster).pop().unwrap();
+    let lookup = generation::rollback_lookup(&record);
+    generation::rollback_plan(&record, &cluster.current(&lookup))
+}
+
+fn failed(result: Result<harden::apply::Report, ApplyError>) -> (String, Option<Outcome>, Record) {
+    match result {
+        Err(ApplyError::Failed {
+            message,
+            outcome,
+            record,
+            ..
+        }) => (message, outcome, *record),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn applies_in_order_records_it_and_rolls_it_back_to_the_byte() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    let mut client = cluster.client(&Fate::new());
+    let report = client.run(&cluster.plan(GOOD)).unwrap();
+    let after = cluster.snapshot();
+    assert_eq!(report.record.outcome(), Some(&Outcome::Applied));
+    assert_eq!(records(&cluster), std::slice::from_ref(&report.record));
+    assert_eq!(cluster.nodes["cp2"].read(MANIFEST).unwrap(), manifest(GOOD));
+    assert_eq!(cluster.locks(), Vec::<String>::new());
+    let events: Vec<&Event> = report.record.journal.iter().map(|e| &e.event).collect();
+    let expected: Vec<Event> = (1..=7)
+        .flat_map(|n| [Event::Begin(n), Event::Done(n)])
+        .chain([Event::End(Outcome::Applied)])
+        .collect();
+    assert_eq!(events, expected.iter().collect::<Vec<_>>());
+    // cp2 is not touched before cp1 has passed its gate.
+    let at = |text: &str| client.heard.iter().position(|l| l.contains(text)).unwrap();
+    assert!(at("Done { number: 4 }") < at("Step { number: 5"));
+
+    let undo = rollback(&cluster);
+    assert_eq!(undo.purpose, Purpose::Rollback(1));
+    assert_eq!(undo.problems, []);
+    let stages: Vec<StageName> = undo.stages.iter().map(|s| s.name).collect();
+    assert_eq!(
+        stages,
+        [
+            StageName::ObjectsEnforce,
+            StageName::ControlPlane,
+            StageName::ObjectsPermit,
+            StageName::NodeFiles,
+            StageName::KubeadmConfig
+        ]
+    );
+    assert!(
+        undo.changes
+            .iter()
+            .any(|c| c.resource == "kube-apiserver --profiling"
+                && c.before.as_deref() == Some("false")
+                && c.after.as_deref() == Some("true"))
+    );
+    client.run(&undo).unwrap();
+    assert_eq!(cluster.snapshot(), before);
+
+    // And the rollback is a generation that can be rolled back.
+    let redo = rollback(&cluster);
+    assert_eq!(redo.problems, []);
+    client.run(&redo).unwrap();
+    assert_eq!(cluster.snapshot(), after);
+    assert_eq!(records(&cluster).len(), 3);
+    cluster.forget();
+}
+
+#[test]
+fn a_refused_flag_puts_the_node_back_and_nothing_else_is_touched() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    let bad = "--profiling=banana";
+    cluster
+        .state
+        .lock()
+        .unwrap()
+        .refuses
+        .insert("cp1".into(), bad.into());
+    let mut client = cluster.client(&Fate::new());
+    let begun = Instant::now();
+    let (message, outcome, record) = failed(client.run(&cluster.control_plane_plan(bad)));
+    assert!(matches!(outcome, Some(Outcome::Reverted(_))), "{outcome:?}");
+    for part in [
+        "cp1",
+        bad,
+        "\"command failed\" err=\"invalid",
+        "readyz answers 200",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(!message.contains('\u{1b}'));
+    assert_eq!(cluster.snapshot(), before);
+    assert_eq!(cluster.locks(), Vec::<String>::new());
+    assert!(!record.journal.iter().any(|e| e.event == Event::Begin(2)));
+    // deploy-rs#58: a failure does not hang until the timeout.
+    assert!(begun.elapsed() < client.settings.gate_timeout);
+    cluster.forget();
+}
+
+#[test]
+fn a_uniform_setting_that_fails_on_the_second_node_is_put_back_on_the_first() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    cluster
+        .state
+        .lock()
+        .unwrap()
+        .refuses
+        .insert("cp2".into(), GOOD.into());
+    let mut client = cluster.client(&Fate::new());
+    let (message, outcome, _) = failed(client.run(&cluster.control_plane_plan(GOOD)));
+    assert!(matches!(outcome, Some(Outcome::Reverted(_))), "{message}");
+    assert!(
+        message.contains("cp2: kube-apiserver did not pass"),
+        "{message}"
+    );
+    assert!(message.contains("cp1 has its old files back"), "{message}");
+    assert_eq!(cluster.snapshot(), before);
+
+    // What earlier stages did stays, and is listed; a rollback undoes it.
+    let (_, outcome, _) = failed(client.run(&cluster.plan(GOOD)));
+    let Some(Outcome::Stopped(why)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(why.contains("these steps stay: 1 (cp1: "), "{why}");
+    let undo = rollback(&cluster);
+    assert_eq!(undo.steps().count(), 3);
+    client.run(&undo).unwrap();
+    assert_eq!(cluster.snapshot(), before);
+    cluster.forget();
+}
+
+#[test]
+fn the_network_is_cut_after_the_manifest_was_written_and_the_node_restores_itself() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    let fate = Fate::new();
+    fate.cut.lock().unwrap().push("cp1".into());
+    let mut client = cluster.client(&fate);
+    client.settings.gate_timeout = Duration::from_secs(1);
+    client.settings.watchdog_margin = Duration::from_secs(2);
+    let (message, outcome, _) = failed(client.run(&cluster.control_plane_plan(GOOD)));
+    assert_eq!(outcome, None);
+    assert!(
+        message.contains("puts its old files back by itself"),
+        "{message}"
+    );
+    let begun = Instant::now();
+    while cluster.snapshot() != before {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The next run from the same machine cannot go on before that is settled …
+    let mut next = cluster.client(&Fate::new());
+    assert!(matches!(
+        next.run(&cluster.control_plane_plan(GOOD)),
+        Err(ApplyError::Interrupted(1))
+    ));
+    // … and finishes it: the watchdog's verdict was about the client, not about the flag.
+    let report = next.recover().unwrap().unwrap();
+    assert!(
+        report.summary.starts_with("finished generation 1"),
+        "{}",
+        report.summary
+    );
+    assert_eq!(cluster.nodes["cp2"].read(MANIFEST).unwrap(), manifest(GOOD));
+    assert_eq!(next.recover().unwrap(), None);
+    cluster.forget();
+}
+
+/// Kills the client at every call, before and after the call took effect; then the next run. Each
+/// death costs seconds, so only `testenv/test --full` tries every call; otherwise every seventh.
+fn die_everywhere(threads: usize, test: impl Fn(usize, bool) -> bool + Sync) {
+    let full = std::env::var_os("HARDEN_TESTENV_FULL").is_some();
+    let stride = if full { 1 } else { 7 };
+    let next = Mutex::new((0, None));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let k = {
+                        let mut next = next.lock().unwrap();
+                        next.0 += stride;
+                        if next.1.is_some_and(|end| next.0 > end) {
+                            return;
+                        }
+                        next.0
+                    };
+                    let lived = [false, true].into_iter().any(|after| test(k, after));
+                    if lived {
+                        next.lock().unwrap().1.get_or_insert(k);
+                    }
+                }
+            });
+        }
+    });
+    let (_, end) = *next.lock().unwrap();
+    assert!(end.is_some_and(|end| end > 40), "{end:?}");
+}
+
+#[test]
+fn killed_at_every_call_the_next_run_finishes() {
+    let dir = scratch();
+    let done = {
+        let cluster = Cluster::new(&dir.path().join("good"));
+        cluster
+            .client(&Fate::new())
+            .run(&cluster.plan(GOOD))
+            .unwrap();
+        cluster.forget();
+        relative(cluster.snapshot(), dir.path(), "good")
+    };
+    die_everywhere(2, |k, after| {
+        let name = format!("{k}{after}");
+        let cluster = Cluster::new(&dir.path().join(&name));
+        let plan = cluster.plan(GOOD);
+        let fate = Fate::dying(k, after);
+        let mut ghost = cluster.client(&fate);
+        ghost.holder = Cluster::ghost();
+        let result = ghost.run(&plan);
+        let lived = !fate.died();
+        assert!(
+            lived == result.is_ok() || fate.died(),
+            "{k} {after}: {result:?}"
+        );
+        let mut client = cluster.client(&Fate::new());
+        let recovered = client.recover();
+        let report = recovered.unwrap_or_else(|e| panic!("{k} {after}: {e}\n{:#?}", client.heard));
+        let last = records(&cluster).pop();
+        let applied = last.as_ref().and_then(Record::outcome) == Some(&Outcome::Applied);
+        if !applied {
+            // It had not begun; nothing is left of it.
+            let nothing = last.is_none() || report.unwrap().record.done().is_empty();
+            assert!(nothing, "{k} {after}");
+            client
+                .run(&plan)
+                .unwrap_or_else(|e| panic!("{k} {after}: {e}"));
+        }
+        assert_eq!(
+            relative(cluster.snapshot(), dir.path(), &name),
+            done,
+            "{k} {after}"
+        );
+        assert_eq!(client.recover().unwrap(), None);
+        let locks: Vec<String> = cluster.locks();
+        assert!(
+            locks
+                .iter()
+                .all(|l| l == "ghost@here" || (applied && lived)),
+            "{locks:?}"
+        );
+        cluster.forget();
+        let _ = std::fs::remove_dir_all(dir.path().join(&name));
+        lived
+    });
+}
+
+#[test]
+fn killed_at_every_call_of_a_failing_run_the_next_run_reverts() {
+    let dir = scratch();
+    die_everywhere(2, |k, after| {
+        let name = format!("{k}{after}");
+        let cluster = Cluster::new(&dir.path().join(&name));
+        let before = cluster.snapshot();
+        cluster
+            .state
+            .lock()
+            .unwrap()
+            .refuses
+            .insert("cp2".into(), GOOD.into());
+        let plan = cluster.control_plane_plan(GOOD);
+        let fate = Fate::dying(k, after);
+        let mut ghost = cluster.client(&fate);
+        ghost.holder = Cluster::ghost();
+        let result = ghost.run(&plan);
+        assert!(result.is_err(), "deploy-rs#214: {k} {after}");
+        let mut client = cluster.client(&Fate::new());
+        match client.recover() {
+            Ok(None) => {}
+            // It had not begun.
+            Ok(Some(report)) => assert!(
+                matches!(report.record.outcome(), Some(Outcome::Reverted(_))),
+                "{k} {after}: {}",
+                report.summary
+            ),
+            Err(ApplyError::Failed { outcome, .. }) => assert!(
+                matches!(outcome, Some(Outcome::Reverted(_))),
+                "{k} {after}: {outcome:?}"
+            ),
+            Err(other) => panic!("{k} {after}: {other}"),
+        }
+        assert_eq!(
+            cluster.snapshot(),
+            before,
+            "{k} {after}\n{:#?}",
+            client.heard
+        );
+        assert_eq!(client.recover().unwrap(), None, "{k} {after}");
+        cluster.forget();
+        let _ = std::fs::remove_dir_all(dir.path().join(&name));
+        !fate.died()
+    });
+}
+
+type Snapshot = (
+    Vec<std::collections::BTreeMap<String, String>>,
+    Vec<serde_json::Value>,
+    String,
+);
+
+fn relative(snapshot: Snapshot, root: &std::path::Path, name: &str) -> Snapshot {
+    let prefix = root.join(name).display().to_string();
+    let trees = snapshot.0.into_iter().map(|tree| {
+        tree.into_iter()
+            .map(|(path, what)| (path.replace(&prefix, ""), what))
+            .collect()
+    });
+    (trees.collect(), snapshot.1, snapshot.2)
+}
+
+#[test]
+fn an_interrupt_puts_the_running_step_back_and_gives_the_locks_back() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    let mut client = cluster.client(&Fate::new());
+    client.interrupt_at = Some("gate cp2");
+    let (message, outcome, _) = failed(client.run(&cluster.control_plane_plan(GOOD)));
+    assert!(message.contains("interrupted"), "{message}");
+    assert!(matches!(outcome, Some(Outcome::Reverted(_))));
+    assert_eq!(cluster.snapshot(), before);
+    assert_eq!(cluster.locks(), Vec::<String>::new());
+    cluster.forget();
+}
+
+#[test]
+fn of_two_applies_at_once_one_is_refused_and_changes_nothing() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let plan = cluster.plan(GOOD);
+    // The other one holds the nodes only; it could not reach the API.
+    let mut client = cluster.client(&Fate::new());
+    let other = Holder {
+        who: "other@there".into(),
+        machine: "elsewhere".into(),
+        ..client.holder.clone()
+    };
+    let line = serde_json::to_string(&other).unwrap();
+    let mut host = cluster.nodes["cp2"].clone();
+    harden::apply::node::Client::new(&mut host, &line)
+        .lock(&line, None)
+        .unwrap();
+    let before = cluster.snapshot();
+    let error = client.run(&plan).unwrap_err();
+    assert!(error.to_string().contains("other@there"), "{error}");
+    assert!(error.remedy().contains("/var/lib/harden/lock"));
+    assert_eq!(cluster.snapshot(), before);
+    assert_eq!(cluster.locks(), ["cp2"]);
+    assert_eq!(records(&cluster), []);
+    // When told to, it is taken over.
+    client.settings.take_over = true;
+    client.run(&plan).unwrap();
+    // And by the lease.
+    cluster.state.lock().unwrap().lease = Some(other);
+    assert!(matches!(client.run(&plan), Err(ApplyError::Api(_))));
+    cluster.forget();
+}
+
+#[test]
+fn a_stale_plan_is_refused_by_the_name_of_what_moved() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let plan = cluster.plan(GOOD);
+    cluster.nodes["cp2"].write(MANIFEST, "edited\n", 0o644);
+    let before = cluster.snapshot();
+    let mut client = cluster.client(&Fate::new());
+    let error = client.run(&plan).unwrap_err();
+    assert!(matches!(error, ApplyError::Stale { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("cp2") && text.contains(MANIFEST), "{text}");
+    assert_eq!(cluster.snapshot(), before);
+    assert_eq!(client.recover().unwrap(), None);
+    cluster.forget();
+}
+
+#[test]
+fn a_rollback_does_not_overwrite_what_moved_and_keeps_a_namespace_in_use() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let mut client = cluster.client(&Fate::new());
+    client.run(&cluster.plan(GOOD)).unwrap();
+    cluster.nodes["cp1"].write("harden/policy.yaml", "edited\n", 0o600);
+    cluster.state.lock().unwrap().contents = vec!["Pod web-1".into()];
+    let undo = rollback(&cluster);
+    let messages: Vec<String> = undo
+        .problems
+        .iter()
+        .map(|p| format!("{} {}: {}", p.place, p.subject, p.message))
+        .collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].contains("cp1") && messages[0].contains("policy.yaml"));
+    assert!(messages[1].contains("Pod web-1"));
+    // The setting is uniform: no node goes back alone, and the ConfigMap stays with them.
+    let stages: Vec<StageName> = undo.stages.iter().map(|s| s.name).collect();
+    assert_eq!(stages, [StageName::ObjectsEnforce]);
+    assert!(undo.is_incomplete());
+    client.run(&undo).unwrap();
+    assert_eq!(
+        cluster.nodes["cp1"].read("harden/policy.yaml").unwrap(),
+        "edited\n"
+    );
+    cluster.forget();
+}

@@ -1,0 +1,668 @@
+//! A cluster for tests: sandboxed nodes, a kubelet that restarts a component when its manifest
+//! changes, and an API. Every call of the client can be made its last.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings, holder};
+use harden::cluster::{Api, ApiError, Holder};
+use harden::distribution::Component;
+use harden::fact::{
+    Answer, Fact, File, FileKind, Meta, Node, NodeFacts, NodeInfo, NodePath, ObjectFact, ObjectRef,
+    Process, Query,
+};
+use harden::generation::{Current, Lookup};
+use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
+use harden::plan::*;
+use serde_json::{Value, json};
+
+use super::Sandbox;
+
+pub const MANIFEST: &str = "manifests/kube-apiserver.yaml";
+
+/// When the client dies: at the call of this number, before or after the call has its effect.
+#[derive(Default)]
+pub struct Fate {
+    pub calls: AtomicUsize,
+    pub last: AtomicUsize,
+    pub after: AtomicBool,
+    /// Nodes whose network is cut when an activation has run.
+    pub cut: Mutex<Vec<String>>,
+    pub dead: Mutex<Vec<String>>,
+}
+
+impl Fate {
+    pub fn new() -> Arc<Self> {
+        let fate = Fate::default();
+        fate.last.store(usize::MAX, Ordering::SeqCst);
+        Arc::new(fate)
+    }
+    pub fn dying(last: usize, after: bool) -> Arc<Self> {
+        let fate = Fate::new();
+        fate.last.store(last, Ordering::SeqCst);
+        fate.after.store(after, Ordering::SeqCst);
+        fate
+    }
+    pub fn died(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) >= self.last.load(Ordering::SeqCst)
+    }
+    /// Does a call, if the client lives; the answer of its last call is lost.
+    fn call<T, E>(
+        &self,
+        dead: impl Fn() -> E,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let last = self.last.load(Ordering::SeqCst);
+        if number > last || (number == last && !self.after.load(Ordering::SeqCst)) {
+            return Err(dead());
+        }
+        let result = call();
+        if number == last { Err(dead()) } else { result }
+    }
+}
+
+#[derive(Default)]
+pub struct Kubelet {
+    text: Option<String>,
+    pid: u32,
+    log: String,
+    up: bool,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub objects: BTreeMap<ObjectRef, Value>,
+    pub key: String,
+    pub lease: Option<Holder>,
+    pub kubelets: BTreeMap<String, Kubelet>,
+    /// Flags that the server of a node refuses.
+    pub refuses: BTreeMap<String, String>,
+    /// What namespaces hold.
+    pub contents: Vec<String>,
+}
+
+#[derive(Clone)]
+pub struct Cluster {
+    pub nodes: BTreeMap<String, Sandbox>,
+    pub state: Arc<Mutex<State>>,
+}
+
+pub fn config_map() -> ObjectRef {
+    ObjectRef {
+        api_version: "v1".into(),
+        kind: "ResourceQuota".into(),
+        namespace: "team".into(),
+        name: "quota".into(),
+    }
+}
+
+fn namespace() -> ObjectRef {
+    ObjectRef {
+        api_version: "v1".into(),
+        kind: "Namespace".into(),
+        namespace: String::new(),
+        name: "new".into(),
+    }
+}
+
+pub fn argv(flag: &str) -> Vec<String> {
+    vec!["kube-apiserver".into(), "--keep=1".into(), flag.into()]
+}
+
+pub fn manifest(flag: &str) -> String {
+    argv(flag).join("\n") + "\n"
+}
+
+pub const NAMES: [&str; 3] = ["cp1", "cp2", "w1"];
+
+impl Cluster {
+    pub fn new(root: &Path) -> Self {
+        let mut nodes = BTreeMap::new();
+        for name in NAMES {
+            let node = Sandbox::new(root, name);
+            if name != "w1" {
+                node.write(MANIFEST, &manifest("--profiling=true"), 0o644);
+            }
+            node.write("loose.conf", "x", 0o644);
+            nodes.insert(name.to_owned(), node);
+        }
+        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": {"namespace": "team", "name": "quota", "resourceVersion": "1"},
+            "spec": {"hard": {"pods": "10"}}});
+        let state = State {
+            objects: BTreeMap::from([(config_map(), quota)]),
+            key: "old".into(),
+            ..State::default()
+        };
+        Cluster {
+            nodes,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// A plan with a step of every kind, in every stage.
+    pub fn plan(&self, flag: &str) -> Plan {
+        let stage = |name, steps| Stage { name, steps };
+        let mode = |name: &str| {
+            let node = &self.nodes[name];
+            let owner = || ("root".to_owned(), "root".to_owned());
+            Step::Node(NodeStep {
+                node: name.into(),
+                files: vec![FileAction {
+                    path: node.path("loose.conf"),
+                    before: FileState::Mode {
+                        mode: 0o644,
+                        owner: owner().0,
+                        group: owner().1,
+                    },
+                    after: FileTarget::Mode {
+                        mode: 0o600,
+                        owner: owner().0,
+                        group: owner().1,
+                    },
+                }],
+                gate: None,
+                undo_gate: None,
+                uniform: false,
+            })
+        };
+        let gate = |name: &str, flag: &str| {
+            Some(Gate {
+                processes: BTreeMap::from([(Component::KubeApiserver, argv(flag))]),
+                readyz_port: if name == "cp1" { 6441 } else { 6442 },
+            })
+        };
+        let plane = |name: &str| {
+            let node = &self.nodes[name];
+            Step::Node(NodeStep {
+                node: name.into(),
+                files: vec![
+                    node.set("harden/policy.yaml", "rules: []\n"),
+                    node.set(MANIFEST, &manifest(flag)),
+                ],
+                gate: gate(name, flag),
+                undo_gate: gate(name, "--profiling=true"),
+                uniform: true,
+            })
+        };
+        let state = self.state.lock().unwrap();
+        Plan {
+            schema: SCHEMA.into(),
+            version: "0".into(),
+            cluster: harden::plan::Cluster {
+                name: "c".into(),
+                id: "id".into(),
+            },
+            desired: "d".into(),
+            purpose: Purpose::Converge,
+            nodes: NAMES
+                .iter()
+                .map(|n| ((*n).to_owned(), *n != "w1"))
+                .collect(),
+            changes: vec![],
+            stages: vec![
+                stage(StageName::NodeFiles, vec![mode("cp1"), mode("w1")]),
+                stage(
+                    StageName::ObjectsPermit,
+                    vec![Step::Object(ObjectStep {
+                        reference: namespace(),
+                        before: None,
+                        action: ObjectAction::Apply(
+                            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}),
+                        ),
+                    })],
+                ),
+                stage(StageName::ControlPlane, vec![plane("cp1"), plane("cp2")]),
+                stage(
+                    StageName::ObjectsEnforce,
+                    vec![Step::Object(ObjectStep {
+                        reference: config_map(),
+                        before: state.objects.get(&config_map()).cloned(),
+                        action: ObjectAction::Apply(
+                            json!({"apiVersion": "v1", "kind": "ResourceQuota",
+                                "metadata": {"namespace": "team", "name": "quota"},
+                                "spec": {"hard": {"pods": "5"}}}),
+                        ),
+                    })],
+                ),
+                stage(
+                    StageName::KubeadmConfig,
+                    vec![Step::ConfigMapKey(ConfigMapStep {
+                        namespace: "kube-system".into(),
+                        name: "kubeadm-config".into(),
+                        key: "ClusterConfiguration".into(),
+                        before: "old".into(),
+                        after: "new".into(),
+                    })],
+                ),
+            ],
+            problems: vec![],
+            basis: vec![],
+        }
+    }
+
+    /// Only the control plane's stage.
+    pub fn control_plane_plan(&self, flag: &str) -> Plan {
+        let mut plan = self.plan(flag);
+        plan.stages.retain(|s| s.name == StageName::ControlPlane);
+        plan
+    }
+
+    /// Everything that an apply can change.
+    pub fn snapshot(&self) -> (Vec<BTreeMap<String, String>>, Vec<Value>, String) {
+        let state = self.state.lock().unwrap();
+        let objects = state.objects.values().map(|o| {
+            let mut o = o.clone();
+            o["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .remove("resourceVersion");
+            o
+        });
+        (
+            self.nodes.values().map(Sandbox::tree).collect(),
+            objects.collect(),
+            state.key.clone(),
+        )
+    }
+
+    pub fn locks(&self) -> Vec<String> {
+        let mut held: Vec<String> = self
+            .nodes
+            .values()
+            .filter(|n| n.root.join("var-lib/harden/lock").exists())
+            .map(|n| n.name.clone())
+            .collect();
+        held.extend(
+            self.state
+                .lock()
+                .unwrap()
+                .lease
+                .iter()
+                .map(|h| h.who.clone()),
+        );
+        held
+    }
+
+    pub fn forget(&self) {
+        self.nodes.values().for_each(Sandbox::forget);
+    }
+
+    /// What the kubelet of a node makes of the manifest that is there now.
+    fn sync(&self, name: &str) -> Option<Process> {
+        let text = self.nodes[name].read(MANIFEST)?;
+        let mut state = self.state.lock().unwrap();
+        let refused = state.refuses.get(name).cloned();
+        let kubelet = state.kubelets.entry(name.to_owned()).or_default();
+        if kubelet.text.as_deref() != Some(&text) {
+            kubelet.pid += 10;
+            kubelet.up = !refused.as_ref().is_some_and(|flag| text.contains(flag));
+            kubelet.log = if kubelet.up {
+                format!("I{} serving\n", kubelet.pid)
+            } else {
+                format!(
+                    "E{} \"command failed\" err=\"invalid \u{1b}[31mflag\"\n",
+                    kubelet.pid
+                )
+            };
+            kubelet.text = Some(text.clone());
+        } else if !kubelet.up {
+            kubelet.pid += 1;
+            kubelet.log.push_str(&format!(
+                "E{} \"command failed\" err=\"invalid flag\"\n",
+                kubelet.pid
+            ));
+        }
+        kubelet.up.then(|| Process {
+            pid: kubelet.pid,
+            start: 1,
+            argv: text.lines().map(str::to_owned).collect(),
+        })
+    }
+
+    fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
+        let process = self.sync(name);
+        let answer = |query: &Query| match query {
+            Query::Process(_) => match &process {
+                Some(process) => Fact::Value(Answer::Process(vec![process.clone()])),
+                None => Fact::Absent,
+            },
+            Query::Log(_) => Fact::Value(Answer::Log(
+                self.state.lock().unwrap().kubelets[name].log.clone(),
+            )),
+            Query::File(path) | Query::Stat(path) => self.file(query, path),
+            Query::Dir(_) => Fact::Unreadable("not here".into()),
+        };
+        queries.iter().map(|q| (q.clone(), answer(q))).collect()
+    }
+
+    fn file(&self, query: &Query, path: &NodePath) -> Fact<Answer> {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(meta) = std::fs::metadata(path.as_str()) else {
+            return Fact::Absent;
+        };
+        let meta = Meta {
+            kind: FileKind::Regular,
+            mode: meta.mode() & 0o7777,
+            owner: "root".into(),
+            group: "root".into(),
+            size: meta.len(),
+        };
+        Fact::Value(match query {
+            Query::Stat(_) => Answer::Stat(meta),
+            _ => Answer::File(File {
+                meta,
+                content: std::fs::read(path.as_str()).unwrap(),
+            }),
+        })
+    }
+
+    pub fn current(&self, lookup: &Lookup) -> Current {
+        let state = self.state.lock().unwrap();
+        let objects = lookup.objects.iter().map(|r| {
+            let fact = state
+                .objects
+                .get(r)
+                .cloned()
+                .map_or(Fact::Absent, Fact::Value);
+            (r.clone(), fact)
+        });
+        let objects = objects.collect();
+        let namespaces = lookup
+            .namespaces
+            .iter()
+            .map(|n| (n.clone(), Fact::Value(state.contents.clone())))
+            .collect();
+        let keys = lookup
+            .keys
+            .iter()
+            .map(|k| (k.clone(), Fact::Value(state.key.clone())))
+            .collect();
+        drop(state);
+        let nodes = lookup.nodes.iter().map(|(name, queries)| {
+            let node = Node {
+                info: NodeInfo {
+                    name: name.clone(),
+                    control_plane: name != "w1",
+                },
+                facts: Fact::Value(
+                    queries
+                        .iter()
+                        .map(|q| match q {
+                            Query::File(p) | Query::Stat(p) => (q.clone(), self.file(q, p)),
+                            _ => panic!(),
+                        })
+                        .collect(),
+                ),
+            };
+            (name.clone(), node)
+        });
+        Current {
+            nodes: nodes.collect(),
+            objects,
+            namespaces,
+            keys,
+        }
+    }
+
+    /// A client with its own fate.
+    pub fn client(&self, fate: &Arc<Fate>) -> ClientSide {
+        ClientSide {
+            cluster: self.clone(),
+            fate: Arc::clone(fate),
+            holder: holder::current("me@here".into()),
+            settings: Settings {
+                gate_timeout: Duration::from_secs(20),
+                gate_hold: Duration::from_millis(2),
+                poll: Duration::from_millis(1),
+                api_timeout: Duration::from_millis(20),
+                watchdog_margin: Duration::from_secs(40),
+                take_over: false,
+            },
+            heard: Vec::new(),
+            interrupt_at: None,
+        }
+    }
+
+    /// A holder whose process is gone.
+    pub fn ghost() -> Holder {
+        Holder {
+            pid: u32::MAX - 1,
+            start: 1,
+            ..holder::current("ghost@here".into())
+        }
+    }
+}
+
+/// One run of the program.
+pub struct ClientSide {
+    pub cluster: Cluster,
+    pub fate: Arc<Fate>,
+    pub holder: Holder,
+    pub settings: Settings,
+    pub heard: Vec<String>,
+    /// Interrupts when a line of progress contains this.
+    pub interrupt_at: Option<&'static str>,
+}
+
+struct Ear<'e> {
+    heard: &'e mut Vec<String>,
+    interrupt_at: Option<&'static str>,
+    flag: &'e AtomicBool,
+}
+
+impl Progress for Ear<'_> {
+    fn tell(&mut self, notice: Notice<'_>) {
+        let line = match notice {
+            Notice::Gate { node, what, .. } => format!("gate {node}: {what}"),
+            other => format!("{other:?}"),
+        };
+        if self.interrupt_at.is_some_and(|at| line.contains(at)) {
+            self.flag.store(true, Ordering::SeqCst);
+        }
+        if self.heard.last() != Some(&line) {
+            self.heard.push(line);
+        }
+    }
+}
+
+impl ClientSide {
+    pub fn run(&mut self, plan: &Plan) -> Result<Report, ApplyError> {
+        self.with(|apply| apply.run(plan))
+    }
+    pub fn recover(&mut self) -> Result<Option<Report>, ApplyError> {
+        let nodes = NAMES
+            .iter()
+            .map(|n| ((*n).to_owned(), *n != "w1"))
+            .collect();
+        self.with(|apply| apply.recover(&nodes))
+    }
+    fn with<T>(&mut self, act: impl FnOnce(&mut Apply<'_>) -> T) -> T {
+        let flag = AtomicBool::new(false);
+        let (cluster, fate) = (self.cluster.clone(), Arc::clone(&self.fate));
+        let open = |name: &str| -> Result<Box<dyn Host>, HostError> {
+            Ok(Box::new(Wire {
+                node: cluster.nodes[name].clone(),
+                fate: Arc::clone(&fate),
+            }))
+        };
+        let look = |host: &mut dyn Host, queries: &[Query]| {
+            let name = host.name().to_owned();
+            if fate.dead.lock().unwrap().contains(&name) {
+                return Err(format!("{name} is cut off"));
+            }
+            fate.call(|| "dead".to_owned(), || Ok(cluster.look(&name, queries)))
+        };
+        let api = FakeApi {
+            cluster: cluster.clone(),
+            fate: Arc::clone(&fate),
+        };
+        let mut ear = Ear {
+            heard: &mut self.heard,
+            interrupt_at: self.interrupt_at,
+            flag: &flag,
+        };
+        let mut apply = Apply {
+            hosts: &open,
+            api: &api,
+            look: &look,
+            holder: self.holder.clone(),
+            settings: self.settings.clone(),
+            interrupted: &flag,
+            progress: &mut ear,
+        };
+        act(&mut apply)
+    }
+}
+
+/// A connection to a node.
+struct Wire {
+    node: Sandbox,
+    fate: Arc<Fate>,
+}
+
+impl Wire {
+    fn broken(&self) -> HostError {
+        HostError::Broken {
+            node: self.node.name.clone(),
+            script: "transaction".into(),
+            why: "the connection broke".into(),
+            remedy: "look at the network".into(),
+        }
+    }
+}
+
+impl Host for Wire {
+    fn name(&self) -> &str {
+        &self.node.name
+    }
+    fn run(&mut self, script: Script, stdin: &[u8], _: Limits) -> Result<Output, HostError> {
+        let name = &self.node.name;
+        if self.fate.dead.lock().unwrap().contains(name) {
+            return Err(self.broken());
+        }
+        let result = self.fate.call(
+            || self.broken(),
+            || Ok(self.node.run_with(":", script, stdin)),
+        );
+        let activates = stdin
+            .split(|b| *b == b'\n')
+            .next()
+            .is_some_and(|l| String::from_utf8_lossy(l).contains(" activate "));
+        if activates && self.fate.cut.lock().unwrap().contains(name) {
+            self.fate.dead.lock().unwrap().push(name.clone());
+        }
+        result
+    }
+    fn disconnect(&mut self) {}
+    fn tunnel(&mut self, port: u16) -> Result<Tunnel, HostError> {
+        if self.fate.dead.lock().unwrap().contains(&self.node.name) {
+            return Err(self.broken());
+        }
+        self.node.tunnel(port)
+    }
+}
+
+struct FakeApi {
+    cluster: Cluster,
+    fate: Arc<Fate>,
+}
+
+impl FakeApi {
+    fn call<T>(&self, call: impl FnOnce(&mut State) -> Result<T, ApiError>) -> Result<T, ApiError> {
+        let dead = || ApiError::Unreachable { why: "dead".into() };
+        self.fate
+            .call(dead, || call(&mut self.cluster.state.lock().unwrap()))
+    }
+}
+
+impl Api for FakeApi {
+    fn cluster_id(&self) -> Result<String, ApiError> {
+        self.call(|_| Ok("id".into()))
+    }
+    fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError> {
+        unreachable!()
+    }
+    fn config_map_key(&self, _: &str, _: &str, _: &str) -> Fact<String> {
+        match self.call(|s| Ok(s.key.clone())) {
+            Ok(key) => Fact::Value(key),
+            Err(e) => Fact::Unreadable(e.to_string()),
+        }
+    }
+    fn replace_config_map_key(
+        &self,
+        _: &str,
+        _: &str,
+        _: &str,
+        before: &str,
+        after: &str,
+    ) -> Result<(), ApiError> {
+        self.call(|s| {
+            if s.key != before {
+                return Err(ApiError::Moved { what: "key".into() });
+            }
+            s.key = after.into();
+            Ok(())
+        })
+    }
+    fn objects(&self, _: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+        unreachable!()
+    }
+    fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
+        self.call(|s| Ok(s.objects.get(reference).cloned()))
+    }
+    fn apply(&self, wanted: &Value) -> Result<Value, ApiError> {
+        self.call(|s| {
+            let mut wanted = wanted.clone();
+            wanted["metadata"]["resourceVersion"] = json!("7");
+            s.objects
+                .insert(ObjectRef::of(&wanted).unwrap(), wanted.clone());
+            Ok(wanted)
+        })
+    }
+    fn restore(&self, object: &Value) -> Result<(), ApiError> {
+        self.apply(object).map(drop)
+    }
+    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+        self.call(|s| {
+            s.objects.remove(reference);
+            Ok(())
+        })
+    }
+    fn contents(&self, _: &str) -> Result<Vec<String>, ApiError> {
+        self.call(|s| Ok(s.contents.clone()))
+    }
+    fn lock(&self, holder: &Holder) -> Result<(), ApiError> {
+        self.call(|s| match &s.lease {
+            Some(other) if other != holder && !harden::apply::holder::is_dead(other) => {
+                Err(ApiError::Locked {
+                    who: other.who.clone(),
+                    since: other.since,
+                    pid: other.pid,
+                })
+            }
+            _ => {
+                s.lease = Some(holder.clone());
+                Ok(())
+            }
+        })
+    }
+    fn unlock(&self, holder: &Holder) -> Result<(), ApiError> {
+        self.call(|s| {
+            if s.lease.as_ref() == Some(holder) {
+                s.lease = None;
+            }
+            Ok(())
+        })
+    }
+    fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
+        let name = if through.port() == 6441 { "cp1" } else { "cp2" };
+        let up = self.cluster.sync(name).is_some();
+        self.call(|_| Ok(up))
+    }
+}

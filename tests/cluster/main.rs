@@ -1,0 +1,12 @@
+//! Tests against real clusters that `testenv/up` brought up. `testenv/test` runs them, one at a
+//! time; without it they are ignored.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod bad_input;
+mod copies;
+mod environment;
+mod ha;
+mod interrupted;
+mod refused;
+mod thin_line;

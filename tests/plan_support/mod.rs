@@ -1,0 +1,289 @@
+//! A cluster made of facts: what kubeadm 1.35 leaves on control-plane nodes, and what executing a
+//! plan would make of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+
+use harden::distribution::Component;
+use harden::distribution::kubeadm::{MANIFESTS_DIR, Manifest, manifest_path};
+use harden::fact::*;
+use harden::plan::*;
+use harden::resource::*;
+use serde_json::{Value, json};
+
+pub const MANIFESTS: [(Component, &str); 3] = [
+    (
+        Component::KubeApiserver,
+        include_str!("../fixtures/kubeadm-1.35/kube-apiserver.yaml"),
+    ),
+    (
+        Component::KubeControllerManager,
+        include_str!("../fixtures/kubeadm-1.35/kube-controller-manager.yaml"),
+    ),
+    (
+        Component::KubeScheduler,
+        include_str!("../fixtures/kubeadm-1.35/kube-scheduler.yaml"),
+    ),
+];
+pub const V1BETA3: &str = include_str!("../fixtures/kubeadm-1.35/v1beta3.yaml");
+pub const V1BETA4: &str = include_str!("../fixtures/kubeadm-1.35/v1beta4.yaml");
+pub const API: Component = Component::KubeApiserver;
+
+pub fn path(text: &str) -> NodePath {
+    NodePath::new(text).unwrap()
+}
+
+pub fn meta(kind: FileKind, mode: u32) -> Meta {
+    Meta {
+        kind,
+        mode,
+        owner: "root".into(),
+        group: "root".into(),
+        size: 1,
+    }
+}
+
+pub fn file(content: &str, mode: u32) -> Fact<Answer> {
+    Fact::Value(Answer::File(File {
+        meta: meta(FileKind::Regular, mode),
+        content: content.into(),
+    }))
+}
+
+pub fn process(start: u64, argv: Vec<String>) -> Fact<Answer> {
+    let pid = 100;
+    Fact::Value(Answer::Process(vec![Process { pid, start, argv }]))
+}
+
+/// A resource with defaults: control-plane scope, or the API for objects.
+pub fn resource(table: &str, value: Value) -> Resource {
+    let kind = Kind::from_table(table, value).unwrap();
+    let scope = match table {
+        "object" => Scope::Api,
+        _ => Scope::ControlPlane,
+    };
+    Resource {
+        kind,
+        scope,
+        risk: Risk::Restart,
+        uniform: false,
+        reason: "because".into(),
+        controls: vec!["control".into()],
+        origins: vec![Origin {
+            option: "some.option".into(),
+            file: "harden.toml".into(),
+            line: 1,
+        }],
+    }
+}
+
+pub fn flag(name: &str, value: impl Into<Value>) -> Resource {
+    resource(
+        "flag",
+        json!({"component": "kube-apiserver", "name": name, "value": value.into()}),
+    )
+}
+
+pub fn desired(resources: Vec<Resource>) -> Desired {
+    Desired {
+        cluster: "prod".into(),
+        resources,
+        accept: Vec::new(),
+    }
+}
+
+/// Facts of a cluster with these control-plane nodes and one worker, looked at for the desired state.
+pub fn cluster(control_plane: &[&str], desired: &Desired) -> Facts {
+    let mut nodes = BTreeMap::new();
+    for name in control_plane.iter().chain(&["worker"]) {
+        let info = NodeInfo {
+            name: (*name).into(),
+            control_plane: *name != "worker",
+        };
+        let facts = queries(desired, &info)
+            .into_iter()
+            .map(|query| (query.clone(), answer(&query)))
+            .collect();
+        let facts = Fact::Value(facts);
+        nodes.insert(info.name.clone(), Node { info, facts });
+    }
+    let objects = wanted_objects(desired)
+        .into_iter()
+        .map(|wanted| {
+            let fact = ObjectFact {
+                live: Fact::Absent,
+                would: DryRun::Object(wanted.clone()),
+            };
+            (ObjectRef::of(&wanted).unwrap(), fact)
+        })
+        .collect();
+    Facts {
+        nodes,
+        api: ApiFacts {
+            cluster_id: Fact::Value("uid".into()),
+            cluster_configuration: Fact::Value(V1BETA4.into()),
+            objects,
+        },
+    }
+}
+
+fn answer(query: &Query) -> Fact<Answer> {
+    for (component, text) in MANIFESTS {
+        if *query == Query::File(manifest_path(component)) {
+            return file(text, 0o600);
+        }
+        if *query == Query::Process(component.program()) {
+            let argv = Manifest::parse(text, component).unwrap().process().unwrap();
+            return process(7, argv);
+        }
+    }
+    match query {
+        Query::Dir(dir) if dir.as_str() == MANIFESTS_DIR => {
+            let names = MANIFESTS.map(|(c, _)| format!("{c}.yaml"));
+            let entry = |name| (name, meta(FileKind::Regular, 0o600));
+            let mut entries: BTreeMap<_, _> = names.into_iter().map(entry).collect();
+            entries.insert("etcd.yaml".into(), meta(FileKind::Regular, 0o600));
+            Fact::Value(Answer::Dir(entries))
+        }
+        Query::Stat(_) => Fact::Value(Answer::Stat(meta(FileKind::Regular, 0o644))),
+        _ => Fact::Absent,
+    }
+}
+
+/// Puts a fact of a node in the place of what was observed.
+pub fn put(facts: &mut Facts, node: &str, query: Query, fact: Fact<Answer>) {
+    let Fact::Value(known) = &mut facts.nodes.get_mut(node).unwrap().facts else {
+        panic!("{node} is not reached");
+    };
+    known.insert(query, fact);
+}
+
+pub fn manifest(facts: &Facts, node: &str, component: Component) -> String {
+    let node = &facts.nodes[node];
+    let text = node.text(&manifest_path(component));
+    (*text.value().unwrap()).to_owned()
+}
+
+pub fn argv(facts: &Facts, node: &str, component: Component) -> Vec<String> {
+    match facts.nodes[node].get(&Query::Process(component.program())) {
+        Fact::Value(Answer::Process(running)) => running[0].argv.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Does to the facts what apply does to the cluster, and checks every `before` on the way.
+pub fn execute(plan: &Plan, facts: &mut Facts) {
+    for (_, step) in plan.steps() {
+        match step {
+            Step::Node(step) => execute_node(step, facts),
+            Step::ConfigMapKey(step) => {
+                let live = &mut facts.api.cluster_configuration;
+                assert_eq!(live.value(), Some(&step.before));
+                *live = Fact::Value(step.after.clone());
+            }
+            Step::Object(step) => {
+                let fact = facts.api.objects.get_mut(&step.reference).unwrap();
+                assert_eq!(fact.live.value(), step.before.as_ref());
+                let ObjectAction::Apply(wanted) = &step.action else {
+                    panic!("{step:?}")
+                };
+                let object = match &fact.would {
+                    DryRun::Object(would) => would.clone(),
+                    _ => wanted.clone(),
+                };
+                fact.live = Fact::Value(object.clone());
+                fact.would = DryRun::Object(object);
+            }
+        }
+    }
+}
+
+fn execute_node(step: &NodeStep, facts: &mut Facts) {
+    let mut seen = std::collections::BTreeSet::new();
+    for action in &step.files {
+        assert!(seen.insert(&action.path), "two actions on {}", action.path);
+        let query = Query::File(action.path.clone());
+        let new = |mode: u32, owner: &str, group: &str| Meta {
+            kind: FileKind::Regular,
+            mode,
+            owner: owner.into(),
+            group: group.into(),
+            size: 1,
+        };
+        let stat = Query::Stat(action.path.clone());
+        let now = match &action.after {
+            FileTarget::Text {
+                text,
+                mode,
+                owner,
+                group,
+            } => {
+                let before = match facts.nodes[&step.node].get(&query) {
+                    Fact::Value(Answer::File(file)) => FileState::File {
+                        sha256: sha256(&file.content),
+                        mode: file.meta.mode,
+                        owner: file.meta.owner.clone(),
+                        group: file.meta.group.clone(),
+                    },
+                    _ => FileState::Absent,
+                };
+                assert_eq!(before, action.before);
+                let meta = new(*mode, owner, group);
+                let content = text.clone().into_bytes();
+                let file = File {
+                    meta: meta.clone(),
+                    content,
+                };
+                put(facts, &step.node, query, Fact::Value(Answer::File(file)));
+                meta
+            }
+            FileTarget::Mode { mode, owner, group } => new(*mode, owner, group),
+            other => panic!("{other:?}"),
+        };
+        let known = facts.nodes[&step.node].facts.value().unwrap();
+        if known.contains_key(&stat) {
+            put(facts, &step.node, stat, Fact::Value(Answer::Stat(now)));
+        }
+    }
+    for (component, argv) in step.gate.iter().flat_map(|gate| &gate.processes) {
+        let query = Query::Process(component.program());
+        put(facts, &step.node, query, process(8, argv.clone()));
+    }
+}
+
+/// One line a change, as a reader needs it.
+pub fn lines(plan: &Plan) -> Vec<String> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+    plan.changes
+        .iter()
+        .map(|c| {
+            let copy = c.copy.map_or(String::new(), |copy| format!(" {copy}"));
+            let restarts = c.restarts.as_ref().map_or("", |_| " restarts");
+            format!(
+                "{}{copy} | {}: {} → {} ({:?}{restarts})",
+                c.place,
+                c.resource,
+                text(&c.before),
+                text(&c.after),
+                c.risk
+            )
+        })
+        .collect()
+}
+
+pub fn problems(plan: &Plan) -> Vec<String> {
+    plan.problems
+        .iter()
+        .map(|p| {
+            assert!(!p.remedy.is_empty());
+            format!(
+                "{:?} {} | {}: {}",
+                p.severity, p.place, p.subject, p.message
+            )
+        })
+        .collect()
+}
+
+pub fn stage_names(plan: &Plan) -> Vec<StageName> {
+    plan.stages.iter().map(|stage| stage.name).collect()
+}
