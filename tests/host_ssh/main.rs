@@ -1,5 +1,10 @@
 //! SSH against a real sshd: runs, limits, host keys, logins, tunnels.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 use std::fs;
 use std::io::{Read, Write};
