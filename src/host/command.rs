@@ -66,11 +66,12 @@ pub(super) fn check_sudo(
     };
     let missing = why.contains("No such file");
     let remedy = if missing {
-        "install sudo on the node, or log in as root and set `become = \"none\"`".to_owned()
+        "install sudo on the node, or log in as root with `become = \"none\"` under [nodes]"
+            .to_owned()
     } else {
         format!(
             "put the line `{user} ALL=(root) NOPASSWD: ALL` into /etc/sudoers.d/harden on the node \
-             (with `visudo -f`), or log in as another user"
+             (with `visudo -f`), or log in as root with `become = \"none\"` under [nodes]"
         )
     };
     Err(HostError::Become {

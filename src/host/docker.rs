@@ -58,7 +58,7 @@ impl Docker {
         match error.kind() {
             ErrorKind::NotFound => self.unreachable(
                 format!("the program `{engine}` is missing"),
-                format!("install {engine}, or set another engine for this node"),
+                "install it, or name another with `engine` under [nodes]",
             ),
             _ => self.unreachable(
                 format!("`{engine}` does not start: {error}"),

@@ -39,7 +39,7 @@ pub(super) fn serve(
     client.set_nonblocking(true)?;
     let mut client = &client;
     let (mut up, mut down) = (Half::default(), Half::default());
-    while !closed.is() && !(up.told && down.told) {
+    while !(closed.is() || up.told && down.told) {
         let mut moved = false;
         if up.is_empty() && !up.ended {
             moved |= up.fill(|buffer| match client.read(buffer) {

@@ -1,0 +1,543 @@
+//! The probe script under real shells, read by the real parser.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harden::fact::probe::{MAX_FILE, SCRIPT, encode, parse};
+use harden::fact::{Answer, Fact, FileKind, Meta, NodeFacts, NodePath, ProgramName, Query};
+
+const NONCE: &str = "0123456789abcdef";
+
+/// The shells that must agree; the node's own is `sh`.
+const SHELLS: &[(&str, &[&str])] = &[
+    ("sh", &["sh"]),
+    ("dash", &["dash"]),
+    ("bash", &["bash"]),
+    ("bash as sh", &["bash", "--posix"]),
+    ("BusyBox", &["busybox", "sh"]),
+];
+
+/// Runs the words with the queries on stdin. Everything hangs on no terminal and no environment.
+fn run(words: &[&str], queries: &[Query]) -> Vec<u8> {
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("{words:?} (Debian: dash, bash, busybox, util-linux): {error}")
+        });
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(&encode(NONCE, queries))
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    output.stdout
+}
+
+fn probe(shell: &[&str], script: &str, queries: &[Query]) -> NodeFacts {
+    let words = [shell, &["-c", script, "harden"]].concat();
+    parse(NONCE, queries, &run(&words, queries)).unwrap()
+}
+
+fn path(path: &Path) -> NodePath {
+    NodePath::new(path.to_str().unwrap()).unwrap()
+}
+
+fn program(name: &str) -> ProgramName {
+    ProgramName::new(name).unwrap()
+}
+
+fn unreadable(fact: &Fact<Answer>) -> &str {
+    match fact {
+        Fact::Unreadable(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn meta(fact: &Fact<Answer>) -> &Meta {
+    match fact {
+        Fact::Value(Answer::Stat(meta)) => meta,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn files_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let all: Vec<u8> = (0..=255).collect();
+    fs::write(at("all bytes"), &all).unwrap();
+    fs::write(at("empty"), "").unwrap();
+    fs::write(
+        at("$(touch pwned) '\"\\ *"),
+        "0 absent\nharden-probe-end 0123456789abcdef 1\n",
+    )
+    .unwrap();
+    fs::write(at("largest"), vec![7; MAX_FILE]).unwrap();
+    fs::write(at("too large"), vec![7; MAX_FILE + 1]).unwrap();
+    // Every two-byte character, among them the bytes that dash and ash keep for themselves.
+    let letters: String = ('\u{a0}'..='\u{ff}').collect();
+    fs::write(at(&letters), "letters").unwrap();
+    symlink("all bytes", at("link")).unwrap();
+    symlink("nowhere", at("dangling")).unwrap();
+    symlink("loop", at("loop")).unwrap();
+    fs::create_dir(at("dir")).unwrap();
+    let fifo = at("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let ask = |name: &str| Query::File(path(&at(name)));
+    let names = [
+        "all bytes",
+        "empty",
+        "$(touch pwned) '\"\\ *",
+        "largest",
+        &letters,
+        "too large",
+        "link",
+        "dangling",
+        "loop",
+        "dir",
+        "fifo",
+        "missing",
+        "missing/below",
+        "empty/below",
+        "loop/below",
+    ];
+    let queries: Vec<Query> = names.iter().map(|name| ask(name)).collect();
+    for (shell, words) in SHELLS {
+        let begin = Instant::now();
+        let facts = probe(words, SCRIPT, &queries);
+        assert!(begin.elapsed() < Duration::from_secs(20), "{shell}");
+        for name in &names[..5] {
+            let Fact::Value(Answer::File(file)) = &facts[&ask(name)] else {
+                panic!("{shell}: {name}: {:?}", facts[&ask(name)]);
+            };
+            assert!(
+                file.content == fs::read(at(name)).unwrap(),
+                "{shell}: {name}"
+            );
+            assert_eq!(file.meta.kind, FileKind::Regular);
+            assert_eq!(file.meta.size, file.content.len() as u64);
+        }
+        for (name, why) in [
+            ("too large", "it is larger than 1048576 bytes"),
+            ("link", "it is a symbolic link"),
+            ("dangling", "it is a symbolic link"),
+            ("loop", "it is a symbolic link"),
+            ("dir", "it is a directory"),
+            ("fifo", "it is neither a file nor a directory"),
+        ] {
+            assert_eq!(unreadable(&facts[&ask(name)]), why, "{shell}: {name}");
+        }
+        for name in ["missing", "missing/below", "empty/below"] {
+            assert_eq!(facts[&ask(name)], Fact::Absent, "{shell}: {name}");
+        }
+        let looped = unreadable(&facts[&ask("loop/below")]);
+        assert!(looped.contains("symbolic link"), "{shell}: {looped}");
+    }
+    assert!(!Path::new("pwned").exists());
+}
+
+#[test]
+fn modes_owners_and_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("file"), "12345").unwrap();
+    fs::set_permissions(at("file"), fs::Permissions::from_mode(0o4640)).unwrap();
+    fs::create_dir(at("dir")).unwrap();
+    fs::set_permissions(at("dir"), fs::Permissions::from_mode(0o1777)).unwrap();
+    symlink("file", at("link")).unwrap();
+    let ask = |name: &str| Query::Stat(path(&at(name)));
+    let null = Query::Stat(NodePath::new("/dev/null").unwrap());
+    let root = Query::Stat(NodePath::new("/").unwrap());
+    let queries = [
+        ask("file"),
+        ask("dir"),
+        ask("link"),
+        ask("none"),
+        null.clone(),
+        root.clone(),
+    ];
+    let me = Command::new("id").arg("-un").output().unwrap().stdout;
+    let me = String::from_utf8(me).unwrap();
+    for (shell, words) in SHELLS {
+        let facts = probe(words, SCRIPT, &queries);
+        let file = meta(&facts[&ask("file")]);
+        assert_eq!(
+            (file.kind, file.mode, file.size),
+            (FileKind::Regular, 0o4640, 5),
+            "{shell}"
+        );
+        assert_eq!(file.owner, me.trim(), "{shell}");
+        let dir = meta(&facts[&ask("dir")]);
+        assert_eq!(
+            (dir.kind, dir.mode),
+            (FileKind::Directory, 0o1777),
+            "{shell}"
+        );
+        assert_eq!(
+            meta(&facts[&ask("link")]).kind,
+            FileKind::Symlink,
+            "{shell}"
+        );
+        assert_eq!(facts[&ask("none")], Fact::Absent, "{shell}");
+        let null = meta(&facts[&null]);
+        assert_eq!(
+            (null.kind, null.owner.as_str()),
+            (FileKind::Other, "root"),
+            "{shell}"
+        );
+        assert_eq!(meta(&facts[&root]).kind, FileKind::Directory, "{shell}");
+    }
+}
+
+#[test]
+fn directories_with_any_name_in_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = dir.path().join("[names] *");
+    fs::create_dir(&names).unwrap();
+    for byte in (1..=255).filter(|byte| !b"./".contains(byte)) {
+        fs::write(names.join(OsStr::from_bytes(&[byte])), "").unwrap();
+    }
+    let more = [
+        "*",
+        "..x",
+        ".hidden",
+        "...",
+        "a\nb",
+        "two\n\nlines\n",
+        " ",
+        "-n",
+        "$(touch pwned)",
+        "ä€",
+        "0 absent",
+        "end",
+        "\\x41",
+    ];
+    for name in more {
+        fs::write(names.join(name), "1").unwrap();
+    }
+    symlink("nowhere", names.join("dangling")).unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    symlink("empty", dir.path().join("link")).unwrap();
+    let ask = |name: &str| Query::Dir(path(&dir.path().join(name)));
+    let queries = [
+        ask("[names] *"),
+        ask("empty"),
+        ask("file"),
+        ask("link"),
+        ask("none"),
+    ];
+    for (shell, words) in SHELLS {
+        let facts = probe(words, SCRIPT, &queries);
+        let Fact::Value(Answer::Dir(entries)) = &facts[&queries[0]] else {
+            panic!("{shell}: {:?}", facts[&queries[0]]);
+        };
+        // `*` stands among the bytes and among the rest.
+        assert_eq!(entries.len(), 253 + more.len() - 2 + 1, "{shell}");
+        for name in more {
+            assert!(entries.contains_key(name), "{shell}: {name:?}");
+        }
+        for byte in 1..=255_u8 {
+            let name = match byte {
+                b'.' | b'/' => continue,
+                128.. => format!("\\x{byte:02x}"),
+                _ => char::from(byte).to_string(),
+            };
+            assert!(entries.contains_key(&name), "{shell}: {name:?}");
+        }
+        assert_eq!(entries["dangling"].kind, FileKind::Symlink, "{shell}");
+        assert_eq!(entries["ä€"].size, 1, "{shell}");
+        let empty = &facts[&queries[1]];
+        assert!(
+            matches!(empty, Fact::Value(Answer::Dir(none)) if none.is_empty()),
+            "{shell}"
+        );
+        assert_eq!(
+            unreadable(&facts[&queries[2]]),
+            "it is not a directory",
+            "{shell}"
+        );
+        assert_eq!(
+            unreadable(&facts[&queries[3]]),
+            "it is a symbolic link",
+            "{shell}"
+        );
+        assert_eq!(facts[&queries[4]], Fact::Absent, "{shell}");
+    }
+    assert!(!Path::new("pwned").exists());
+}
+
+#[test]
+fn a_directory_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..4096 {
+        fs::write(dir.path().join(format!("{n}")), "").unwrap();
+    }
+    let queries = [Query::Dir(path(dir.path()))];
+    for (shell, words) in SHELLS {
+        let begin = Instant::now();
+        let facts = probe(words, SCRIPT, &queries);
+        assert!(
+            matches!(&facts[&queries[0]], Fact::Value(Answer::Dir(all)) if all.len() == 4096),
+            "{shell}"
+        );
+        assert!(begin.elapsed() < Duration::from_secs(20), "{shell}");
+    }
+    fs::write(dir.path().join("one more"), "").unwrap();
+    for (shell, words) in SHELLS {
+        let facts = probe(words, SCRIPT, &queries);
+        assert_eq!(
+            unreadable(&facts[&queries[0]]),
+            "it has more than 4096 entries",
+            "{shell}"
+        );
+    }
+}
+
+/// The words that run a program as somebody without rights.
+fn as_nobody() -> Vec<&'static str> {
+    let id = Command::new("id").arg("-u").output().unwrap().stdout;
+    if id == b"0\n" {
+        vec![
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ]
+    } else {
+        vec!["env"]
+    }
+}
+
+#[test]
+fn what_may_not_be_read_is_not_taken_for_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("closed")).unwrap();
+    fs::create_dir(at("blind")).unwrap();
+    fs::write(at("secret"), "secret").unwrap();
+    for (name, mode) in [("closed", 0o000), ("blind", 0o444), ("secret", 0o000)] {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let queries = [
+        Query::File(path(&at("secret"))),
+        Query::File(path(&at("closed/below"))),
+        Query::Stat(path(&at("closed/below"))),
+        Query::Dir(path(&at("closed"))),
+        Query::Dir(path(&at("blind"))),
+        Query::Dir(path(&at("closed/below"))),
+        Query::Process(program("kube-apiserver")),
+    ];
+    for (shell, words) in SHELLS {
+        let words = [&as_nobody()[..], words].concat();
+        let facts = probe(&words, SCRIPT, &queries);
+        for query in &queries {
+            assert!(!unreadable(&facts[query]).is_empty(), "{shell}: {query}");
+        }
+        for query in &queries[..4] {
+            let why = unreadable(&facts[query]);
+            assert!(why.contains("Permission denied"), "{shell}: {query}: {why}");
+        }
+        // Its mode may still be known.
+        let stat = [Query::Stat(path(&at("secret")))];
+        assert_eq!(
+            meta(&probe(&words, SCRIPT, &stat)[&stat[0]]).mode,
+            0,
+            "{shell}"
+        );
+    }
+    // So that it can be removed.
+    fs::set_permissions(at("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(at("blind"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A script that starts processes and then becomes the probe, in a pid namespace whose process 1 it
+/// is, as on a node.
+const NODE: &str = r#"
+    "$1/kube-controller-manager" 600 & a=$!
+    "$1/kube-controller-imposter" 600 & b=$!
+    unshare --net "$1/kube-controller-manager" 601 & c=$!
+    "$1/odd) (name 1 2" 600 & d=$!
+    "$1/stays" "$1/kube-controller-manager" & e=$!
+    sleep 0.5
+    "$2" ${3:+"$3"} -c "$4" harden
+    status=$?
+    kill $a $b $c $d $e 2>/dev/null
+    exit $status
+"#;
+
+#[test]
+fn processes_of_the_node_are_found_and_imposters_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for name in [
+        "kube-controller-manager",
+        "kube-controller-imposter",
+        "odd) (name 1 2",
+    ] {
+        fs::copy("/bin/sleep", at(name)).unwrap();
+    }
+    // Its name is not that of what it runs.
+    fs::write(at("stays"), "#!/bin/sh\nsleep 600 & wait\n").unwrap();
+    fs::set_permissions(at("stays"), fs::Permissions::from_mode(0o755)).unwrap();
+    let manager = Query::Process(program("kube-controller-manager"));
+    let none = Query::Process(program("kube-scheduler"));
+    let queries = [manager.clone(), none.clone()];
+    let base = dir.path().to_str().unwrap();
+    for (shell, words) in SHELLS {
+        let user = if as_nobody()[0] == "env" {
+            &["--map-root-user"][..]
+        } else {
+            &[]
+        };
+        let words = [
+            &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"],
+            user,
+            &[
+                "bash",
+                "-c",
+                NODE,
+                "node",
+                base,
+                words[0],
+                words.get(1).copied().unwrap_or(""),
+                SCRIPT,
+            ],
+        ]
+        .concat();
+        let facts = parse(NONCE, &queries, &run(&words, &queries)).unwrap();
+        let Fact::Value(Answer::Process(found)) = &facts[&manager] else {
+            panic!("{shell}: {:?}", facts[&manager]);
+        };
+        let argv: Vec<_> = found.iter().map(|process| process.argv.join(" ")).collect();
+        assert_eq!(
+            argv,
+            [format!("{base}/kube-controller-manager 600")],
+            "{shell}"
+        );
+        assert!(found[0].pid > 1 && found[0].start > 0, "{shell}: {found:?}");
+        assert_eq!(facts[&none], Fact::Absent, "{shell}");
+    }
+}
+
+#[test]
+fn the_newest_log_is_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let pods = dir.path().join("pods");
+    // The script is a constant; only here it looks elsewhere.
+    let script = SCRIPT.replace("/var/log/pods", pods.to_str().unwrap());
+    let query = Query::Log(program("kube-apiserver"));
+    let queries = std::slice::from_ref(&query);
+    for (shell, words) in SHELLS {
+        assert_eq!(
+            probe(words, &script, queries)[&query],
+            Fact::Absent,
+            "{shell}"
+        );
+    }
+    let pod = pods.join("kube-system_kube-apiserver-cp1_0f/kube-apiserver");
+    fs::create_dir_all(&pod).unwrap();
+    fs::create_dir_all(pods.join("tenant_kube-apiserver-cp1_1f/kube-apiserver")).unwrap();
+    fs::write(
+        pods.join("tenant_kube-apiserver-cp1_1f/kube-apiserver/9.log"),
+        "tenant",
+    )
+    .unwrap();
+    let line = |n: usize| format!("2026-01-02T03:04:05Z stderr F \x1b[31mline {n}\x1b[0m\n");
+    fs::write(pod.join("0.log"), line(0)).unwrap();
+    let text: String = (0..1000).map(line).collect();
+    fs::write(pod.join("1.log"), &text).unwrap();
+    let old = Command::new("touch")
+        .args(["-d", "2020-01-01"])
+        .arg(pod.join("0.log"))
+        .status();
+    assert!(old.unwrap().success());
+    for (shell, words) in SHELLS {
+        let facts = probe(words, &script, queries);
+        let Fact::Value(Answer::Log(log)) = &facts[&query] else {
+            panic!("{shell}: {:?}", facts[&query]);
+        };
+        assert!(
+            log.ends_with("line 998\nline 999\n") && log.starts_with("line "),
+            "{shell}: {log}"
+        );
+        assert!(log.len() > 1000 && log.len() < 8192, "{shell}");
+    }
+    fs::write(pod.join("1.log"), line(7)).unwrap();
+    for (shell, words) in SHELLS {
+        let facts = probe(words, &script, queries);
+        assert_eq!(
+            facts[&query],
+            Fact::Value(Answer::Log("line 7\n".into())),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn a_cut_or_foreign_input_is_not_answered_to_the_end() {
+    let whole = encode(NONCE, &[Query::Stat(NodePath::new("/").unwrap())]);
+    let whole = String::from_utf8(whole).unwrap();
+    let cut = whole.trim_end_matches("end\n");
+    for input in [
+        "",
+        "harden-probe 2 abc\nend\n",
+        "harden-probe 1 \nend\n",
+        "harden-probe 1 $(id)\nend\n",
+        cut,
+        &whole.replace("stat", "rm"),
+        &whole.replace("stat /", "stat x"),
+    ] {
+        for (shell, words) in SHELLS {
+            let mut child = Command::new(words[0])
+                .args(&words[1..])
+                .args(["-c", SCRIPT, "harden"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(3), "{shell}: {input:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(!text.contains("harden-probe-end"), "{shell}: {input:?}");
+        }
+    }
+}
+
+#[test]
+fn hundreds_of_queries_are_answered_in_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let queries: Vec<Query> = (0..200)
+        .map(|n| {
+            let file = dir.path().join(n.to_string());
+            fs::write(&file, vec![b'x'; 4096]).unwrap();
+            Query::File(path(&file))
+        })
+        .collect();
+    for (shell, words) in SHELLS {
+        let begin = Instant::now();
+        assert_eq!(probe(words, SCRIPT, &queries).len(), 200, "{shell}");
+        assert!(begin.elapsed() < Duration::from_secs(15), "{shell}");
+    }
+}
