@@ -1,4 +1,5 @@
 //! `transaction.sh` for real: in private mount namespaces, under dash, bash and BusyBox.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod apply_world;
 
@@ -70,11 +71,18 @@ fn mode(node: &Sandbox, name: &str, mode: u32) -> FileAction {
 
 /// One of everything: replace, create in new directories, delete, chmod.
 fn everything(node: &Sandbox) -> Vec<FileAction> {
-    node.write("manifests/kube-apiserver.yaml", "old: 'it'\\''s'\n\n", 0o644);
+    node.write(
+        "manifests/kube-apiserver.yaml",
+        "old: 'it'\\''s'\n\n",
+        0o644,
+    );
     node.write("gone.conf", "was here\n", 0o640);
     node.write("loose.conf", "secret", 0o666);
     vec![
-        node.set("manifests/kube-apiserver.yaml", "new: \\ $(reboot) `x` %s\n\n"),
+        node.set(
+            "manifests/kube-apiserver.yaml",
+            "new: \\ $(reboot) `x` %s\n\n",
+        ),
         node.set("harden/deep/policy with space.yaml", "no newline"),
         node.set("harden/other.yaml", ""),
         FileAction {
@@ -199,7 +207,11 @@ fn a_moved_file_is_refused_by_name_and_nothing_changes() {
         // … and between staging and activation, by mode alone.
         node.write("gone.conf", "was here\n", 0o640);
         stage(&mut node, &files).unwrap();
-        node.write("manifests/kube-apiserver.yaml", "old: 'it'\\''s'\n\n", 0o600);
+        node.write(
+            "manifests/kube-apiserver.yaml",
+            "old: 'it'\\''s'\n\n",
+            0o600,
+        );
         let moved = node.tree();
         let mut client = Client::new(&mut node, HOLDER);
         assert_eq!(code(client.activate(ID, LONG)), Code::Moved);
@@ -348,7 +360,9 @@ fn reading_leaves_no_trace() {
         assert_eq!(client.list().unwrap(), (vec![], vec![]));
         assert_eq!(client.status(ID).unwrap().0, State::None);
         client.unlock().unwrap();
-        let left = std::fs::read_dir(node.root.join("var-lib")).unwrap().count();
+        let left = std::fs::read_dir(node.root.join("var-lib"))
+            .unwrap()
+            .count();
         assert_eq!(left, 0);
     });
 }
@@ -360,7 +374,10 @@ fn one_holder_at_a_time() {
         Client::new(&mut node, HOLDER).lock(HOLDER, None).unwrap();
         Client::new(&mut node, HOLDER).lock(HOLDER, None).unwrap();
         let mut late = Client::new(&mut node, other);
-        let Err(NodeError::Refused { code: c, message, .. }) = late.lock(other, None) else {
+        let Err(NodeError::Refused {
+            code: c, message, ..
+        }) = late.lock(other, None)
+        else {
             panic!("two holders")
         };
         assert_eq!((c, message.as_str()), (Code::Locked, HOLDER));
@@ -392,7 +409,8 @@ fn of_revert_and_commit_exactly_one_wins() {
         let mut one = node.clone();
         let mut two = node.clone();
         let commit = std::thread::spawn(move || Client::new(&mut one, HOLDER).commit(ID));
-        let revert = std::thread::spawn(move || Client::new(&mut two, HOLDER).revert(ID, false, "x"));
+        let revert =
+            std::thread::spawn(move || Client::new(&mut two, HOLDER).revert(ID, false, "x"));
         let (commit, revert) = (commit.join().unwrap(), revert.join().unwrap());
         assert_ne!(commit.is_ok(), revert.is_ok(), "{commit:?} {revert:?}");
         let expected = if commit.is_ok() { after } else { before };
@@ -419,7 +437,12 @@ fn killed_at_any_moment_it_can_be_put_back() {
             harden::fact::sha256(format!("{HOLDER}\n"))
         );
         let mut child = node.spawn(":", &["-c", SCRIPT.text, "harden"]);
-        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(stdin.as_bytes())
+            .unwrap();
         std::thread::sleep(Duration::from_millis(4 * round));
         if child.try_wait().unwrap().is_none() {
             kills += 1;
@@ -454,7 +477,12 @@ fn a_revert_that_was_killed_can_be_finished() {
         let which = if committed { "committed" } else { "active" };
         let stdin = format!("harden-transaction 1 abc - revert {ID} {which}\nwhy\n");
         let mut child = node.spawn(":", &["-c", SCRIPT.text, "harden"]);
-        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(stdin.as_bytes())
+            .unwrap();
         std::thread::sleep(Duration::from_millis(3 * round));
         let _ = child.kill();
         let _ = child.wait();
@@ -474,7 +502,10 @@ fn a_disk_that_fills_up_meanwhile_reverts() {
     let etc = node.root.join("etc").display().to_string();
     let disk = node.root.join("disk").display().to_string();
     let mut host = node.clone();
-    let files = [node.set("first.conf", "new"), node.set("second.conf", &"2".repeat(9_000))];
+    let files = [
+        node.set("first.conf", "new"),
+        node.set("second.conf", &"2".repeat(9_000)),
+    ];
     stage(&mut host, &files).unwrap();
     let stdin = format!(
         "harden-transaction 1 abc {} activate {ID} 600\n",
@@ -486,7 +517,12 @@ fn a_disk_that_fills_up_meanwhile_reverts() {
          (cat /dev/zero >{disk}/.ballast 2>/dev/null || :)"
     );
     let mut child = node.spawn(&format!("{setup}; trap 'sha256sum {etc}/first.conf >&2; ls -A {etc} >&2' EXIT; set --  sh -c 'sh -c \"$0\" harden; sha256sum {etc}/*.conf >&2; ls -A {etc} >&2' \"$3\" && :"), &["-c", SCRIPT.text, "harden"]);
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -19,7 +19,9 @@ pub enum ApplyError {
     #[error("{0}; nothing was changed")]
     Api(#[from] ApiError),
     /// The plan is for another cluster.
-    #[error("the plan is for the cluster with the id {planned}, this one is {found}; nothing was changed")]
+    #[error(
+        "the plan is for the cluster with the id {planned}, this one is {found}; nothing was changed"
+    )]
     Cluster {
         /// The uid of kube-system in the plan.
         planned: String,

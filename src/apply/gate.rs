@@ -134,7 +134,11 @@ impl Session<'_, '_> {
             let elapsed = begun.elapsed();
             if elapsed >= self.apply.settings.gate_timeout {
                 return Err(Shut {
-                    why: format!("{} s have passed waiting for: {}", elapsed.as_secs(), shut.why),
+                    why: format!(
+                        "{} s have passed waiting for: {}",
+                        elapsed.as_secs(),
+                        shut.why
+                    ),
                     ..shut
                 });
             }
@@ -334,7 +338,11 @@ mod tests {
             (vec![], false, "I0101 shutting down\nE0101 watch closed\n"),
             (vec![], true, "I0101 shutting down\nE0101 watch closed\n"),
             (vec![(7, 7)], false, "I0102 starting\n"),
-            (vec![], true, "E0102 run.go:72] \"command failed\" err=\"etcd\"\n"),
+            (
+                vec![],
+                true,
+                "E0102 run.go:72] \"command failed\" err=\"etcd\"\n",
+            ),
             (vec![(8, 8)], false, "I0103 starting\n"),
         ] {
             assert_eq!(crashes.count(&right, none, log, before), None);

@@ -89,7 +89,9 @@ fn lock_nodes(session: &mut Session<'_, '_>, plan: &Plan) -> Result<(), ApplyErr
             Err(error @ (ApplyError::Host(_) | ApplyError::Node(NodeError::Host(_))))
                 if !changed.contains(name) && was_unreachable(plan, name) =>
             {
-                session.note(format!("{error}; it gets no copy of this generation's record"));
+                session.note(format!(
+                    "{error}; it gets no copy of this generation's record"
+                ));
             }
             result => result?,
         }

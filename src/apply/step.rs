@@ -96,13 +96,7 @@ impl Session<'_, '_> {
         self.commit(id, step, old)
     }
 
-    fn not_activated(
-        &mut self,
-        step: &NodeStep,
-        code: Code,
-        message: &str,
-        old: &Argv,
-    ) -> Failure {
+    fn not_activated(&mut self, step: &NodeStep, code: Code, message: &str, old: &Argv) -> Failure {
         let node = &step.node;
         match code {
             Code::Revert => Failure {
@@ -241,7 +235,9 @@ impl Session<'_, '_> {
 
     /// Says why a gate stayed shut: the flags that were changed, and the server's own words.
     fn explain(&mut self, node: &str, gate: &Gate, old: &Argv, shut: Shut) -> String {
-        let component = shut.component.or_else(|| gate.processes.keys().next().copied());
+        let component = shut
+            .component
+            .or_else(|| gate.processes.keys().next().copied());
         let Some(component) = component else {
             return shut.why;
         };
@@ -332,8 +328,7 @@ impl Session<'_, '_> {
         loop {
             match call(self.apply.api) {
                 Err(ApiError::Unreachable { .. })
-                    if begun.elapsed() < self.apply.settings.api_timeout
-                        && !self.interrupted() =>
+                    if begun.elapsed() < self.apply.settings.api_timeout && !self.interrupted() =>
                 {
                     self.nap();
                 }

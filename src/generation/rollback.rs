@@ -325,11 +325,17 @@ impl Undo<'_> {
             match self.current.namespaces.get(&reference.name) {
                 Some(Fact::Value(held)) if held.is_empty() => {}
                 Some(Fact::Value(held)) => {
-                    return self.refuse(reference, format!("it is kept: it holds {}", held.join(", ")));
+                    return self.refuse(
+                        reference,
+                        format!("it is kept: it holds {}", held.join(", ")),
+                    );
                 }
                 Some(Fact::Absent) => return None,
                 Some(Fact::Unreadable(why)) => {
-                    return self.refuse(reference, format!("it is kept: what it holds is unknown: {why}"));
+                    return self.refuse(
+                        reference,
+                        format!("it is kept: what it holds is unknown: {why}"),
+                    );
                 }
                 None => {
                     return self.refuse(reference, "it is kept: what it holds is unknown".into());

@@ -47,18 +47,19 @@ impl Fate {
         fate.after.store(after, Ordering::SeqCst);
         fate
     }
-    pub fn died(&self) -> bool {
-        self.calls.load(Ordering::SeqCst) >= self.last.load(Ordering::SeqCst)
-    }
-    /// Does a call, if the client lives; the answer of its last call is lost.
-    fn call<T, E>(&self, dead: impl Fn() -> E, call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    /// Does a call, if the client lives. Dying unwinds: like `kill -9`, nothing is done after it.
+    fn call<T>(&self, call: impl FnOnce() -> T) -> T {
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let last = self.last.load(Ordering::SeqCst);
+        let die = || std::panic::resume_unwind(Box::new("killed"));
         if number > last || (number == last && !self.after.load(Ordering::SeqCst)) {
-            return Err(dead());
+            die();
         }
         let result = call();
-        if number == last { Err(dead()) } else { result }
+        if number == last {
+            die();
+        }
+        result
     }
 }
 
@@ -196,7 +197,10 @@ impl Cluster {
             },
             desired: "d".into(),
             purpose: Purpose::Converge,
-            nodes: NAMES.iter().map(|n| ((*n).to_owned(), *n != "w1")).collect(),
+            nodes: NAMES
+                .iter()
+                .map(|n| ((*n).to_owned(), *n != "w1"))
+                .collect(),
             changes: vec![],
             stages: vec![
                 stage(StageName::NodeFiles, vec![mode("cp1"), mode("w1")]),
@@ -251,7 +255,10 @@ impl Cluster {
         let state = self.state.lock().unwrap();
         let objects = state.objects.values().map(|o| {
             let mut o = o.clone();
-            o["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+            o["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .remove("resourceVersion");
             o
         });
         (
@@ -268,7 +275,14 @@ impl Cluster {
             .filter(|n| n.root.join("var-lib/harden/lock").exists())
             .map(|n| n.name.clone())
             .collect();
-        held.extend(self.state.lock().unwrap().lease.iter().map(|h| h.who.clone()));
+        held.extend(
+            self.state
+                .lock()
+                .unwrap()
+                .lease
+                .iter()
+                .map(|h| h.who.clone()),
+        );
         held
     }
 
@@ -288,14 +302,18 @@ impl Cluster {
             kubelet.log = if kubelet.up {
                 format!("I{} serving\n", kubelet.pid)
             } else {
-                format!("E{} \"command failed\" err=\"invalid \u{1b}[31mflag\"\n", kubelet.pid)
+                format!(
+                    "E{} \"command failed\" err=\"invalid \u{1b}[31mflag\"\n",
+                    kubelet.pid
+                )
             };
             kubelet.text = Some(text.clone());
         } else if !kubelet.up {
             kubelet.pid += 1;
-            kubelet
-                .log
-                .push_str(&format!("E{} \"command failed\" err=\"invalid flag\"\n", kubelet.pid));
+            kubelet.log.push_str(&format!(
+                "E{} \"command failed\" err=\"invalid flag\"\n",
+                kubelet.pid
+            ));
         }
         kubelet.up.then(|| Process {
             pid: kubelet.pid,
@@ -311,9 +329,9 @@ impl Cluster {
                 Some(process) => Fact::Value(Answer::Process(vec![process.clone()])),
                 None => Fact::Absent,
             },
-            Query::Log(_) => {
-                Fact::Value(Answer::Log(self.state.lock().unwrap().kubelets[name].log.clone()))
-            }
+            Query::Log(_) => Fact::Value(Answer::Log(
+                self.state.lock().unwrap().kubelets[name].log.clone(),
+            )),
             Query::File(path) | Query::Stat(path) => self.file(query, path),
             Query::Dir(_) => Fact::Unreadable("not here".into()),
         };
@@ -344,7 +362,11 @@ impl Cluster {
     pub fn current(&self, lookup: &Lookup) -> Current {
         let state = self.state.lock().unwrap();
         let objects = lookup.objects.iter().map(|r| {
-            let fact = state.objects.get(r).cloned().map_or(Fact::Absent, Fact::Value);
+            let fact = state
+                .objects
+                .get(r)
+                .cloned()
+                .map_or(Fact::Absent, Fact::Value);
             (r.clone(), fact)
         });
         let objects = objects.collect();
@@ -450,8 +472,15 @@ impl ClientSide {
     pub fn run(&mut self, plan: &Plan) -> Result<Report, ApplyError> {
         self.with(|apply| apply.run(plan))
     }
+    /// Runs until it ends or is killed.
+    pub fn run_and_die(&mut self, plan: &Plan) -> Option<Result<Report, ApplyError>> {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run(plan))).ok()
+    }
     pub fn recover(&mut self) -> Result<Option<Report>, ApplyError> {
-        let nodes = NAMES.iter().map(|n| ((*n).to_owned(), *n != "w1")).collect();
+        let nodes = NAMES
+            .iter()
+            .map(|n| ((*n).to_owned(), *n != "w1"))
+            .collect();
         self.with(|apply| apply.recover(&nodes))
     }
     fn with<T>(&mut self, act: impl FnOnce(&mut Apply<'_>) -> T) -> T {
@@ -468,7 +497,7 @@ impl ClientSide {
             if fate.dead.lock().unwrap().contains(&name) {
                 return Err(format!("{name} is cut off"));
             }
-            fate.call(|| "dead".to_owned(), || Ok(cluster.look(&name, queries)))
+            Ok(fate.call(|| cluster.look(&name, queries)))
         };
         let api = FakeApi {
             cluster: cluster.clone(),
@@ -518,10 +547,7 @@ impl Host for Wire {
         if self.fate.dead.lock().unwrap().contains(name) {
             return Err(self.broken());
         }
-        let result = self.fate.call(
-            || self.broken(),
-            || Ok(self.node.run_with(":", script, stdin)),
-        );
+        let result = self.fate.call(|| self.node.run_with(":", script, stdin));
         let activates = stdin
             .split(|b| *b == b'\n')
             .next()
@@ -529,7 +555,7 @@ impl Host for Wire {
         if activates && self.fate.cut.lock().unwrap().contains(name) {
             self.fate.dead.lock().unwrap().push(name.clone());
         }
-        result
+        Ok(result)
     }
     fn disconnect(&mut self) {}
     fn tunnel(&mut self, port: u16) -> Result<Tunnel, HostError> {
@@ -547,11 +573,8 @@ struct FakeApi {
 
 impl FakeApi {
     fn call<T>(&self, call: impl FnOnce(&mut State) -> Result<T, ApiError>) -> Result<T, ApiError> {
-        let dead = || ApiError::Unreachable {
-            why: "dead".into(),
-        };
         self.fate
-            .call(dead, || call(&mut self.cluster.state.lock().unwrap()))
+            .call(|| call(&mut self.cluster.state.lock().unwrap()))
     }
 }
 
@@ -594,7 +617,8 @@ impl Api for FakeApi {
         self.call(|s| {
             let mut wanted = wanted.clone();
             wanted["metadata"]["resourceVersion"] = json!("7");
-            s.objects.insert(ObjectRef::of(&wanted).unwrap(), wanted.clone());
+            s.objects
+                .insert(ObjectRef::of(&wanted).unwrap(), wanted.clone());
             Ok(wanted)
         })
     }

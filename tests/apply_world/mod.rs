@@ -76,7 +76,8 @@ impl Sandbox {
         let mut command = Command::new("unshare");
         let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
         command.arg(if root { "-m" } else { "-rm" });
-        let script = format!("mount --bind \"$1\" /var/lib && shift && {{ {setup}; }} && exec \"$@\"");
+        let script =
+            format!("mount --bind \"$1\" /var/lib && shift && {{ {setup}; }} && exec \"$@\"");
         command
             .args(["/bin/sh", "-c", &script, "sandbox"])
             .arg(self.root.join("var-lib"))
@@ -163,7 +164,10 @@ fn walk(dir: &Path, all: &mut BTreeMap<String, String>) {
         let path = entry.unwrap().path();
         let meta = path.symlink_metadata().unwrap();
         let content = if meta.is_file() {
-            format!("{:?}", String::from_utf8_lossy(&std::fs::read(&path).unwrap()))
+            format!(
+                "{:?}",
+                String::from_utf8_lossy(&std::fs::read(&path).unwrap())
+            )
         } else {
             String::new()
         };
