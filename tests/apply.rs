@@ -52,7 +52,7 @@ fn applies_in_order_records_it_and_rolls_it_back_to_the_byte() {
     let report = client.run(&cluster.plan(GOOD)).unwrap();
     let after = cluster.snapshot();
     assert_eq!(report.record.outcome(), Some(&Outcome::Applied));
-    assert_eq!(records(&cluster), [report.record.clone()]);
+    assert_eq!(records(&cluster), std::slice::from_ref(&report.record));
     assert_eq!(cluster.nodes["cp2"].read(MANIFEST).unwrap(), manifest(GOOD));
     assert_eq!(cluster.locks(), Vec::<String>::new());
     let events: Vec<&Event> = report.record.journal.iter().map(|e| &e.event).collect();
