@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use apply_world::cluster::{Cluster, Fate, MANIFEST, manifest};
 use apply_world::scratch;
 use harden::apply::ApplyError;
+use harden::apply::node::State;
 use harden::cluster::Holder;
 use harden::generation::{self, Event, Outcome, Record};
 use harden::host::{Host, HostError};
@@ -418,6 +419,15 @@ fn a_stale_plan_is_refused_by_the_name_of_what_moved() {
     let text = error.to_string();
     assert!(text.contains("cp2") && text.contains(MANIFEST), "{text}");
     assert_eq!(cluster.snapshot(), before);
+    for node in cluster.nodes.values() {
+        let mut host = node.clone();
+        let mut client = harden::apply::node::Client::new(&mut host, "");
+        let (_, steps) = client.list().unwrap();
+        assert!(
+            steps.iter().all(|s| s.state == State::Reverted),
+            "{steps:?}"
+        );
+    }
     assert_eq!(client.recover().unwrap(), None);
     cluster.forget();
 }
