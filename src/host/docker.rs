@@ -1,6 +1,6 @@
 //! A container as a node, as kind and k3d make them: `docker exec` (or `podman`, `nerdctl`).
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -173,12 +173,12 @@ fn serve(program: &mut Command, client: TcpStream, closed: &Closed) -> io::Resul
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let up = thread::spawn(move || {
         if let Some(mut stdin) = stdin {
-            let _ = io::copy(&mut from, &mut stdin);
+            let _ = pass_on(&mut from, &mut stdin);
         }
     });
     let down = thread::spawn(move || {
         if let Some(mut stdout) = stdout {
-            let _ = io::copy(&mut stdout, &mut to);
+            let _ = pass_on(&mut stdout, &mut to);
         }
         let _ = to.shutdown(Shutdown::Write);
     });
@@ -191,6 +191,21 @@ fn serve(program: &mut Command, client: TcpStream, closed: &Closed) -> io::Resul
     let _ = up.join();
     let _ = down.join();
     Ok(())
+}
+
+/// Copies until the end, each piece as soon as it is there. (`io::copy` hands socket and pipe to
+/// splice(2), which was seen to hold back the first bytes until more came.)
+fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => to.write_all(&buffer[..n])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        to.flush()?;
+    }
 }
 
 /// What the engines accept as a name, so that none is taken for an option.
