@@ -1,5 +1,4 @@
 //! `transaction.sh` for real: in private mount namespaces, under dash, bash and BusyBox.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod apply_world;

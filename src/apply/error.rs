@@ -115,7 +115,11 @@ fn failed(generation: u64, message: &str, outcome: Option<&Outcome>) -> String {
         Some(Outcome::Reverted(_)) => {
             format!("{message}\neverything that generation {generation} did was put back")
         }
-        Some(Outcome::Stopped(why)) => format!("{message}\ngeneration {generation} stopped: {why}"),
+        // The reason in the record begins with the same words.
+        Some(Outcome::Stopped(why)) => {
+            let stays = why.strip_prefix(message).unwrap_or(why).trim_start();
+            format!("{message}\ngeneration {generation} stopped; {stays}")
+        }
         None => format!("{message}\ngeneration {generation} is not finished"),
     }
 }

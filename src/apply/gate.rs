@@ -119,7 +119,7 @@ impl Session<'_, '_> {
                     }
                     held = Some((since, ids));
                     Shut {
-                        why: "that it stays so".into(),
+                        why: "it to stay so".into(),
                         component: None,
                     }
                 }

@@ -6,9 +6,9 @@ use crate::cluster::Holder;
 use crate::generation::{Entry, Event, Record};
 use crate::host::Opener;
 
-use super::holder::now;
 use super::node::{Client, Listed, NodeError};
 use super::session::Session;
+use crate::generation::now;
 
 /// What all nodes know of the past.
 #[derive(Debug, Default)]

@@ -26,7 +26,6 @@ use crate::plan::{Plan, StageName};
 
 mod error;
 mod gate;
-pub mod holder;
 mod journal;
 pub mod node;
 mod recover;
@@ -141,7 +140,7 @@ pub struct Apply<'a> {
     pub api: &'a dyn Api,
     /// The probe.
     pub look: &'a Look<'a>,
-    /// In whose name the locks are taken; see [`holder::current`].
+    /// In whose name the locks are taken; see [`Holder::current`].
     pub holder: Holder,
     /// Bounds and choices.
     pub settings: Settings,

@@ -7,11 +7,11 @@ use crate::generation::{Event, Outcome, Record, SCHEMA, first_index};
 use crate::plan::{Plan, Step};
 use crate::resource::{Place, Severity};
 
-use super::holder::now;
 use super::node::{Code, Id, NodeError};
 use super::session::Session;
 use super::step::{Argv, Failure, Left};
 use super::{Apply, ApplyError, Notice, Report};
+use crate::generation::now;
 
 pub(super) fn run(apply: &mut Apply<'_>, plan: &Plan) -> Result<Report, ApplyError> {
     let mut session = Session::new(apply);

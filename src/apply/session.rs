@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 
 use crate::cluster::{ApiError, Holder};
 use crate::fact::{NodeFacts, Query};
+use crate::generation::now;
 use crate::host::{Host, HostError};
 
 use super::node::{Client, Code, NodeError};
-use super::{Apply, ApplyError, Notice, holder};
+use super::{Apply, ApplyError, Notice};
 
 /// What a run holds open.
 pub(super) struct Session<'s, 'a> {
@@ -123,12 +124,12 @@ impl<'s, 'a> Session<'s, 'a> {
             start: 0,
             since: 0,
         });
-        if holder::is_dead(&other) || self.apply.settings.take_over {
+        if other.is_gone() || self.apply.settings.take_over {
             return Ok(other);
         }
         Err(ApplyError::Locked {
             node: node.to_owned(),
-            age: holder::now().saturating_sub(other.since),
+            age: now().saturating_sub(other.since),
             holder: other,
         })
     }

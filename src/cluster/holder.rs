@@ -1,9 +1,8 @@
 //! Who holds a lock, and whether they still live.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::Holder;
 use crate::fact::sha256;
+use crate::generation::now;
 
 impl Holder {
     /// Returns this process as a holder.
@@ -18,10 +17,7 @@ impl Holder {
             machine: machine(),
             pid,
             start: start_of(pid).unwrap_or_default(),
-            since: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map(|d| d.as_secs())
-                .unwrap_or_default(),
+            since: now(),
         }
     }
 
@@ -61,11 +57,15 @@ fn first_env(names: &[&str]) -> Option<String> {
 }
 
 /// Start time in clock ticks since boot: field 22 of proc_pid_stat(5), counted behind the last `)`,
-/// because the program's name in field 2 may hold anything.
+/// because the program's name in field 2 may hold anything. A zombie (state, field 3) has ended.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    if fields.first() == Some(&"Z") {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
 }
 
 #[cfg(test)]

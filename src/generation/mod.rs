@@ -77,6 +77,13 @@ pub enum Outcome {
     Stopped(String),
 }
 
+/// Returns the time as records have it: Unix seconds.
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}
+
 impl Record {
     /// Returns how it ended; `None` while it runs or when it was interrupted.
     pub fn outcome(&self) -> Option<&Outcome> {

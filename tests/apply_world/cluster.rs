@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings, holder};
+use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings};
 use harden::cluster::{Api, ApiError, Holder};
 use harden::distribution::Component;
 use harden::fact::{
@@ -412,7 +412,10 @@ impl Cluster {
         ClientSide {
             cluster: self.clone(),
             fate: Arc::clone(fate),
-            holder: holder::current("me@here".into()),
+            holder: Holder {
+                who: "me@here".into(),
+                ..Holder::current()
+            },
             settings: Settings {
                 gate_timeout: Duration::from_secs(20),
                 gate_hold: Duration::from_millis(2),
@@ -431,7 +434,8 @@ impl Cluster {
         Holder {
             pid: u32::MAX - 1,
             start: 1,
-            ..holder::current("ghost@here".into())
+            who: "ghost@here".into(),
+            ..Holder::current()
         }
     }
 }
@@ -636,13 +640,11 @@ impl Api for FakeApi {
     }
     fn lock(&self, holder: &Holder) -> Result<(), ApiError> {
         self.call(|s| match &s.lease {
-            Some(other) if other != holder && !harden::apply::holder::is_dead(other) => {
-                Err(ApiError::Locked {
-                    who: other.who.clone(),
-                    since: other.since,
-                    pid: other.pid,
-                })
-            }
+            Some(other) if other != holder && !other.is_gone() => Err(ApiError::Locked {
+                who: other.who.clone(),
+                since: other.since,
+                pid: other.pid,
+            }),
             _ => {
                 s.lease = Some(holder.clone());
                 Ok(())

@@ -252,11 +252,11 @@ impl Cluster {
 }
 
 /// Puts something right when dropped, also when a test fails in between.
-pub struct Afterwards<'c>(pub &'c Cluster, pub String, pub String);
+pub struct Afterwards(String, String);
 
-impl Drop for Afterwards<'_> {
+impl Drop for Afterwards {
     fn drop(&mut self) {
-        let Afterwards(_, node, script) = self;
+        let Afterwards(node, script) = self;
         let said = run(Command::new("docker").args(["exec", node, "sh", "-c", script]));
         if said.status != Some(0) && !std::thread::panicking() {
             panic!("not put right on {node}: {said:?}");
@@ -266,8 +266,8 @@ impl Drop for Afterwards<'_> {
 
 impl Cluster {
     /// Runs a script as root in a node when the result is dropped.
-    pub fn afterwards(&self, node: &str, script: &str) -> Afterwards<'_> {
-        Afterwards(self, node.to_owned(), script.to_owned())
+    pub fn afterwards(&self, node: &str, script: &str) -> Afterwards {
+        Afterwards(node.to_owned(), script.to_owned())
     }
 }
 
