@@ -1,11 +1,10 @@
 //! Containers as nodes, against an engine that runs what it is told on this machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,12 +18,15 @@ exec "$@"
 "#;
 
 fn engine(dir: &Path, text: &str) -> String {
-    let path = dir.join("engine");
-    // A program that is being written cannot be started, so it is written elsewhere first.
-    fs::write(dir.join("new"), text).unwrap();
-    fs::set_permissions(dir.join("new"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(dir.join("new"), &path).unwrap();
-    path.to_str().unwrap().into()
+    let path = dir.join("engine").to_str().unwrap().to_owned();
+    // Another process writes it: what this one writes, a child of another test may still hold open
+    // for writing, and then it cannot be started.
+    let write = "rm -f \"$1\"; printf %s \"$2\" >\"$1\"; chmod 755 \"$1\"";
+    let wrote = Command::new("sh")
+        .args(["-c", write, "sh", &path, text])
+        .status();
+    assert!(wrote.unwrap().success());
+    path
 }
 
 fn node(name: &str, engine: &str) -> Box<dyn Host> {
