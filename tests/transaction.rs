@@ -1,5 +1,5 @@
 //! `transaction.sh` for real: in private mount namespaces, under dash, bash and BusyBox.
-
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod apply_world;
@@ -276,7 +276,7 @@ fn a_read_only_etc_and_a_full_disk_are_found_before_anything_changes() {
         assert_eq!(node.tree(), before);
 
         // The node's own state directory is full: nothing begins.
-        broken.setup = "mkdir -p /mnt && mount -t tmpfs -o size=64k none /mnt && cp -a /var/lib/. /mnt && \
+        broken.setup = "mkdir -p /mnt && mount -t tmpfs -o size=600k none /mnt && cp -a /var/lib/. /mnt && \
                         (cat /dev/zero >/mnt/ballast 2>/dev/null || :) && mount --move /mnt /var/lib"
             .into();
         assert_eq!(code(stage(&mut broken, &files)), Code::Unwritable);
@@ -547,4 +547,48 @@ fn noise_before_the_answer_is_skipped_and_nonsense_is_an_error() {
     noisy.setup = "exit 7".into();
     let mut client = Client::new(&mut noisy, HOLDER);
     assert!(matches!(client.list(), Err(NodeError::Protocol { .. })));
+}
+
+/// Where systemd runs it keeps the watchdog; where its tool fails or lies, a detached shell does.
+#[test]
+fn the_watchdog_does_not_depend_on_systemd_keeping_its_word() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch();
+    for (name, tool) in [
+        ("works", "shift 3; setsid \"$@\" & exit 0"),
+        ("fails", "exit 1"),
+        ("lies", "exit 0"),
+    ] {
+        let mut node = Sandbox::new(dir.path(), name);
+        let bin = node.root.join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let called = node.root.join("called");
+        let text = format!("#!/bin/sh\necho \"$@\" >{}\n{tool}\n", called.display());
+        std::fs::write(bin.join("systemd-run"), text).unwrap();
+        std::fs::set_permissions(bin.join("systemd-run"), PermissionsExt::from_mode(0o755))
+            .unwrap();
+        node.bin = Some(bin);
+        let files = everything(&node);
+        let before = node.tree();
+        stage(&mut node, &files).unwrap();
+        let mut host = Broken {
+            node: node.clone(),
+            setup: "mount -t tmpfs none /run && mkdir -p /run/systemd/system".into(),
+        };
+        Client::new(&mut host, HOLDER)
+            .activate(ID, Duration::from_secs(1))
+            .unwrap();
+        let arguments = std::fs::read_to_string(&called).unwrap();
+        assert!(
+            arguments.contains("--unit=harden-00000001-001-"),
+            "{arguments}"
+        );
+        let begun = Instant::now();
+        while Client::new(&mut node, HOLDER).status(ID).unwrap().0 != State::Reverted {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(node.tree(), before, "{name}");
+        node.forget();
+    }
 }

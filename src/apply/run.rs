@@ -350,7 +350,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
         {
             gone.insert(step.node);
         }
-        for number in failed..=self.total() {
+        for number in 1..=self.total() {
             let Step::Node(step) = self.step(number) else {
                 continue;
             };

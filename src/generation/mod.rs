@@ -12,9 +12,11 @@ use crate::cluster::Holder;
 use crate::host::Opener;
 use crate::plan::{Plan, Step};
 
+mod content;
 mod rollback;
 
-pub use rollback::{Current, Lookup, rollback_lookup, rollback_plan, same_content};
+pub use content::same_content;
+pub use rollback::{Current, Lookup, rollback_lookup, rollback_plan};
 
 /// The `schema` field of a record.
 pub const SCHEMA: &str = "harden.dev/generation/v1";

@@ -19,6 +19,7 @@ use crate::plan::{
 };
 use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
 
+use super::content::{covers, same_content};
 use super::{Record, first_index};
 
 /// What must be looked at before [`rollback_plan`] can be called.
@@ -522,80 +523,4 @@ fn flag_map(argv: &[String]) -> BTreeMap<String, String> {
             .or_insert_with(|| value.to_owned());
     }
     flags
-}
-
-/// Whether two objects are the same apart from what the server writes: versions, times, managers
-/// and status.
-pub fn same_content(one: &Value, two: &Value) -> bool {
-    essence(one) == essence(two)
-}
-
-fn essence(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(map) = object.as_object_mut() {
-        map.remove("status");
-    }
-    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        for field in [
-            "creationTimestamp",
-            "generation",
-            "managedFields",
-            "resourceVersion",
-            "selfLink",
-            "uid",
-        ] {
-            meta.remove(field);
-        }
-    }
-    object
-}
-
-/// Whether every field that was wanted is still so. The server adds defaults, and writes quantities
-/// its own way (`1000m` becomes `1`).
-fn covers(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, value)| live.get(key).is_some_and(|live| covers(live, value))),
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| covers(l, w))
-        }
-        (live, wanted) => live == wanted || same_quantity(live, wanted),
-    }
-}
-
-fn same_quantity(one: &Value, two: &Value) -> bool {
-    match (quantity(one), quantity(two)) {
-        (Some(one), Some(two)) => (one - two).abs() <= one.abs() * 1e-9,
-        _ => false,
-    }
-}
-
-fn quantity(value: &Value) -> Option<f64> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1_048_576.0,
-        "Gi" => 1_073_741_824.0,
-        "Ti" => 1_099_511_627_776.0,
-        "Pi" => 1_125_899_906_842_624.0,
-        "Ei" => 1_152_921_504_606_846_976.0,
-        _ => return None,
-    };
-    digits.parse::<f64>().ok().map(|number| number * factor)
 }

@@ -47,22 +47,19 @@ impl Fate {
         fate.after.store(after, Ordering::SeqCst);
         fate
     }
-    pub fn died(&self) -> bool {
-        self.calls.load(Ordering::SeqCst) >= self.last.load(Ordering::SeqCst)
-    }
-    /// Does a call, if the client lives; the answer of its last call is lost.
-    fn call<T, E>(
-        &self,
-        dead: impl Fn() -> E,
-        call: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
+    /// Does a call, if the client lives. Dying unwinds: like `kill -9`, nothing is done after it.
+    fn call<T>(&self, call: impl FnOnce() -> T) -> T {
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let last = self.last.load(Ordering::SeqCst);
+        let die = || std::panic::resume_unwind(Box::new("killed"));
         if number > last || (number == last && !self.after.load(Ordering::SeqCst)) {
-            return Err(dead());
+            die();
         }
         let result = call();
-        if number == last { Err(dead()) } else { result }
+        if number == last {
+            die();
+        }
+        result
     }
 }
 
@@ -475,6 +472,10 @@ impl ClientSide {
     pub fn run(&mut self, plan: &Plan) -> Result<Report, ApplyError> {
         self.with(|apply| apply.run(plan))
     }
+    /// Runs until it ends or is killed.
+    pub fn run_and_die(&mut self, plan: &Plan) -> Option<Result<Report, ApplyError>> {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run(plan))).ok()
+    }
     pub fn recover(&mut self) -> Result<Option<Report>, ApplyError> {
         let nodes = NAMES
             .iter()
@@ -496,7 +497,7 @@ impl ClientSide {
             if fate.dead.lock().unwrap().contains(&name) {
                 return Err(format!("{name} is cut off"));
             }
-            fate.call(|| "dead".to_owned(), || Ok(cluster.look(&name, queries)))
+            Ok(fate.call(|| cluster.look(&name, queries)))
         };
         let api = FakeApi {
             cluster: cluster.clone(),
@@ -546,10 +547,7 @@ impl Host for Wire {
         if self.fate.dead.lock().unwrap().contains(name) {
             return Err(self.broken());
         }
-        let result = self.fate.call(
-            || self.broken(),
-            || Ok(self.node.run_with(":", script, stdin)),
-        );
+        let result = self.fate.call(|| self.node.run_with(":", script, stdin));
         let activates = stdin
             .split(|b| *b == b'\n')
             .next()
@@ -557,7 +555,7 @@ impl Host for Wire {
         if activates && self.fate.cut.lock().unwrap().contains(name) {
             self.fate.dead.lock().unwrap().push(name.clone());
         }
-        result
+        Ok(result)
     }
     fn disconnect(&mut self) {}
     fn tunnel(&mut self, port: u16) -> Result<Tunnel, HostError> {
@@ -575,9 +573,8 @@ struct FakeApi {
 
 impl FakeApi {
     fn call<T>(&self, call: impl FnOnce(&mut State) -> Result<T, ApiError>) -> Result<T, ApiError> {
-        let dead = || ApiError::Unreachable { why: "dead".into() };
         self.fate
-            .call(dead, || call(&mut self.cluster.state.lock().unwrap()))
+            .call(|| call(&mut self.cluster.state.lock().unwrap()))
     }
 }
 

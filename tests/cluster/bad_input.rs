@@ -141,8 +141,8 @@ fn without_sudo_rights_the_remedy_is_a_sudoers_line() {
     let files = cluster.on(&node, "grep -l ops /etc/sudoers.d/*");
     let file = files.trim();
     cluster.on(&node, &format!("mv {file} /root/sudoers.kept"));
+    let _back = cluster.afterwards(&node, &format!("mv /root/sudoers.kept {file}"));
     let said = cluster.workspace(Via::Ssh, &[], "").harden(&["plan"]);
-    cluster.on(&node, &format!("mv /root/sudoers.kept {file}"));
     said.exits(1)
         .says(&node)
         .says("cannot become root")
@@ -229,15 +229,15 @@ fn a_manifest_that_is_no_yaml_is_named_and_nothing_is_written() {
         &cp,
         &format!("systemctl stop kubelet && cp -p {path} /root/kept && printf 'a: [b\\n' > {path}"),
     );
+    let _back = cluster.afterwards(
+        &cp,
+        &format!("cp -p /root/kept {path} && rm /root/kept && systemctl start kubelet"),
+    );
     let workspace = cluster.workspace(Via::Ssh, &[], "");
     let before = cluster.snapshot();
     let plan = workspace.harden(&["plan"]);
     let apply = workspace.harden(&["apply", "--yes"]);
     let after = cluster.snapshot();
-    cluster.on(
-        &cp,
-        &format!("cp -p /root/kept {path} && rm /root/kept && systemctl start kubelet"),
-    );
     plan.exits(1).says(path).says(&cp);
     apply.exits(1);
     assert_eq!(before, after);
@@ -270,12 +270,13 @@ fn a_full_disk_stops_apply_before_anything_is_changed() {
         "mkdir -p /var/lib/harden && mount -t tmpfs -o size=16k,mode=0700 tmpfs /var/lib/harden && \
          dd if=/dev/zero of=/var/lib/harden/full bs=1k count=16 2>/dev/null || true",
     );
+    let back = cluster.afterwards(&cp, "umount /var/lib/harden");
     let before = cluster.snapshot();
     let said = cluster
         .workspace(Via::Docker, &[], "")
         .harden(&["apply", "--yes"]);
     let after = cluster.snapshot();
-    cluster.on(&cp, "umount /var/lib/harden");
+    drop(back);
     said.exits(1).says(&cp).says("space");
     assert_eq!(before, after);
 }
@@ -290,12 +291,13 @@ fn a_read_only_etc_stops_apply_before_anything_is_changed() {
         &cp,
         "mount --bind /etc/kubernetes /etc/kubernetes && mount -o remount,ro,bind /etc/kubernetes",
     );
+    let back = cluster.afterwards(&cp, "umount /etc/kubernetes");
     let before = cluster.snapshot();
     let said = cluster
         .workspace(Via::Docker, &[], "")
         .harden(&["apply", "--yes"]);
     let after = cluster.snapshot();
-    cluster.on(&cp, "umount /etc/kubernetes");
+    drop(back);
     said.exits(1).says(&cp).says("ead-only");
     assert_eq!(before, after);
 }

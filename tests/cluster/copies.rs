@@ -16,6 +16,7 @@ fn kubeadm_541_each_copy_of_a_flag_moved_by_hand_is_named() {
     // The scheduler's manifest and ConfigMap get values of their own while the kubelet, which
     // would bring the process along, stands still.
     cluster.on(&cp, "systemctl stop kubelet");
+    let kubelet = cluster.afterwards(&cp, "systemctl start kubelet");
     cluster.on(
         &cp,
         "f=/etc/kubernetes/manifests/kube-scheduler.yaml && \
@@ -49,7 +50,7 @@ fn kubeadm_541_each_copy_of_a_flag_moved_by_hand_is_named() {
     );
 
     // Now the process too.
-    cluster.on(&cp, "systemctl start kubelet");
+    drop(kubelet);
     eventually(
         "the scheduler runs as its manifest says",
         Duration::from_secs(90),

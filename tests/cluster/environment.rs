@@ -251,6 +251,26 @@ impl Cluster {
     }
 }
 
+/// Puts something right when dropped, also when a test fails in between.
+pub struct Afterwards<'c>(pub &'c Cluster, pub String, pub String);
+
+impl Drop for Afterwards<'_> {
+    fn drop(&mut self) {
+        let Afterwards(_, node, script) = self;
+        let said = run(Command::new("docker").args(["exec", node, "sh", "-c", script]));
+        if said.status != Some(0) && !std::thread::panicking() {
+            panic!("not put right on {node}: {said:?}");
+        }
+    }
+}
+
+impl Cluster {
+    /// Runs a script as root in a node when the result is dropped.
+    pub fn afterwards(&self, node: &str, script: &str) -> Afterwards<'_> {
+        Afterwards(self, node.to_owned(), script.to_owned())
+    }
+}
+
 /// Takes out what the server counts by itself.
 fn strip(value: &mut Value) {
     match value {

@@ -146,3 +146,27 @@ fn without_a_terminal_apply_wants_yes() {
         .says("--yes");
     assert_eq!(cluster.snapshot(), before);
 }
+
+/// The tunnel leads to the node's own API server, not to the load balancer.
+#[test]
+#[ignore = "needs testenv/up single"]
+fn each_transport_has_a_tunnel_to_the_nodes_own_api_server() {
+    use harden::cluster::Api;
+    let cluster = single();
+    for via in [Via::Ssh, Via::Docker] {
+        let workspace = cluster.workspace(via, &[], "");
+        let modules = harden::module::Modules::builtin().expect("modules");
+        let read = harden::profile::load(workspace.dir.path(), &modules).expect("a workspace");
+        let kubeconfig = workspace.path("kubeconfig");
+        let api = harden::cluster::Client::new(Some(&kubeconfig), None, Duration::from_secs(5))
+            .expect("a client");
+        let inventory = harden::observe::inventory(&read, &api).expect("an inventory");
+        let mut host = inventory
+            .open(&cluster.node("control-plane"))
+            .expect("a host");
+        let tunnel = host.tunnel(6443).expect("a tunnel");
+        for _ in 0..3 {
+            assert_eq!(api.readyz(tunnel.local), Ok(true), "{via:?}");
+        }
+    }
+}
