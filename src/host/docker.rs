@@ -2,11 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use super::process::{self, Failure, kill};
-use super::tunnel::{self, BEAT, Closed};
+use rustix::event::PollFlags;
+
+use super::process::{self, Failure, kill, wait_for};
+use super::tunnel::{self, BEAT, Closed, Half, ready};
 use super::{Exit, Host, HostConfig, HostError, Limits, Output, Script, Tunnel, command};
 
 /// A node that is a container of the node's name.
@@ -152,60 +155,81 @@ impl Host for Docker {
             if let Ok(mut program) = host.command(CONNECT) {
                 program.arg(port.to_string());
                 // What goes wrong here, the client sees as a closed connection.
-                let _ = serve(&mut program, client, &closed);
+                let _ = serve(&mut program, &client, &closed);
             }
         })
     }
 }
 
 /// Joins a connection to a program's stdin and stdout, until the program ends or the tunnel closes.
-fn serve(program: &mut Command, client: TcpStream, closed: &Closed) -> io::Result<()> {
-    use std::os::unix::process::CommandExt;
-
-    client.set_nonblocking(false)?;
-    let (mut from, mut to) = (client.try_clone()?, client.try_clone()?);
+fn serve(program: &mut Command, client: &TcpStream, closed: &Closed) -> io::Result<()> {
     let mut child = program
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let up = thread::spawn(move || {
-        if let Some(mut stdin) = stdin {
-            let _ = pass_on(&mut from, &mut stdin);
-        }
-    });
-    let down = thread::spawn(move || {
-        if let Some(mut stdout) = stdout {
-            let _ = pass_on(&mut stdout, &mut to);
-        }
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    // The node's end of the connection is closed when its last byte has come.
-    while !closed.is() && !down.is_finished() {
-        thread::sleep(BEAT);
-    }
+    let result = match (child.stdin.take(), child.stdout.take()) {
+        (Some(stdin), Some(stdout)) => join(client, stdin, stdout, closed),
+        _ => Ok(()),
+    };
     kill(child);
-    let _ = client.shutdown(Shutdown::Both);
-    let _ = up.join();
-    let _ = down.join();
-    Ok(())
+    result
 }
 
-/// Copies until the end, each piece as soon as it is there. (`io::copy` hands socket and pipe to
-/// splice(2), which was seen to hold back the first bytes until more came.)
-fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => to.write_all(&buffer[..n])?,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// Carries bytes both ways. The program's last byte is the last: it ends when the node does.
+fn join(
+    mut client: &TcpStream,
+    stdin: ChildStdin,
+    mut stdout: ChildStdout,
+    closed: &Closed,
+) -> io::Result<()> {
+    client.set_nonblocking(true)?;
+    rustix::io::ioctl_fionbio(&stdin, true)?;
+    rustix::io::ioctl_fionbio(&stdout, true)?;
+    let mut stdin = Some(stdin);
+    let (mut up, mut down) = (Half::default(), Half::default());
+    while !(closed.is() || down.ended && down.is_empty()) {
+        let mut moved = false;
+        if up.is_empty() && !up.ended {
+            moved |= up.fill(|buffer| ready(client.read(buffer)))?;
         }
-        to.flush()?;
+        match &mut stdin {
+            Some(pipe) if !up.is_empty() => {
+                match up.drain(|bytes| ready(pipe.write(bytes))) {
+                    Ok(some) => moved |= some,
+                    // It wants no more, but its last words may still come.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => stdin = None,
+                    Err(error) => return Err(error),
+                }
+            }
+            _ if up.ended => stdin = None,
+            _ => {}
+        }
+        if down.is_empty() && !down.ended {
+            moved |= down.fill(|buffer| ready(stdout.read(buffer)))?;
+        }
+        if !down.is_empty() {
+            moved |= down.drain(|bytes| ready(client.write(bytes)))?;
+        }
+        if !moved {
+            let mut fds = Vec::new();
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, up.is_empty() && !up.ended);
+            flags.set(PollFlags::OUT, !down.is_empty());
+            if !flags.is_empty() {
+                fds.push((client.as_fd(), flags));
+            }
+            if let (Some(pipe), false) = (&stdin, up.is_empty()) {
+                fds.push((pipe.as_fd(), PollFlags::OUT));
+            }
+            if down.is_empty() {
+                fds.push((stdout.as_fd(), PollFlags::IN));
+            }
+            wait_for(&fds, BEAT)?;
+        }
     }
+    client.shutdown(Shutdown::Both)
 }
 
 /// What the engines accept as a name, so that none is taken for an option.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 
-use super::process::wait_for;
+use super::process::{again, wait_for};
 use super::{HostError, Tunnel, TunnelGuard};
 
 /// How often a thread looks whether its tunnel still lives.
@@ -68,5 +68,68 @@ fn accept(
                 }
             }
         }
+    }
+}
+
+/// One direction of a connection: a buffer between two ends that do not block.
+pub(super) struct Half {
+    buffer: Vec<u8>,
+    begin: usize,
+    end: usize,
+    /// Its source sends no more.
+    pub(super) ended: bool,
+    /// Its destination knows that.
+    pub(super) told: bool,
+}
+
+impl Default for Half {
+    fn default() -> Self {
+        Half {
+            buffer: vec![0; 64 << 10],
+            begin: 0,
+            end: 0,
+            ended: false,
+            told: false,
+        }
+    }
+}
+
+impl Half {
+    pub(super) fn is_empty(&self) -> bool {
+        self.begin == self.end
+    }
+
+    /// Reads into the empty buffer; zero bytes are the end. Returns whether something happened.
+    pub(super) fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
+    ) -> io::Result<bool> {
+        let Some(n) = read(&mut self.buffer)? else {
+            return Ok(false);
+        };
+        (self.begin, self.end) = (0, n);
+        self.ended = n == 0;
+        Ok(true)
+    }
+
+    /// Writes some of the buffer. Returns whether something happened.
+    pub(super) fn drain(
+        &mut self,
+        write: impl FnOnce(&[u8]) -> io::Result<Option<usize>>,
+    ) -> io::Result<bool> {
+        let Some(n) = write(&self.buffer[self.begin..self.end])? else {
+            return Ok(false);
+        };
+        self.begin += n;
+        Ok(n > 0)
+    }
+}
+
+/// The result of a call that did not block; `None` when it would have.
+pub(super) fn ready(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(n) => Ok(Some(n)),
+        Err(error) if again(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }

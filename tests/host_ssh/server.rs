@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -158,7 +157,9 @@ pub(crate) fn host(ssh: SshConfig) -> Box<dyn Host> {
     })
 }
 
+/// Another process writes it: what this one writes, a child of another test may still hold open for
+/// writing, and then it cannot be started.
 pub(crate) fn write_program(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = "rm -f \"$1\"; printf %s \"$2\" >\"$1\"; chmod 755 \"$1\"";
+    must("sh", &["-c", write, "sh", path.to_str().unwrap(), text]);
 }

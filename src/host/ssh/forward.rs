@@ -8,8 +8,8 @@ use rustix::event::PollFlags;
 
 use super::wire::Wire;
 use super::{Connection, Target, millis};
-use crate::host::process::{again, wait_for};
-use crate::host::tunnel::{BEAT, Closed};
+use crate::host::process::wait_for;
+use crate::host::tunnel::{BEAT, Closed, Half, ready};
 
 /// Carries bytes both ways until both ends have finished, one breaks, or the tunnel closes.
 pub(super) fn serve(
@@ -42,11 +42,7 @@ pub(super) fn serve(
     while !(closed.is() || up.told && down.told) {
         let mut moved = false;
         if up.is_empty() && !up.ended {
-            moved |= up.fill(|buffer| match client.read(buffer) {
-                Ok(n) => Ok(Some(n)),
-                Err(e) if again(&e) => Ok(None),
-                Err(e) => Err(e),
-            })?;
+            moved |= up.fill(|buffer| ready(client.read(buffer)))?;
         }
         if !up.is_empty() {
             moved |= up.drain(|bytes| wire.write(bytes))?;
@@ -61,11 +57,7 @@ pub(super) fn serve(
             })?;
         }
         if !down.is_empty() {
-            moved |= down.drain(|bytes| match client.write(bytes) {
-                Ok(n) => Ok(Some(n)),
-                Err(e) if again(&e) => Ok(None),
-                Err(e) => Err(e),
-            })?;
+            moved |= down.drain(|bytes| ready(client.write(bytes)))?;
         } else if down.ended && !down.told {
             client.shutdown(Shutdown::Write)?;
             down.told = true;
@@ -98,58 +90,4 @@ fn wait(
         ready.push((client.as_fd(), flags));
     }
     wait_for(&ready, BEAT)
-}
-
-/// One direction.
-struct Half {
-    buffer: Vec<u8>,
-    begin: usize,
-    end: usize,
-    /// Its source sends no more.
-    ended: bool,
-    /// Its destination knows that.
-    told: bool,
-}
-
-impl Default for Half {
-    fn default() -> Self {
-        Half {
-            buffer: vec![0; 64 << 10],
-            begin: 0,
-            end: 0,
-            ended: false,
-            told: false,
-        }
-    }
-}
-
-impl Half {
-    fn is_empty(&self) -> bool {
-        self.begin == self.end
-    }
-
-    /// Reads into the empty buffer; zero bytes are the end. Returns whether something happened.
-    fn fill(
-        &mut self,
-        read: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
-    ) -> io::Result<bool> {
-        let Some(n) = read(&mut self.buffer)? else {
-            return Ok(false);
-        };
-        (self.begin, self.end) = (0, n);
-        self.ended = n == 0;
-        Ok(true)
-    }
-
-    /// Writes some of the buffer. Returns whether something happened.
-    fn drain(
-        &mut self,
-        write: impl FnOnce(&[u8]) -> io::Result<Option<usize>>,
-    ) -> io::Result<bool> {
-        let Some(n) = write(&self.buffer[self.begin..self.end])? else {
-            return Ok(false);
-        };
-        self.begin += n;
-        Ok(n > 0)
-    }
 }
