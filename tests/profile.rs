@@ -545,3 +545,16 @@ fn text_of_a_file_cannot_command_the_terminal() {
     );
     assert!(!text.contains('\u{202e}'), "{text:?}");
 }
+
+#[test]
+fn a_gate_timeout_of_the_workspace_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("harden.toml"),
+        "imports = [\"builtin:baseline\"]\n[cluster]\nname = \"x\"\n[apply]\ngate-timeout = \"75s\"\n",
+    )
+    .unwrap();
+    let modules = harden::module::Modules::builtin().unwrap();
+    let workspace = harden::profile::load(dir.path(), &modules).unwrap();
+    assert_eq!(workspace.apply.gate_timeout.as_secs(), 75);
+}

@@ -45,7 +45,7 @@ impl<'s> Execution<'s> {
         let open = generations.records.iter().find(|r| r.outcome().is_none());
         let Some(open) = open else { return Ok(()) };
         self.output.note(&format!(
-            "Generation {} by {} was interrupted; finishing it or putting it back first.",
+            "Generation {} by {} has not ended: it is finished or put back first, unless it still runs.",
             open.number, open.holder.who
         ));
         let session = self.session;

@@ -51,7 +51,7 @@ impl From<ApiError> for Failure {
                     .into()
             }
             ApiError::Forbidden { .. } => {
-                "`kubectl auth can-i --list` shows what this kubeconfig's user may do; docs/rights.md \
+                "`kubectl auth can-i --list` shows what this kubeconfig's user may do; docs/nodes.md \
                  lists what harden needs"
                     .into()
             }
