@@ -44,6 +44,15 @@ impl<'s> Execution<'s> {
     pub(crate) fn recover(&self, generations: &Generations) -> Result<(), Failure> {
         let open = generations.records.iter().find(|r| r.outcome().is_none());
         let Some(open) = open else { return Ok(()) };
+        if open.holder.runs_here() {
+            return Err(Failure::new(
+                format!(
+                    "generation {} is being applied by {} (process {}); nothing was changed",
+                    open.number, open.holder.who, open.holder.pid
+                ),
+                "wait until it has ended, then plan again",
+            ));
+        }
         self.output.note(&format!(
             "Generation {} by {} has not ended: it is finished or put back first, unless it still runs.",
             open.number, open.holder.who

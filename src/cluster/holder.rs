@@ -26,6 +26,11 @@ impl Holder {
         (&self.machine, self.pid, self.start) == (&other.machine, other.pid, other.start)
     }
 
+    /// Whether the holder is a process of this machine that runs.
+    pub fn runs_here(&self) -> bool {
+        self.machine == machine() && start_of(self.pid) == Some(self.start)
+    }
+
     /// Whether the holder was a process of this machine and has ended. `false` when it cannot be
     /// known: a holder elsewhere counts as alive until its lock expires.
     pub fn is_gone(&self) -> bool {

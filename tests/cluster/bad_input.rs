@@ -130,7 +130,7 @@ fn unknown_changed_and_revoked_host_keys_are_refused() {
         .harden(&["plan"])
         .exits(1)
         .says(&node)
-        .says("changed");
+        .says("is not the one in");
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn two_applies_at_once_the_second_is_refused_and_names_the_first() {
     let (first, mut second) = workspace.while_at(&["apply", "--yes"], "waiting", || {
         workspace.harden(&["apply", "--yes"])
     });
-    second = second.exits(1).says("nothing was changed");
+    second = second.exits(1).says("is being applied by");
     assert!(second.stderr.contains("wait "), "{}", second.stderr);
     first.exits(0);
     workspace.harden(&["plan"]).exits(0);
