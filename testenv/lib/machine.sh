@@ -138,6 +138,9 @@ stop_daemon() {
 
 # harden itself is built here, by the toolchain that Cargo.toml asks for.
 check_cargo() {
+  need cc build-essential pkg-config pkg-config
+  # libssh2 is built against the system's OpenSSL
+  pkg-config --exists openssl || need openssl-headers libssl-dev
   local wanted have
   command -v cargo > /dev/null || fail "missing: cargo (with rustfmt and clippy)"
   wanted=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$REPOSITORY/Cargo.toml")
