@@ -69,7 +69,8 @@ fn two_applies_at_once_the_second_is_refused_and_names_the_first() {
     let cluster = single();
     cluster.weaken();
     let workspace = cluster.workspace(Via::Ssh, &[], "");
-    let (first, mut second) = workspace.while_at(&["apply", "--yes"], "waiting", || {
+    // At the first step, while the API still answers: later its restart would be the reason.
+    let (first, mut second) = workspace.while_at(&["apply", "--yes"], "[1/", || {
         workspace.harden(&["apply", "--yes"])
     });
     second = second.exits(1).says("is being applied by");
