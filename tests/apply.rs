@@ -393,16 +393,19 @@ fn of_two_applies_at_once_one_is_refused_and_changes_nothing() {
     let before = cluster.snapshot();
     let error = client.run(&plan).unwrap_err();
     assert!(error.to_string().contains("other@there"), "{error}");
-    assert!(error.remedy().contains("/var/lib/harden/lock"));
+    assert!(error.remedy().contains("--take-over"));
     assert_eq!(cluster.snapshot(), before);
     assert_eq!(cluster.locks(), ["cp2"]);
     assert_eq!(records(&cluster), []);
-    // When told to, it is taken over.
+    // Or it holds the lease as well.
+    cluster.state.lock().unwrap().lease = Some(other);
+    let error = client.run(&plan).unwrap_err();
+    assert!(matches!(error, ApplyError::Api(_)), "{error:?}");
+    assert!(error.remedy().contains("--take-over"));
+    // When told to, both are taken.
     client.settings.take_over = true;
     client.run(&plan).unwrap();
-    // And by the lease.
-    cluster.state.lock().unwrap().lease = Some(other);
-    assert!(matches!(client.run(&plan), Err(ApplyError::Api(_))));
+    assert_eq!(cluster.locks(), Vec::<String>::new());
     cluster.forget();
 }
 

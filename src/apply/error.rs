@@ -75,17 +75,19 @@ impl ApplyError {
             ApplyError::Node(_) => "repair what the node reports, then apply again".into(),
             ApplyError::Api(ApiError::Config { remedy, .. }) => remedy.clone(),
             ApplyError::Api(ApiError::Locked { .. }) => {
-                "wait until the other run has ended, then apply again".into()
+                "wait until the other run has ended, then apply again; when it is surely gone, \
+                 `--take-over` takes its locks"
+                    .into()
             }
             ApplyError::Api(_) => "apply again when the API server answers".into(),
             ApplyError::Cluster { .. } => {
                 "choose the context of the plan's cluster, or make a new plan".into()
             }
-            ApplyError::Locked { node, .. } => format!(
-                "wait until that run has ended; when it is surely gone, remove \
-                 /var/lib/harden/lock on {node} and run `harden apply`, which finishes or reverts \
-                 what it left"
-            ),
+            ApplyError::Locked { .. } => {
+                "wait until that run has ended; when it is surely gone, `harden apply --take-over` \
+                 takes its locks, and finishes or reverts what it left"
+                    .into()
+            }
             ApplyError::Interrupted(_) => {
                 "run `harden apply`: it finishes or reverts that generation first".into()
             }

@@ -52,7 +52,7 @@ pub struct Settings {
     pub api_timeout: Duration,
     /// How long the watchdog waits beyond the gate's time before it puts a node back.
     pub watchdog_margin: Duration,
-    /// Whether to take the nodes' locks over from holders that cannot be told dead.
+    /// Whether to take locks over from holders that cannot be told dead.
     pub take_over: bool,
 }
 

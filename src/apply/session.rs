@@ -86,7 +86,10 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// Takes the lease in the API.
     pub(super) fn lock_api(&mut self) -> Result<(), ApiError> {
-        let result = self.apply.api.lock(&self.apply.holder);
+        let result = {
+            let settings = &self.apply.settings;
+            self.apply.api.lock(&self.apply.holder, settings.take_over)
+        };
         self.api_locked = result.is_ok();
         result
     }

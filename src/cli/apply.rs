@@ -15,7 +15,7 @@ use super::{Exit, Failure};
 pub(crate) fn run(args: &ApplyArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
     let given = args.plan.as_deref().map(read).transpose()?;
     let session = Session::open(global, PATIENCE)?;
-    let execution = Execution::new(&session, output)?;
+    let execution = Execution::new(&session, output, &args.consent)?;
     execution.recover(&session.generations())?;
     let plan = match given {
         Some(plan) => {
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &ApplyArgs, global: &Global, output: &Output) -> Result<
             plan::build(&session.desired, &session.observe(&wanted, output))
         }
     };
-    execution.execute(&plan, &args.consent)
+    execution.execute(&plan)
 }
 
 /// The facts that a saved plan rests on are read again. What is newly planned rests on facts of

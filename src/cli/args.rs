@@ -111,6 +111,12 @@ pub(crate) struct Consent {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// Take the locks of a run on another machine, which you know to have ended
+    ///
+    /// The locks of a run on this machine that has ended are always taken. Two runs at once leave
+    /// the cluster in a state that neither has planned.
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 /// Parses the command line; on a usage error the exit status is 1, since 2 means "changes".

@@ -25,17 +25,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Execution<'s> {
     session: &'s Session,
     output: &'s Output,
+    consent: &'s Consent,
     interrupted: Arc<AtomicBool>,
 }
 
 impl<'s> Execution<'s> {
     /// From here on, Ctrl-C puts back what is being changed instead of ending the program.
-    pub(crate) fn new(session: &'s Session, output: &'s Output) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        session: &'s Session,
+        output: &'s Output,
+        consent: &'s Consent,
+    ) -> Result<Self, Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
         watch_signals(interrupted.clone())?;
         Ok(Execution {
             session,
             output,
+            consent,
             interrupted,
         })
     }
@@ -68,7 +74,7 @@ impl<'s> Execution<'s> {
     }
 
     /// Shows a plan, asks, and executes it.
-    pub(crate) fn execute(&self, plan: &Plan, consent: &Consent) -> Result<Exit, Failure> {
+    pub(crate) fn execute(&self, plan: &Plan) -> Result<Exit, Failure> {
         let shown = plan_text(plan, PlanText { details: false });
         self.output.note(shown.trim_end());
         if plan.is_incomplete() {
@@ -80,7 +86,7 @@ impl<'s> Execution<'s> {
         if plan.is_clean() {
             return Ok(Exit::Done);
         }
-        if !consent.yes {
+        if !self.consent.yes {
             ask()?;
         }
         let report = self.with_apply(|apply| apply.run(plan))?;
@@ -109,6 +115,7 @@ impl<'s> Execution<'s> {
             settings: Settings {
                 gate_timeout: session.workspace.apply.gate_timeout,
                 watchdog_margin: Duration::from_secs(30),
+                take_over: self.consent.take_over,
                 ..Settings::default()
             },
             interrupted: &self.interrupted,

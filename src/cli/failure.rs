@@ -67,9 +67,9 @@ impl From<ApiError> for Failure {
             }
             ApiError::Moved { .. } => "nothing was changed; run `harden plan` again".into(),
             ApiError::Locked { who, pid, .. } => format!(
-                "wait for {who} to finish; if process {pid} died on another machine, the lock \
-                 expires 15 minutes after it was taken, or \
-                 `kubectl -n kube-system delete lease harden` frees it at once"
+                "wait for {who} to finish; if process {pid} is surely gone from its machine, \
+                 `--take-over` takes its locks at once (the one in the API expires 15 minutes after \
+                 it was taken)"
             ),
             ApiError::Refused { .. } => String::new(),
         };

@@ -42,7 +42,7 @@ fn line(record: &Record) -> String {
     let why = if why.is_empty() {
         String::new()
     } else {
-        format!(": {}", one_line(why))
+        format!(": {}", short(why))
     };
     format!(
         "{:>4}  {}  {:<28} {what:<16} {word}{why}\n",
@@ -64,8 +64,15 @@ fn outcome(record: &Record) -> (&'static str, &str) {
     }
 }
 
-fn one_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// The first line, and not too much of it; JSON has the whole text.
+fn short(text: &str) -> String {
+    const MOST: usize = 120;
+    let line = text.lines().next().unwrap_or_default();
+    let mut shown: String = line.chars().take(MOST).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// RFC 3339, UTC.

@@ -11,7 +11,7 @@ use super::{Exit, Failure};
 /// Undoes a generation.
 pub(crate) fn run(args: &RollbackArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
     let session = Session::open(global, PATIENCE)?;
-    let execution = Execution::new(&session, output)?;
+    let execution = Execution::new(&session, output, &args.consent)?;
     execution.recover(&session.generations())?;
     let generations = session.generations();
     let record = match args.generation {
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &RollbackArgs, global: &Global, output: &Output) -> Resu
     };
     let current = current(&session, record, output);
     let plan = generation::rollback_plan(record, &current);
-    execution.execute(&plan, &args.consent)
+    execution.execute(&plan)
 }
 
 /// Looks at everything that the record touched.

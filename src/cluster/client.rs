@@ -278,8 +278,8 @@ impl Api for Client {
         objects::contents(self, namespace)
     }
 
-    fn lock(&self, holder: &Holder) -> Result<(), ApiError> {
-        lease::lock(self, holder)
+    fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
+        lease::lock(self, holder, take_over)
     }
 
     fn unlock(&self, holder: &Holder) -> Result<(), ApiError> {

@@ -1,5 +1,7 @@
 //! Who holds a lock, and whether they still live.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::Holder;
 use crate::fact::sha256;
 use crate::generation::now;
@@ -11,7 +13,7 @@ impl Holder {
         Holder {
             who: format!(
                 "{}@{}",
-                first_env(&["SUDO_USER", "USER", "LOGNAME"]).unwrap_or_else(|| "unknown".into()),
+                first_env(&["SUDO_USER", "USER", "LOGNAME"]).unwrap_or_else(uid),
                 read("/proc/sys/kernel/hostname")
             ),
             machine: machine(),
@@ -52,6 +54,12 @@ fn read(path: &str) -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
+}
+
+/// For those whose environment says nothing, as under cron and systemd.
+fn uid() -> String {
+    let own = std::fs::metadata("/proc/self").map(|m| m.uid());
+    own.map_or_else(|_| "unknown".into(), |uid| format!("uid-{uid}"))
 }
 
 fn first_env(names: &[&str]) -> Option<String> {

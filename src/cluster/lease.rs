@@ -18,8 +18,9 @@ const HOLDER_ANNOTATION: &str = "harden.dev/holder";
 /// After this many seconds without renewal, anybody may take the lock.
 const SECONDS: i32 = 15 * 60;
 
-/// Takes the lock, or takes it over from a holder that has ended or let it expire.
-pub(super) fn lock(client: &Client, holder: &Holder) -> Result<(), ApiError> {
+/// Takes the lock, or takes it over from a holder that has ended or let it expire; with `take_over`
+/// from any holder.
+pub(super) fn lock(client: &Client, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
     let api: KubeApi<Lease> = KubeApi::namespaced(client.kube().clone(), NAMESPACE);
     let what = format!("take the lock, Lease {NAMESPACE}/{NAME}");
     // Twice: the lease may appear or vanish between looking and writing.
@@ -29,7 +30,9 @@ pub(super) fn lock(client: &Client, holder: &Holder) -> Result<(), ApiError> {
         let written = match found {
             None => client.once(api.create(&PostParams::default(), &wanted)),
             Some(live) => {
-                refuse_if_held(&live, holder)?;
+                if !take_over {
+                    refuse_if_held(&live, holder)?;
+                }
                 wanted.metadata.resource_version = live.metadata.resource_version;
                 client.once(api.replace(NAME, &PostParams::default(), &wanted))
             }

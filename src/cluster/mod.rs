@@ -56,8 +56,9 @@ pub trait Api: Send + Sync {
     /// Returns what a namespace holds that makes deleting it a loss, for example `Pod web-1`.
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError>;
 
-    /// Takes the cluster's apply lock (Lease kube-system/harden) for this holder.
-    fn lock(&self, holder: &Holder) -> Result<(), ApiError>;
+    /// Takes the cluster's apply lock (Lease kube-system/harden) for this holder; with `take_over`
+    /// also from one that may be alive.
+    fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError>;
 
     /// Gives the lock back, if this holder has it.
     fn unlock(&self, holder: &Holder) -> Result<(), ApiError>;

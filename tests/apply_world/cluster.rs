@@ -638,13 +638,15 @@ impl Api for FakeApi {
     fn contents(&self, _: &str) -> Result<Vec<String>, ApiError> {
         self.call(|s| Ok(s.contents.clone()))
     }
-    fn lock(&self, holder: &Holder) -> Result<(), ApiError> {
+    fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
         self.call(|s| match &s.lease {
-            Some(other) if other != holder && !other.is_gone() => Err(ApiError::Locked {
-                who: other.who.clone(),
-                since: other.since,
-                pid: other.pid,
-            }),
+            Some(other) if other != holder && !other.is_gone() && !take_over => {
+                Err(ApiError::Locked {
+                    who: other.who.clone(),
+                    since: other.since,
+                    pid: other.pid,
+                })
+            }
             _ => {
                 s.lease = Some(holder.clone());
                 Ok(())
