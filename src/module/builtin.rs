@@ -9,6 +9,10 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         include_str!("../../modules/controller-manager.toml"),
     ),
     ("files", include_str!("../../modules/files.toml")),
+    (
+        "network-policies",
+        include_str!("../../modules/network-policies.toml"),
+    ),
     ("scheduler", include_str!("../../modules/scheduler.toml")),
     ("tenants", include_str!("../../modules/tenants.toml")),
 ];

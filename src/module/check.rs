@@ -6,10 +6,11 @@ use std::ops::Range;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
-use super::option::{Fields, OptionDecl, Type};
+use super::option::{Fields, OptionDecl, Rank, Type};
+use super::scalar;
 use crate::fact::canonical_json;
 use crate::profile::section::{
-    Complaints, Node, did_you_mean, integer, kind, nearest, one_of, quoted,
+    Complaints, Node, Section, did_you_mean, integer, kind, nearest, one_of, quoted,
 };
 
 /// A value that fits its option's type, with the places of what may be merged apart.
@@ -18,6 +19,8 @@ pub(crate) struct Checked {
     /// The value, or for a table its key.
     pub(crate) span: Range<usize>,
     pub(crate) body: Body,
+    /// How strict it is, when its option declares an order.
+    pub(crate) rank: Option<Rank>,
 }
 
 /// What a [`Checked`] value is.
@@ -82,18 +85,20 @@ pub(crate) fn check(
     let leaf = |json| {
         Some(Checked {
             span: node.span(),
+            rank: spot.decl.rank(&json),
             body: Body::Leaf(json),
         })
     };
     let table = |entries| {
         Some(Checked {
-            span: key,
+            span: key.clone(),
             body: Body::Table(entries),
+            rank: None,
         })
     };
     match (ty, value) {
         (Type::Bool, DeValue::Boolean(b)) => leaf(Json::from(*b)),
-        (Type::Int { min, max }, _) => match integer(value) {
+        (Type::Int { min, max, .. }, _) => match integer(value) {
             Some(number) if (*min..=*max).contains(&number) => leaf(Json::from(number)),
             _ => refuse(ty, node, "out of range", spot, out),
         },
@@ -103,6 +108,34 @@ pub(crate) fn check(
             }
             _ => leaf(Json::from(text.as_ref())),
         },
+        (Type::Duration { min, max }, DeValue::String(text)) => match scalar::duration(text) {
+            Some(ms) if (*min..=*max).contains(&ms) => leaf(scalar::duration_text(ms).into()),
+            Some(_) => refuse(ty, node, "out of range", spot, out),
+            None => refuse(ty, node, "no duration", spot, out),
+        },
+        (Type::Quantity, DeValue::String(text)) => match scalar::quantity(text) {
+            Some(_) => leaf(Json::from(text.as_ref())),
+            None => refuse(ty, node, "no quantity", spot, out),
+        },
+        (Type::Mode, DeValue::String(text)) => match scalar::mode(text) {
+            Some(bits) => leaf(format!("{bits:04o}").into()),
+            None => refuse(ty, node, "no mode", spot, out),
+        },
+        (Type::Cidr, DeValue::String(text)) => match scalar::cidr(text) {
+            Ok(network) => leaf(network.into()),
+            Err(why) => refuse(ty, node, &why, spot, out),
+        },
+        (Type::OneOf(types), _) => {
+            for ty in types.iter().filter(|ty| ty.fits(value)) {
+                let mut faults = Complaints::new(out.file);
+                let checked = check(ty, node, key.clone(), spot, &mut faults);
+                if let (Some(checked), true) = (checked, faults.list.is_empty()) {
+                    return leaf(checked.body.json());
+                }
+            }
+            refuse(ty, node, "it is none of these", spot, out)
+        }
+        (Type::Secret, DeValue::Table(entries)) => leaf(secret(entries, node, spot, out)?),
         (Type::Enum(values), DeValue::String(text)) => {
             if values.iter().any(|v| v == text) {
                 return leaf(Json::from(text.as_ref()));
@@ -121,6 +154,7 @@ pub(crate) fn check(
             Some(Checked {
                 span: node.span(),
                 body: Body::Set(set),
+                rank: None,
             })
         }
         (Type::Map(item), DeValue::Table(entries)) => {
@@ -156,6 +190,7 @@ pub(crate) fn check(
                     Checked {
                         span: name.span(),
                         body,
+                        rank: None,
                     },
                 );
             }
@@ -164,6 +199,40 @@ pub(crate) fn check(
         (Type::Object, _) => leaf(json(node, &spot.path, out)?),
         // `fits` has refused every other pair.
         _ => None,
+    }
+}
+
+/// Reads a reference to a secret.
+fn secret(
+    entries: &toml::de::DeTable<'_>,
+    node: &Node<'_>,
+    spot: &Spot<'_>,
+    out: &mut Complaints<'_>,
+) -> Option<Json> {
+    let mut section = Section::new(entries, &spot.path);
+    let before = out.list.len();
+    let file = section.string("file", out).map(Json::from);
+    let env = section.string("env", out).map(Json::from);
+    let command: Vec<&str> = section
+        .strings("command", out)
+        .into_iter()
+        .map(|(word, _)| word)
+        .collect();
+    let command = (!command.is_empty()).then(|| Json::from(command));
+    section.finish(out);
+    let mut given = [("file", file), ("env", env), ("command", command)]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    match (given.next(), given.next()) {
+        (Some(one), None) if out.list.len() == before => {
+            Some(Json::Object([one].into_iter().collect()))
+        }
+        _ => {
+            if out.list.len() == before {
+                refuse(&Type::Secret, node, "give exactly one of them", spot, out);
+            }
+            None
+        }
     }
 }
 

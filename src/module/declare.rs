@@ -6,8 +6,9 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{Spot, check};
-use super::option::{Fields, OptionDecl, Pattern, Type};
-use crate::profile::section::{Complaints, Node, Section, did_you_mean, kind, quoted};
+use super::option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Pattern, Per, Stricter, Type};
+use super::scalar;
+use crate::profile::section::{Complaints, Node, Section, did_you_mean, kind, one_of, quoted};
 use crate::resource::{Risk, Scope};
 
 /// The words for [`Scope`] in modules.
@@ -30,7 +31,20 @@ const RISKS: &[(&str, Risk)] = &[
 
 /// The words for [`Type`] in modules.
 const TYPES: &[&str] = &[
-    "bool", "int", "string", "enum", "list", "set", "map", "record", "attrs", "object",
+    "bool", "int", "string", "enum", "duration", "quantity", "mode", "cidr", "list", "set", "map",
+    "record", "attrs", "one-of", "object", "secret",
+];
+
+/// The types that `items` and `of` may name without a table.
+const PLAIN: &[&str] = &[
+    "bool", "int", "string", "duration", "quantity", "mode", "cidr", "object",
+];
+
+/// The words for [`Per`] in modules.
+const PER: &[(&str, Per)] = &[
+    ("cluster", Per::Cluster),
+    ("node", Per::Node),
+    ("tenant", Per::Tenant),
 ];
 
 /// The `[module]` table.
@@ -193,6 +207,23 @@ fn declaration(
         .boolean("uniform", out)
         .unwrap_or(parent.is_some_and(|p| p.uniform));
     let example = section.get("example");
+    let per = section
+        .choice("per", PER, out)
+        .unwrap_or(parent.map_or(Per::Cluster, |p| p.per));
+    if uniform && per == Per::Node {
+        out.at(
+            key.clone(),
+            format!("{} cannot be uniform and differ per node", quoted(&name)),
+            "here",
+            "remove `uniform`, or `per = \"node\"`",
+        );
+    }
+    let outer = parent.map(|p| p.kubernetes).unwrap_or_default();
+    let kubernetes = Minors {
+        since: minor("since", &mut section, out).or(outer.since),
+        until: minor("until", &mut section, out).or(outer.until),
+    };
+    let distributions = distributions(parent, &mut section, out);
     let mut decl = OptionDecl {
         name,
         ty: Type::Object,
@@ -201,10 +232,16 @@ fn declaration(
         controls,
         example: None,
         uniform,
+        per,
+        stricter: None,
+        kubernetes,
+        distributions,
     };
     let ty = option_type(&mut section, &decl, key.clone(), out);
+    let stricter = section.get("stricter");
     section.finish(out);
     decl.ty = ty?;
+    decl.stricter = stricter.and_then(|node| order(&decl, node, out));
     if let Some(example) = example {
         let spot = Spot {
             path: format!("{}.example", decl.name),
@@ -214,6 +251,90 @@ fn declaration(
         decl.example = out.file.text.get(example.span()).map(str::to_owned);
     }
     Some(decl)
+}
+
+/// Reads a Kubernetes minor such as `"1.29"`.
+fn minor(
+    key: &'static str,
+    section: &mut Section<'_, '_>,
+    out: &mut Complaints<'_>,
+) -> Option<u32> {
+    let text = section.string(key, out)?;
+    let minor = text.strip_prefix("1.").and_then(|text| text.parse().ok());
+    if minor.is_none() {
+        let span = section.get(key).map_or(0..0, toml::Spanned::span);
+        out.at(
+            span,
+            format!("{} is no minor version of Kubernetes", quoted(text)),
+            "here",
+            "write for example \"1.29\"",
+        );
+    }
+    minor
+}
+
+fn distributions(
+    parent: Option<&OptionDecl>,
+    section: &mut Section<'_, '_>,
+    out: &mut Complaints<'_>,
+) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, span) in section.strings("distributions", out) {
+        if DISTRIBUTIONS.contains(&name) {
+            names.push(name.to_owned());
+            continue;
+        }
+        let label = did_you_mean(name, DISTRIBUTIONS.iter().copied());
+        out.at(
+            span,
+            format!("there is no distribution {}", quoted(name)),
+            label.unwrap_or_else(|| "unknown".into()),
+            format!("use {}", one_of(DISTRIBUTIONS.iter().copied())),
+        );
+    }
+    if names.is_empty() {
+        return match parent {
+            Some(parent) => parent.distributions.clone(),
+            None => DISTRIBUTIONS.iter().map(ToString::to_string).collect(),
+        };
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Reads `stricter`, whose words depend on the type.
+fn order(decl: &OptionDecl, node: &Node<'_>, out: &mut Complaints<'_>) -> Option<Stricter> {
+    let value = node.get_ref();
+    let (words, found) = match &decl.ty {
+        Type::Bool => ("true or false", value.as_bool().map(Stricter::Is)),
+        Type::Int { .. } | Type::Duration { .. } | Type::Quantity => (
+            "\"lower\" or \"higher\"",
+            match value.as_str() {
+                Some("lower") => Some(Stricter::Lower),
+                Some("higher") => Some(Stricter::Higher),
+                _ => None,
+            },
+        ),
+        Type::Mode => (
+            "\"lower\"",
+            (value.as_str() == Some("lower")).then_some(Stricter::Lower),
+        ),
+        Type::Enum(_) => (
+            "\"later\", and list the values from lax to strict",
+            (value.as_str() == Some("later")).then_some(Stricter::Later),
+        ),
+        _ => ("nothing: values of this type have no order", None),
+    };
+    if found.is_none() {
+        out.at(
+            node.span(),
+            format!("`{}.stricter` must be {words}", decl.name),
+            format!("this is {}", kind(value)),
+            "say which of two values wins when two imports disagree",
+        );
+    }
+    found
 }
 
 /// Reads `type` and the keys that belong to it.
@@ -227,12 +348,22 @@ fn option_type(
     Some(match word {
         "bool" => Type::Bool,
         "object" => Type::Object,
+        "quantity" => Type::Quantity,
+        "mode" => Type::Mode,
+        "cidr" => Type::Cidr,
+        "secret" => Type::Secret,
         "int" => {
             let all = i64::MIN..=i64::MAX;
             let min = section.number("min", all.clone(), out).unwrap_or(i64::MIN);
             let max = section.number("max", all, out).unwrap_or(i64::MAX);
-            Type::Int { min, max }
+            let unit = section.string("unit", out).map(str::to_owned);
+            Type::Int { min, max, unit }
         }
+        "duration" => Type::Duration {
+            min: bound("min", section, out).unwrap_or(0),
+            max: bound("max", section, out).unwrap_or(u64::MAX),
+        },
+        "one-of" => Type::OneOf(alternatives(section, decl, key, out)?),
         "string" => Type::String {
             pattern: pattern(section, out)?,
         },
@@ -276,10 +407,7 @@ fn option_type(
                 span,
                 format!("there is no type {}", quoted(other)),
                 label.unwrap_or_else(|| "unknown".into()),
-                format!(
-                    "use {}",
-                    crate::profile::section::one_of(TYPES.iter().copied())
-                ),
+                format!("use {}", one_of(TYPES.iter().copied())),
             );
             return None;
         }
@@ -293,43 +421,106 @@ fn items(
     key: Range<usize>,
     out: &mut Complaints<'_>,
 ) -> Option<Type> {
-    let node = section.get("items");
-    match node.map(|n| (n, n.get_ref())) {
-        Some((_, DeValue::Table(table))) => {
-            let mut inner = Section::new(table, &format!("{}.items", decl.name));
-            let ty = option_type(&mut inner, decl, key, out);
+    let Some(node) = section.get("items") else {
+        out.at(
+            key,
+            format!("`{}.items` is missing", decl.name),
+            "needed here",
+            "say what the items are, for example `items = \"string\"`",
+        );
+        return None;
+    };
+    inner_type(node, decl, "items", out)
+}
+
+/// Reads `of`: the types of which a value must fit one.
+fn alternatives(
+    section: &mut Section<'_, '_>,
+    decl: &OptionDecl,
+    key: Range<usize>,
+    out: &mut Complaints<'_>,
+) -> Option<Vec<Type>> {
+    let list = section.get("of").and_then(|node| node.get_ref().as_array());
+    let Some(list) = list.filter(|list| list.len() >= 2) else {
+        out.at(
+            key,
+            format!("`{}.of` must be a list of two types or more", decl.name),
+            "needed here",
+            "write for example `of = [\"bool\", { type = \"enum\", values = [\"auto\"] }]`",
+        );
+        return None;
+    };
+    let types: Vec<_> = list
+        .iter()
+        .map(|node| inner_type(node, decl, "of", out))
+        .collect();
+    types.into_iter().collect()
+}
+
+/// Reads the name of a type without keys of its own, or a table that declares one.
+fn inner_type(
+    node: &Node<'_>,
+    decl: &OptionDecl,
+    what: &str,
+    out: &mut Complaints<'_>,
+) -> Option<Type> {
+    match node.get_ref() {
+        DeValue::Table(table) => {
+            let mut inner = Section::new(table, &format!("{}.{what}", decl.name));
+            let ty = option_type(&mut inner, decl, node.span(), out);
             inner.finish(out);
             ty
         }
-        Some((_, DeValue::String(word))) => match word.as_ref() {
-            "bool" => Some(Type::Bool),
-            "int" => Some(Type::Int {
+        DeValue::String(word) if PLAIN.contains(&word.as_ref()) => Some(match word.as_ref() {
+            "bool" => Type::Bool,
+            "int" => Type::Int {
                 min: i64::MIN,
                 max: i64::MAX,
-            }),
-            "string" => Some(Type::String { pattern: None }),
-            "object" => Some(Type::Object),
-            other => {
-                let span = node.map_or(key, toml::Spanned::span);
-                out.at(
-                    span,
-                    format!("{} is no type for items", quoted(other)),
-                    "here",
-                    "write `bool`, `int`, `string` or `object`, or a table with `type`",
-                );
-                None
-            }
-        },
+                unit: None,
+            },
+            "duration" => Type::Duration {
+                min: 0,
+                max: u64::MAX,
+            },
+            "quantity" => Type::Quantity,
+            "mode" => Type::Mode,
+            "cidr" => Type::Cidr,
+            "object" => Type::Object,
+            _ => Type::String { pattern: None },
+        }),
         _ => {
             out.at(
-                key,
-                format!("`{}.items` is missing", decl.name),
-                "needed here",
-                "say what the items are, for example `items = \"string\"`",
+                node.span(),
+                format!("this is no type for `{}.{what}`", decl.name),
+                "here",
+                format!(
+                    "write {}, or a table with `type`",
+                    one_of(PLAIN.iter().copied())
+                ),
             );
             None
         }
     }
+}
+
+/// Reads a bound of a duration.
+fn bound(
+    key: &'static str,
+    section: &mut Section<'_, '_>,
+    out: &mut Complaints<'_>,
+) -> Option<u64> {
+    let text = section.string(key, out)?;
+    let bound = scalar::duration(text);
+    if bound.is_none() {
+        let span = section.get(key).map_or(0..0, toml::Spanned::span);
+        out.at(
+            span,
+            format!("{} is no duration", quoted(text)),
+            "here",
+            "write for example \"1h30m\"",
+        );
+    }
+    bound
 }
 
 /// Reads `pattern`: a regular expression that the whole text must match.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::expand::expand;
 use super::{Module, Modules};
 use crate::profile::section::quoted;
-use crate::profile::{Content, Diagnostic, Failure, Value, Workspace};
-use crate::resource::{Desired, Kind, Origin, Resource, Scope};
+use crate::profile::{Content, Diagnostic, Failure, Value, Values, Workspace};
+use crate::resource::{Desired, Finding, Kind, Origin, Resource, Scope};
 
 /// Evaluates a workspace to the desired state, sorted by scope and name.
 ///
@@ -16,16 +16,61 @@ use crate::resource::{Desired, Kind, Origin, Resource, Scope};
 pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Failure> {
     let mut faults = Vec::new();
     let mut heeded = BTreeSet::new();
-    let mut resources: Vec<Resource> = Vec::new();
+    let mut findings = BTreeSet::new();
+    let mut make = |values, faults: &mut Vec<Diagnostic>| {
+        make(modules, values, &mut heeded, &mut findings, faults)
+    };
+    let mut resources = make(&workspace.values, &mut faults);
+    for (node, values) in &workspace.node_values {
+        let of_node = make(values, &mut faults);
+        diverge(node, of_node, &mut resources);
+    }
+    // A node repeats what is wrong with the values that it shares.
+    let mut told = BTreeSet::new();
+    faults.retain(|fault| told.insert(format!("{fault:#}")));
+    resources.sort_by_cached_key(|r| (r.scope, r.kind.behaviour().name(), r.only.clone()));
+    faults.extend(clashes(&resources));
+    for values in [&workspace.values]
+        .into_iter()
+        .chain(workspace.node_values.values())
+    {
+        for (name, value) in values.iter() {
+            idle(name, value, &heeded, &mut faults);
+        }
+    }
+    faults.dedup();
+    if !faults.is_empty() {
+        return Err(Failure(faults));
+    }
+    Ok(Desired {
+        cluster: workspace.cluster.name.clone(),
+        accept: accepted(&workspace.accept, &resources),
+        resources,
+        findings: findings.into_iter().collect(),
+    })
+}
+
+/// Makes all resources of one set of values.
+fn make(
+    modules: &Modules,
+    values: &Values,
+    heeded: &mut BTreeSet<Origin>,
+    findings: &mut BTreeSet<Finding>,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<Resource> {
+    let mut resources = Vec::new();
     for module in modules.modules.values() {
-        let expanded = expand(module, modules, &workspace.values);
+        let expanded = expand(module, modules, values);
         faults.extend(expanded.faults);
         heeded.extend(expanded.heeded);
+        findings.extend(expanded.findings);
         for draft in expanded.drafts {
             match Kind::from_table(draft.table, draft.data) {
                 Ok(kind) => resources.push(Resource {
                     kind,
                     scope: draft.scope,
+                    only: None,
+                    except: BTreeSet::new(),
                     risk: draft.risk,
                     uniform: draft.uniform,
                     reason: draft.reason,
@@ -36,19 +81,30 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
             }
         }
     }
-    resources.sort_by_cached_key(|r| (r.scope, r.kind.behaviour().name()));
-    faults.extend(clashes(&resources));
-    for (name, value) in workspace.values.iter() {
-        idle(name, value, &heeded, &mut faults);
+    resources
+}
+
+/// Adds what a node wants otherwise than the others, and excepts it from what they want.
+fn diverge(node: &str, of_node: Vec<Resource>, resources: &mut Vec<Resource>) {
+    let mut by_name: BTreeMap<(Scope, String), Vec<usize>> = BTreeMap::new();
+    for (at, resource) in resources.iter().enumerate() {
+        if resource.only.is_none() {
+            let name = (resource.scope, resource.kind.behaviour().name());
+            by_name.entry(name).or_default().push(at);
+        }
     }
-    if !faults.is_empty() {
-        return Err(Failure(faults));
+    for mut own in of_node.into_iter().filter(|r| r.scope != Scope::Api) {
+        let name = (own.scope, own.kind.behaviour().name());
+        let same = by_name.get(&name).map_or(&[][..], Vec::as_slice);
+        if same.iter().any(|at| resources[*at].kind == own.kind) {
+            continue;
+        }
+        for at in same {
+            resources[*at].except.insert(node.to_owned());
+        }
+        own.only = Some(node.to_owned());
+        resources.push(own);
     }
-    Ok(Desired {
-        cluster: workspace.cluster.name.clone(),
-        accept: accepted(&workspace.accept, &resources),
-        resources,
-    })
 }
 
 /// Complains about every value that changes nothing, such as the quota of a tenant without
@@ -110,10 +166,19 @@ fn refused(
 
 /// Finds resources that want the same thing on the same node.
 fn clashes(resources: &[Resource]) -> Vec<Diagnostic> {
-    let overlap = |a: Scope, b: Scope| match (a, b) {
+    let meet = |a: Scope, b: Scope| match (a, b) {
         (Scope::Api, b) => b == Scope::Api,
         (a, Scope::Api) => a == Scope::Api,
         (a, b) => a == b || a == Scope::Nodes || b == Scope::Nodes,
+    };
+    let overlap = |a: &Resource, b: &Resource| {
+        let apart = match (&a.only, &b.only) {
+            (Some(one), Some(other)) => one != other,
+            (Some(node), None) => b.except.contains(node),
+            (None, Some(node)) => a.except.contains(node),
+            (None, None) => false,
+        };
+        meet(a.scope, b.scope) && !apart
     };
     let mut by_name: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
     for resource in resources {
@@ -125,11 +190,7 @@ fn clashes(resources: &[Resource]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for (name, same) in by_name {
         for (i, one) in same.iter().enumerate() {
-            for other in same
-                .iter()
-                .skip(i + 1)
-                .filter(|o| overlap(one.scope, o.scope))
-            {
+            for other in same.iter().skip(i + 1).filter(|other| overlap(one, other)) {
                 let from = |r: &Resource| {
                     r.origins
                         .iter()

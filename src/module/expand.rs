@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use super::name::{Binding, Names};
-use super::table::{Loop, ResourceDecl};
+use super::assertion::{self, Assertion};
+use super::name::{Binding, Found, Names};
+use super::table::{Guard, Loop, ResourceDecl};
 use super::template::{Piece, Reference, Table, Template};
 use super::{Module, Modules, OptionDecl};
 use crate::profile::section::quoted;
 use crate::profile::{Diagnostic, Values};
-use crate::resource::{Origin, Risk, Scope};
+use crate::resource::{Finding, Origin, Risk, Scope};
 
 /// A resource before its kind reads it.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,8 @@ pub(crate) struct Expanded<'m> {
     pub(crate) faults: Vec<Diagnostic>,
     /// The values that made a resource, or decided that there is none.
     pub(crate) heeded: BTreeSet<Origin>,
+    /// The assertions that do not hold and are no faults.
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// Expands all resources of a module.
@@ -47,19 +50,54 @@ pub(crate) fn expand<'m>(
             modules,
             values,
             module,
-            decl,
             expanded: &mut expanded,
         };
-        expansion.repeat(&decl.loops, &mut Vec::new());
+        expansion.repeat(&decl.guard.loops, &mut Vec::new(), &mut |this, bindings| {
+            this.draft(decl, bindings);
+        });
+    }
+    if !module.assertions.is_empty() {
+        assert_all(module, modules, values, &mut expanded);
     }
     expanded
+}
+
+/// Asks every assertion of a module.
+fn assert_all<'m>(
+    module: &'m Module,
+    modules: &'m Modules,
+    values: &Values,
+    expanded: &mut Expanded<'m>,
+) {
+    let surroundings = match assertion::surroundings(values) {
+        Ok(surroundings) => surroundings,
+        Err(why) => {
+            let fault = Diagnostic::new(format!("assertions cannot be evaluated: {why}"));
+            expanded.faults.push(fault.help("please report this"));
+            return;
+        }
+    };
+    for assertion in &module.assertions {
+        let mut expansion = Expansion {
+            modules,
+            values,
+            module,
+            expanded,
+        };
+        expansion.repeat(
+            &assertion.guard.loops,
+            &mut Vec::new(),
+            &mut |this, bindings| {
+                this.ask(assertion, &surroundings, bindings);
+            },
+        );
+    }
 }
 
 struct Expansion<'m, 'v, 'd> {
     modules: &'m Modules,
     values: &'v Values,
     module: &'m Module,
-    decl: &'m ResourceDecl,
     expanded: &'d mut Expanded<'m>,
 }
 
@@ -83,9 +121,14 @@ enum Outcome {
 }
 
 impl<'m, 'v> Expansion<'m, 'v, '_> {
-    fn repeat(&mut self, loops: &[Loop], bindings: &mut Vec<Binding<'m, 'v>>) {
+    fn repeat(
+        &mut self,
+        loops: &[Loop],
+        bindings: &mut Vec<Binding<'m, 'v>>,
+        each: &mut impl FnMut(&mut Self, &[Binding<'m, 'v>]),
+    ) {
         let Some((first, rest)) = loops.split_first() else {
-            self.draft(bindings);
+            each(self, bindings);
             return;
         };
         let Ok(over) = self.names(bindings).find(&first.over.path) else {
@@ -96,7 +139,7 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
                 name: first.name.clone(),
                 named,
             });
-            self.repeat(rest, bindings);
+            self.repeat(rest, bindings, each);
             bindings.pop();
         }
     }
@@ -109,20 +152,65 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         }
     }
 
-    fn draft(&mut self, bindings: &[Binding<'m, 'v>]) {
+    /// Asks one assertion of one entry.
+    fn ask(
+        &mut self,
+        assertion: &'m Assertion,
+        surroundings: &cel::Context<'_, '_>,
+        bindings: &[Binding<'m, 'v>],
+    ) {
+        let names = self.names(bindings);
+        if !applies(names, &assertion.guard, &mut Vec::new()) {
+            return;
+        }
+        let bound: Vec<(String, Json)> = bindings.iter().map(Binding::json).collect();
+        let declared = self
+            .module
+            .file
+            .place(assertion.span.clone(), "asserted here");
+        let holds = match assertion.holds(surroundings, &bound) {
+            Ok(holds) => holds,
+            Err(why) => {
+                let fault = Diagnostic::new(format!("this assertion cannot be evaluated: {why}"));
+                let help = "ask for what may be unset with `has(…)` or `\"…\" in …` first";
+                self.expanded.faults.push(fault.at(declared).help(help));
+                return;
+            }
+        };
+        if holds {
+            return;
+        }
+        let message = match self.template(names, &assertion.message, &mut Vec::new()) {
+            Outcome::Value(Json::String(text)) => text,
+            _ => "an assertion does not hold".into(),
+        };
+        let help = assertion.help.clone();
+        let mut found = bindings.iter().rev().filter_map(|b| b.named.found.as_ref());
+        let found = found.next();
+        if assertion.is_error {
+            let place = found.and_then(Found::place).unwrap_or(declared);
+            self.expanded
+                .faults
+                .push(Diagnostic::new(message).at(place).help(help));
+        } else {
+            self.expanded.findings.push(Finding {
+                message,
+                help,
+                control: assertion.control.clone(),
+                origins: found.map(Found::own_origins).unwrap_or_default(),
+            });
+        }
+    }
+
+    fn draft(&mut self, decl: &'m ResourceDecl, bindings: &[Binding<'m, 'v>]) {
         let names = self.names(bindings);
         let mut uses = Vec::new();
-        for (reference, wanted) in &self.decl.when {
-            match lookup(names, reference, 0, &mut uses) {
-                Some(found) if found == *wanted => {}
-                _ => {
-                    let compared = uses.into_iter().flat_map(|u| u.origins);
-                    self.expanded.heeded.extend(compared);
-                    return;
-                }
-            }
+        if !applies(names, &decl.guard, &mut uses) {
+            let compared = uses.into_iter().flat_map(|u| u.origins);
+            self.expanded.heeded.extend(compared);
+            return;
         }
-        let data = match self.table(names, &self.decl.data, &mut uses) {
+        let data = match self.table(names, &decl.data, &mut uses) {
             Outcome::Value(data) => data,
             Outcome::Nothing | Outcome::Unset => return,
         };
@@ -147,11 +235,11 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             .unwrap_or(Risk::Manual);
         self.expanded.heeded.extend(origins.iter().cloned());
         self.expanded.drafts.push(Draft {
-            decl_span: self.decl.span.clone(),
-            table: self.decl.table,
+            decl_span: decl.span.clone(),
+            table: decl.table,
             data,
-            scope: self.decl.on,
-            risk: self.decl.risk.unwrap_or(risk),
+            scope: decl.on,
+            risk: decl.risk.unwrap_or(risk),
             uniform: uses.iter().any(|u| u.decl.uniform),
             reason: uses.first().map(|u| u.decl.doc.clone()).unwrap_or_default(),
             controls: controls.into_iter().cloned().collect(),
@@ -228,12 +316,20 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         let message = format!("{} cannot set {}", quoted(&spread.name()), quoted(key));
         let found = names.find(&spread.path).ok().and_then(|named| named.found);
         let place = found.and_then(|found| found.entry_place(key));
-        let mut place = place.unwrap_or_else(|| self.module.file.place(self.decl.span.clone(), ""));
+        let mut place = place.unwrap_or_else(|| self.module.file.place(spread.span.clone(), ""));
         place.label = "the module sets this itself".into();
         Diagnostic::new(message)
             .at(place)
             .help("remove it; another option stands for it")
     }
+}
+
+/// Whether every `when` holds.
+fn applies<'m>(names: Names<'m, '_, '_>, guard: &Guard, uses: &mut Vec<Use<'m>>) -> bool {
+    let holds = |(reference, wanted): &(Reference, Json)| {
+        lookup(names, reference, 0, uses).is_some_and(|found| found == *wanted)
+    };
+    guard.when.iter().all(holds)
 }
 
 /// Puts references into a text.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod assertion;
 mod builtin;
 pub(crate) mod check;
 mod declare;
@@ -13,20 +14,24 @@ mod evaluate;
 mod expand;
 mod name;
 mod option;
+mod scalar;
 mod table;
 mod template;
 #[cfg(test)]
 mod tests;
 
 pub use evaluate::evaluate;
-pub use option::{Fields, OptionDecl, Pattern, Type};
+pub use option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Pattern, Per, Stricter, Type};
 
 use crate::profile::section::{Complaints, File, Section, parse, quoted};
 use crate::profile::{Diagnostic, Failure};
+use assertion::Assertion;
 use table::ResourceDecl;
 
 /// Sections of `harden.toml` that are no modules.
-pub(crate) const RESERVED: &[&str] = &["imports", "accept", "cluster", "nodes", "apply"];
+pub(crate) const RESERVED: &[&str] = &[
+    "imports", "unset", "modules", "accept", "cluster", "nodes", "apply",
+];
 
 /// All modules that a workspace can use.
 #[derive(Debug, Clone)]
@@ -42,6 +47,7 @@ pub struct Module {
     pub summary: String,
     file: File,
     resources: Vec<ResourceDecl>,
+    assertions: Vec<Assertion>,
 }
 
 impl Modules {
@@ -50,6 +56,22 @@ impl Modules {
     /// # Errors
     /// What is wrong with them; a test sees to it that nothing is.
     pub fn builtin() -> Result<Self, Failure> {
+        Modules::read(Self::builtin_files())
+    }
+
+    /// Returns the modules that are part of the program, and these.
+    pub(crate) fn with(own: BTreeMap<String, File>) -> Result<Self, Failure> {
+        let mut files = Self::builtin_files();
+        files.extend(own);
+        Modules::read(files)
+    }
+
+    /// Whether a module of this name is part of the program.
+    pub(crate) fn is_builtin(name: &str) -> bool {
+        builtin::MODULES.iter().any(|(known, _)| *known == name)
+    }
+
+    fn builtin_files() -> BTreeMap<String, File> {
         let files = builtin::MODULES.iter().map(|(name, text)| {
             let file = File {
                 name: format!("builtin:modules/{name}.toml"),
@@ -57,7 +79,7 @@ impl Modules {
             };
             ((*name).to_owned(), file)
         });
-        Modules::read(files.collect())
+        files.collect()
     }
 
     /// Reads modules, given by name.
@@ -102,10 +124,12 @@ impl Modules {
                     for_each: heading.for_each,
                 };
                 let resources = table::read(&context, &mut top, &mut used, &mut out);
+                let assertions = assertion::read(&context, &mut top, &mut used, &mut out);
                 let module = Module {
                     summary: heading.summary,
                     file: file.clone(),
                     resources,
+                    assertions,
                 };
                 modules.insert(name.clone(), module);
             }
@@ -120,6 +144,11 @@ impl Modules {
         } else {
             Err(Failure(faults))
         }
+    }
+
+    /// Whether a profile may have a section of this name.
+    pub(crate) fn has_section(&self, name: &str) -> bool {
+        self.modules.contains_key(name)
     }
 
     /// Returns an option by its full name, for example `apiserver.profiling`.

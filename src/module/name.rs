@@ -59,6 +59,26 @@ pub(crate) struct Binding<'m, 'v> {
     pub(crate) named: Named<'m, 'v>,
 }
 
+impl Binding<'_, '_> {
+    /// Returns its name and value for an expression. An entry that has a name has it as `name`.
+    pub(crate) fn json(&self) -> (String, Json) {
+        let found = self.named.found.as_ref();
+        let mut json = found.map_or(Json::Null, Found::json);
+        let is_named = matches!(self.named.shape, Shape::Entry(_) | Shape::Pair(_));
+        if let (true, Some(found)) = (is_named, found) {
+            let name = Json::from(found.key.as_str());
+            json = match (json, self.named.shape) {
+                (Json::Object(mut fields), Shape::Entry(_)) => {
+                    fields.insert("name".into(), name);
+                    Json::Object(fields)
+                }
+                (value, _) => serde_json::json!({"name": name, "value": value}),
+            };
+        }
+        (self.name.clone(), json)
+    }
+}
+
 /// Everything that names can stand for.
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'m, 'v, 'b> {
@@ -257,6 +277,13 @@ impl<'v> Found<'v> {
                 value.own_origins(&self.name)
             }
         }
+    }
+
+    /// Returns the place of a definition that holds.
+    pub(crate) fn place(&self) -> Option<Source> {
+        let (View::Value(value) | View::Part(_, value) | View::Name(value)) = self.view;
+        let definition = value.definitions.iter().find(|d| d.holds)?;
+        Some(definition.place.clone())
     }
 
     /// Returns where an entry of it is defined.

@@ -24,12 +24,19 @@ pub(crate) struct ResourceDecl {
     pub(crate) on: Scope,
     /// Overrides the risk of the options.
     pub(crate) risk: Option<Risk>,
+    /// When there is one, and for what.
+    pub(crate) guard: Guard,
+    /// The kind's own data.
+    pub(crate) data: Table,
+}
+
+/// `when` and `for-each`.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
     /// All must hold.
     pub(crate) when: Vec<(Reference, Json)>,
     /// Outermost first.
     pub(crate) loops: Vec<Loop>,
-    /// The kind's own data.
-    pub(crate) data: Table,
 }
 
 /// `for-each = "over as name"`.
@@ -102,19 +109,7 @@ fn one(
     let mut section = Section::new(table, kind_name);
     let on = declare::scope(&mut section, out).unwrap_or(context.on);
     let risk = declare::risk(&mut section, out);
-    let for_each = section.get("for-each").or(context.for_each);
-    let loops = for_each.map(|node| loops(node, out)).unwrap_or_default();
-    let mut checker = Checker {
-        options: context.options,
-        used,
-        bindings: Vec::new(),
-    };
-    for each in &loops {
-        checker.bind(each, out);
-    }
-    let when = section
-        .table("when", out)
-        .map(|table| checker.when(table, out));
+    let (guard, mut checker) = guard(context, &mut section, used, out);
     let mut data = Table::default();
     for (key, node) in table {
         if !matches!(key.get_ref().as_ref(), "on" | "risk" | "for-each" | "when") {
@@ -122,10 +117,10 @@ fn one(
         }
     }
     data.references(&mut |reference, place| checker.reference(reference, place, out));
-    let when = when.unwrap_or_default();
     let mut references = 0;
     data.references(&mut |_, _| references += 1);
-    if references == 0 && when.is_empty() && loops.is_empty() && out.list.len() == before {
+    let is_free = guard.when.is_empty() && guard.loops.is_empty();
+    if references == 0 && is_free && out.list.len() == before {
         out.at(
             span.clone(),
             "this resource names no option and would always be there",
@@ -138,11 +133,39 @@ fn one(
         span,
         on,
         risk,
-        when,
-        loops,
+        guard,
         data,
     };
     (out.list.len() == before).then_some(resource)
+}
+
+/// Reads `for-each` and `when`, and returns what checks the names inside.
+pub(super) fn guard<'m, 'u>(
+    context: &Context<'m>,
+    section: &mut Section<'_, '_>,
+    used: &'u mut BTreeSet<String>,
+    out: &mut Complaints<'_>,
+) -> (Guard, Checker<'m, 'u>) {
+    let loops = match section.get("for-each") {
+        Some(node) => loops(node, out),
+        None => context
+            .for_each
+            .map(|node| loops(node, out))
+            .unwrap_or_default(),
+    };
+    let mut checker = Checker {
+        options: context.options,
+        used,
+        bindings: Vec::new(),
+    };
+    for each in &loops {
+        checker.bind(each, out);
+    }
+    let when = section
+        .table("when", out)
+        .map(|table| checker.when(table, out))
+        .unwrap_or_default();
+    (Guard { when, loops }, checker)
 }
 
 /// Reads `for-each`.
@@ -185,7 +208,7 @@ fn loops(node: &Node<'_>, out: &mut Complaints<'_>) -> Vec<Loop> {
 }
 
 /// Checks names before there are values.
-struct Checker<'m, 'u> {
+pub(super) struct Checker<'m, 'u> {
     options: &'m BTreeMap<String, OptionDecl>,
     used: &'u mut BTreeSet<String>,
     bindings: Vec<Binding<'m, 'static>>,
@@ -261,11 +284,19 @@ impl<'m> Checker<'m, '_> {
         when
     }
 
-    fn reference(&mut self, reference: &Reference, place: Place, out: &mut Complaints<'_>) {
+    pub(super) fn reference(
+        &mut self,
+        reference: &Reference,
+        place: Place,
+        out: &mut Complaints<'_>,
+    ) {
         let Some(named) = self.find(reference, out) else {
             return;
         };
         let (good, needed) = match (place, named.shape) {
+            // It would be written where everybody can read it; what is a reference to harden is
+            // nothing to a flag or an object.
+            (_, Shape::Value(Type::Secret)) => (false, "a secret can stand nowhere in the clear"),
             (Place::Whole, Shape::Value(ty)) => {
                 mark_fields(ty, self.used);
                 (true, "")
@@ -306,6 +337,7 @@ fn mark_fields(ty: &Type, used: &mut BTreeSet<String>) {
             }
         }
         Type::List(item) | Type::Set(item) | Type::Map(item) => mark_fields(item, used),
+        Type::OneOf(types) => types.iter().for_each(|ty| mark_fields(ty, used)),
         _ => {}
     }
 }

@@ -46,9 +46,10 @@ fn values(modules: &Modules, text: &str) -> Values {
     let layer = Layer {
         file: file.clone(),
         own,
+        unset: BTreeMap::new(),
         below: BTreeSet::new(),
     };
-    merge(&[layer]).0
+    merge(&[layer], modules).0
 }
 
 fn drafts<'m>(modules: &'m Modules, text: &str) -> Vec<Draft<'m>> {
@@ -258,7 +259,7 @@ error: there is no key `m.d.defualt`
    --> modules/m.toml:21:1
 21 | defualt = 1
    | ^^^^^^^ unknown
-  help: use `doc`, `risk`, `controls`, `uniform`, `example`, `type` or `items`
+  help: use `doc`, `risk`, `controls`, `uniform`, `example`, `per`, `since`, `until`, `distributions`, `type`, `items` or `stricter`
 
 error: `E_` is no name for an option
    --> modules/m.toml:22:10

@@ -46,7 +46,7 @@ fn wanted_queries(desired: &Desired, node: &NodeInfo) -> BTreeSet<Query> {
     let mut queries: BTreeSet<Query> = desired
         .resources
         .iter()
-        .filter(|resource| resource.scope.holds(node))
+        .filter(|resource| resource.concerns(node))
         .flat_map(|resource| resource.kind.behaviour().queries())
         .collect();
     // The gate of every component asks the API server of that node, whose manifest tells the port.

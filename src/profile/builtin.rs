@@ -1,8 +1,15 @@
 //! The profiles that are part of the program.
 
 /// Names and texts of the files in `profiles/`, by name.
-pub(super) const PROFILES: &[(&str, &str)] =
-    &[("baseline", include_str!("../../profiles/baseline.toml"))];
+pub(super) const PROFILES: &[(&str, &str)] = &[
+    ("baseline", include_str!("../../profiles/baseline.toml")),
+    ("cis-level1", include_str!("../../profiles/cis-level1.toml")),
+    ("cis-level2", include_str!("../../profiles/cis-level2.toml")),
+    (
+        "multi-tenant",
+        include_str!("../../profiles/multi-tenant.toml"),
+    ),
+];
 
 #[cfg(test)]
 mod tests {

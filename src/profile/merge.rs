@@ -1,19 +1,25 @@
 //! Merges the files of a profile.
 //!
 //! A file stands above every file that it imports, directly or not. Of the definitions of one
-//! value, those hold above which no other stands. Where several hold, sets unite, and everything
-//! else must be equal. This is a property of the import graph, so neither the order of imports
-//! nor an import that is reached twice can change the result.
+//! value, those hold above which no other stands, unless a file above takes them back by `unset`.
+//! Where several hold, sets unite, the strictest of values with an order wins, and everything else
+//! must be equal. This is a property of the import graph, so neither the order of imports nor an
+//! import that is reached twice can change the result.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Source};
 use super::layer::Layer;
 use super::section::quoted;
 use super::values::{Content, Definition, Value, Values};
 use crate::module::check::{Body, Checked};
+use crate::module::{Modules, Type};
+
+/// The entry of an attribute set that stands for what the others leave open.
+const EVERY: &str = "*";
 
 /// One definition while it is being merged.
 #[derive(Clone, Copy)]
@@ -23,7 +29,7 @@ struct Given<'l> {
 }
 
 /// Merges all layers.
-pub(crate) fn merge(layers: &[Layer]) -> (Values, Vec<Diagnostic>) {
+pub(crate) fn merge(layers: &[Layer], modules: &Modules) -> (Values, Vec<Diagnostic>) {
     let mut order: Vec<usize> = (0..layers.len()).collect();
     // A file reaches strictly more files than any file it imports.
     order.sort_by(|a, b| {
@@ -42,31 +48,52 @@ pub(crate) fn merge(layers: &[Layer]) -> (Values, Vec<Diagnostic>) {
     let mut merger = Merger {
         layers,
         faults: Vec::new(),
+        taken: BTreeSet::new(),
     };
-    let values = options
-        .into_iter()
-        .map(|(name, given)| (name.to_owned(), merger.value(name, &given)))
-        .collect();
-    (Values(values), merger.faults)
+    let mut values = BTreeMap::new();
+    for (name, given) in options {
+        let Some(mut value) = merger.value(name, given) else {
+            continue;
+        };
+        if let Some(Type::Attrs(_)) = modules.option(name).map(|decl| &decl.ty) {
+            merger.fill(name, &mut value);
+        }
+        values.insert(name.to_owned(), value);
+    }
+    let unset = merger.unset();
+    (Values { values, unset }, merger.faults)
 }
 
 struct Merger<'l> {
     layers: &'l [Layer],
     faults: Vec<Diagnostic>,
+    /// The names in `unset` that took something back, by layer.
+    taken: BTreeSet<(usize, &'l str)>,
 }
 
-impl Merger<'_> {
-    fn value(&mut self, name: &str, given: &[Given<'_>]) -> Value {
+impl<'l> Merger<'l> {
+    /// Merges the definitions of one value; `None` when all of them were taken back.
+    fn value(&mut self, name: &str, mut given: Vec<Given<'l>>) -> Option<Value> {
+        for (at, layer) in self.layers.iter().enumerate() {
+            let Some((unset, _)) = layer.unset.get_key_value(name) else {
+                continue;
+            };
+            let before = given.len();
+            given.retain(|one| !layer.below.contains(&one.layer));
+            if given.len() < before {
+                self.taken.insert((at, unset));
+            }
+        }
         // The type check gives all definitions of one value the same kind of body.
-        match given.first().map(|g| &g.checked.body) {
-            Some(Body::Table(_)) => self.table(name, given),
-            Some(Body::Set(_)) => self.set(given),
-            _ => self.whole(name, given),
+        match given.first().map(|g| &g.checked.body)? {
+            Body::Table(_) => Some(self.table(name, &given)),
+            Body::Set(_) => Some(self.set(&given)),
+            Body::Leaf(_) => Some(self.whole(name, &given)),
         }
     }
 
-    fn table(&mut self, name: &str, given: &[Given<'_>]) -> Value {
-        let mut entries: BTreeMap<&str, Vec<Given<'_>>> = BTreeMap::new();
+    fn table(&mut self, name: &str, given: &[Given<'l>]) -> Value {
+        let mut entries: BTreeMap<&str, Vec<Given<'l>>> = BTreeMap::new();
         for one in given {
             if let Body::Table(table) = &one.checked.body {
                 for (key, checked) in table {
@@ -80,7 +107,10 @@ impl Merger<'_> {
         }
         let entries = entries
             .into_iter()
-            .map(|(key, given)| (key.to_owned(), self.value(&format!("{name}.{key}"), &given)))
+            .filter_map(|(key, given)| {
+                let value = self.value(&format!("{name}.{key}"), given)?;
+                Some((key.to_owned(), value))
+            })
             .collect();
         Value {
             content: Content::Entries(entries),
@@ -91,7 +121,7 @@ impl Merger<'_> {
         }
     }
 
-    fn set(&self, given: &[Given<'_>]) -> Value {
+    fn set(&self, given: &[Given<'l>]) -> Value {
         let mut union = BTreeMap::new();
         let mut definitions = Vec::new();
         for one in given {
@@ -107,14 +137,20 @@ impl Merger<'_> {
         }
     }
 
-    fn whole(&mut self, name: &str, given: &[Given<'_>]) -> Value {
+    fn whole(&mut self, name: &str, given: &[Given<'l>]) -> Value {
+        let is_below = |one: &Given<'l>| {
+            let stands = |other: &Given<'l>| self.layers[other.layer].below.contains(&one.layer);
+            given.iter().any(stands)
+        };
+        let top: Vec<&Given<'l>> = given.iter().filter(|one| !is_below(one)).collect();
+        let best = strictest(&top).map(|one| &one.checked.body);
         let mut definitions = Vec::new();
         for one in given {
             let Body::Leaf(json) = &one.checked.body else {
                 continue;
             };
-            let above = |other: &Given<'_>| self.layers[other.layer].below.contains(&one.layer);
-            let holds = !given.iter().any(above);
+            let is_lax = best.is_some_and(|best| *best != one.checked.body);
+            let holds = !is_below(one) && !is_lax;
             definitions.push(self.definition(one, Some(json.clone()), holds));
         }
         let mut holding = definitions.iter().filter(|d| d.holds);
@@ -132,7 +168,57 @@ impl Merger<'_> {
         }
     }
 
-    fn definition(&self, given: &Given<'_>, value: Option<Json>, holds: bool) -> Definition {
+    /// Gives every entry of an attribute set the fields that it leaves open and `*` sets.
+    fn fill(&mut self, name: &str, value: &mut Value) {
+        let Content::Entries(entries) = &mut value.content else {
+            return;
+        };
+        let Some(Content::Entries(defaults)) = entries.remove(EVERY).map(|value| value.content)
+        else {
+            return;
+        };
+        for (entry, value) in entries {
+            let Content::Entries(fields) = &mut value.content else {
+                continue;
+            };
+            for (field, default) in &defaults {
+                let full = format!("{name}.{entry}.{field}");
+                let mut layers = self.layers.iter().enumerate();
+                let unset = layers.find_map(|(at, layer)| {
+                    let (unset, _) = layer.unset.get_key_value(&full)?;
+                    Some((at, unset.as_str()))
+                });
+                if let Some(unset) = unset {
+                    self.taken.insert(unset);
+                } else {
+                    fields.entry(field.clone()).or_insert(default.clone());
+                }
+            }
+        }
+    }
+
+    /// Returns the places that took something back; those that had nothing to take are faults.
+    fn unset(&mut self) -> Vec<(String, Source)> {
+        let mut unset = Vec::new();
+        for (at, layer) in self.layers.iter().enumerate() {
+            for (name, span) in &layer.unset {
+                if self.taken.contains(&(at, name.as_str())) {
+                    unset.push((name.clone(), layer.file.place(span.clone(), "")));
+                    continue;
+                }
+                let message = format!("`unset` has nothing to take back of {}", quoted(name));
+                let place = layer
+                    .file
+                    .place(span.clone(), "no import of this file sets it");
+                let fault = Diagnostic::new(message).at(place);
+                self.faults.push(fault.help("remove it"));
+            }
+        }
+        unset.sort_by(|a, b| (&a.0, &a.1.file).cmp(&(&b.0, &b.1.file)));
+        unset
+    }
+
+    fn definition(&self, given: &Given<'l>, value: Option<Json>, holds: bool) -> Definition {
         let place = self.layers[given.layer]
             .file
             .place(given.checked.span.clone(), "");
@@ -142,6 +228,17 @@ impl Merger<'_> {
             holds,
         }
     }
+}
+
+/// Returns a definition that is at least as strict as every other, if the values have an order.
+fn strictest<'g, 'l>(given: &[&'g Given<'l>]) -> Option<&'g Given<'l>> {
+    let covers = |one: &Given<'l>, other: &Given<'l>| -> Option<bool> {
+        let order = one.checked.rank?.partial_cmp(&other.checked.rank?)?;
+        Some(order != Ordering::Less)
+    };
+    let covers_all =
+        |one: &&&'g Given<'l>| given.iter().all(|other| covers(one, other) == Some(true));
+    given.iter().find(covers_all).copied()
 }
 
 /// Says which files give one option different values.

@@ -8,6 +8,7 @@ mod builtin;
 mod diagnostic;
 pub(crate) mod layer;
 pub(crate) mod merge;
+mod modules;
 mod read;
 pub(crate) mod section;
 mod source;
@@ -15,9 +16,12 @@ mod values;
 mod workspace;
 
 pub use diagnostic::{Diagnostic, Failure, Source};
+pub use modules::modules;
 pub use values::{Content, Definition, Value, Values};
 
 use crate::module::Modules;
+use crate::module::check::Checked;
+use layer::Layer;
 
 /// Reads the workspace in `dir`: `harden.toml` and everything it imports, merged and checked
 /// against the options of `modules`.
@@ -29,8 +33,20 @@ use crate::module::Modules;
 /// Everything that is wrong with any of the files.
 pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
     let mut loader = source::Loader::load(dir, modules)?;
-    let (values, disagreements) = merge::merge(&loader.layers);
+    let (values, disagreements) = merge::merge(&loader.layers, modules);
     loader.faults.extend(disagreements);
+    let own = loader
+        .settings
+        .as_ref()
+        .map(|settings| &settings.node_values);
+    let node_values = own
+        .into_iter()
+        .flatten()
+        .map(|(node, own)| {
+            let values = merge::merge(&with_node(&loader.layers, own), modules).0;
+            (node.clone(), values)
+        })
+        .collect();
     match loader.settings {
         Some(settings) if loader.faults.is_empty() => Ok(Workspace {
             dir: dir.to_owned(),
@@ -39,10 +55,26 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
             apply: settings.apply,
             accept: settings.accept,
             values,
+            node_values,
         }),
         // Without settings there is a fault that says why.
         _ => Err(Failure(in_order(loader.faults))),
     }
+}
+
+/// Puts the values that a node has of its own above all files.
+fn with_node(layers: &[Layer], own: &BTreeMap<String, Checked>) -> Vec<Layer> {
+    let mut layers = layers.to_vec();
+    // harden.toml is finished last, after everything that it imports.
+    if let Some(file) = layers.last().map(|root| root.file.clone()) {
+        layers.push(Layer {
+            file,
+            own: own.clone(),
+            unset: BTreeMap::new(),
+            below: (0..layers.len()).collect(),
+        });
+    }
+    layers
 }
 
 /// Brings faults into the order in which a reader meets them: `harden.toml` first, and each file
@@ -77,6 +109,8 @@ pub struct Workspace {
     pub accept: Vec<String>,
     /// The merged values of all options.
     pub values: Values,
+    /// The same for each node that has values of its own, by name.
+    pub node_values: BTreeMap<String, Values>,
 }
 
 /// `[cluster]`: which cluster, and how its API is reached.

@@ -303,9 +303,14 @@ impl<'s, 't> Section<'s, 't> {
 
     /// Complains about every key that nobody asked for.
     pub(crate) fn finish(self, out: &mut Complaints<'_>) {
+        self.finish_but(|_| false, out);
+    }
+
+    /// Complains about every key that nobody asked for and that is not `known` elsewhere.
+    pub(crate) fn finish_but(self, known: impl Fn(&str) -> bool, out: &mut Complaints<'_>) {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
-            if self.asked.contains(&name) {
+            if self.asked.contains(&name) || known(name) {
                 continue;
             }
             out.at(

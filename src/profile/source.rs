@@ -76,18 +76,7 @@ impl<'m> Loader<'m> {
 
     /// Resolves a path below the workspace. The error continues a sentence.
     fn find(&self, relative: &Path) -> Result<(Key, PathBuf, String), String> {
-        let path = self
-            .root
-            .join(relative)
-            .canonicalize()
-            .map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-                _ => format!("cannot be opened: {e}"),
-            })?;
-        let Ok(inside) = path.strip_prefix(&self.root) else {
-            return Err("lies outside the workspace".into());
-        };
-        let name = inside.to_string_lossy().into_owned();
+        let (path, name) = inside(&self.root, relative)?;
         Ok((Key::Path(path.clone()), path, name))
     }
 
@@ -108,26 +97,83 @@ impl<'m> Loader<'m> {
             self.settings = workspace::settings(&table, self.modules, &mut out);
         }
         let own = layer::values(&table, is_root, self.modules, &mut out);
+        let unset = layer::unset(&table, self.modules, &mut out);
         self.faults.extend(out.sorted());
 
         self.way.push((key.clone(), file.name.clone()));
         let mut below = BTreeSet::new();
+        let from = matches!(key, Key::Builtin(_));
         for (import, span) in imports {
-            let from = matches!(key, Key::Builtin(_));
-            match self.import(import, &span, &file, from) {
-                Ok(Some(index)) => {
-                    below.insert(index);
-                    below.extend(self.layers[index].below.iter().copied());
+            let each = match self.directory(import, &span, &file) {
+                Ok(names) => names.unwrap_or_else(|| vec![import.to_owned()]),
+                Err(fault) => {
+                    self.faults.push(*fault);
+                    continue;
                 }
-                Ok(None) => {}
-                Err(fault) => self.faults.push(*fault),
+            };
+            for import in each {
+                match self.import(&import, &span, &file, from) {
+                    Ok(Some(index)) => {
+                        below.insert(index);
+                        below.extend(self.layers[index].below.iter().copied());
+                    }
+                    Ok(None) => {}
+                    Err(fault) => self.faults.push(*fault),
+                }
             }
         }
         self.way.pop();
         let index = self.layers.len();
-        self.layers.push(Layer { file, own, below });
+        self.layers.push(Layer {
+            file,
+            own,
+            unset,
+            below,
+        });
         self.known.insert(key, Some(index));
         Some(index)
+    }
+
+    /// Lists the imports that a directory stands for: every `.toml` file right in it. `None` when
+    /// the import is no directory of the workspace.
+    fn directory(
+        &self,
+        import: &str,
+        span: &Range<usize>,
+        file: &File,
+    ) -> Result<Option<Vec<String>>, Box<Diagnostic>> {
+        let path = Path::new(import);
+        if import.starts_with("builtin:") || !path.components().all(relative) {
+            return Ok(None);
+        }
+        let parent = Path::new(&file.name).parent().unwrap_or(Path::new(""));
+        let Ok((_, found, _)) = self.find(&parent.join(path)) else {
+            return Ok(None);
+        };
+        if !found.is_dir() {
+            return Ok(None);
+        }
+        let names = toml_files(&found).and_then(|names| {
+            if names.is_empty() {
+                Err("holds no .toml file".to_owned())
+            } else {
+                Ok(names)
+            }
+        });
+        let names = names.map_err(|why| {
+            let message = format!(
+                "the directory {} cannot be imported: it {why}",
+                quoted(import)
+            );
+            let help = "import a directory that holds profiles, or a .toml file";
+            Box::new(
+                Diagnostic::new(message)
+                    .at(file.place(span.clone(), "here"))
+                    .help(help),
+            )
+        })?;
+        let join = |name: String| format!("{}/{name}", import.trim_end_matches('/'));
+        Ok(Some(names.into_iter().map(join).collect()))
     }
 
     /// Follows one import; `None` when what is wrong with it was told already.
@@ -207,6 +253,44 @@ impl<'m> Loader<'m> {
             }
         }
     }
+}
+
+/// Resolves a path below the canonical path of a workspace: the canonical path, and how the user
+/// names it. The error continues a sentence.
+pub(super) fn inside(root: &Path, relative: &Path) -> Result<(PathBuf, String), String> {
+    let path = root
+        .join(relative)
+        .canonicalize()
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+            _ => format!("cannot be opened: {e}"),
+        })?;
+    let Ok(inside) = path.strip_prefix(root) else {
+        return Err("lies outside the workspace".into());
+    };
+    let name = inside.to_string_lossy().into_owned();
+    Ok((path, name))
+}
+
+/// Lists the names of the `.toml` files right in a directory, sorted; hidden ones are left out. The
+/// error continues a sentence.
+pub(super) fn toml_files(dir: &Path) -> Result<Vec<String>, String> {
+    let cannot = |e: std::io::Error| format!("cannot be listed: {e}");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        let Some(name) = name.to_str() else {
+            return Err(format!(
+                "holds {}, whose name is not UTF-8",
+                quoted(&name.to_string_lossy())
+            ));
+        };
+        if name.ends_with(".toml") && !name.starts_with('.') {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn relative(part: Component<'_>) -> bool {

@@ -9,7 +9,11 @@ use crate::resource::Origin;
 
 /// The merged values by the option's full name. An option without a value is unmanaged.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Values(pub(crate) BTreeMap<String, Value>);
+pub struct Values {
+    pub(crate) values: BTreeMap<String, Value>,
+    /// What was taken back by `unset`, sorted, and where.
+    pub unset: Vec<(String, Source)>,
+}
 
 /// A merged value.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,12 +47,14 @@ pub struct Definition {
 impl Values {
     /// Returns the value of an option by its full name.
     pub fn get(&self, option: &str) -> Option<&Value> {
-        self.0.get(option)
+        self.values.get(option)
     }
 
     /// Returns every option that has a value, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.values
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
     }
 }
 

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::section::{Complaints, Section, did_you_mean, kind, quoted};
+use super::layer::{self, known_option};
+use super::section::{Complaints, Section, kind, quoted};
 use super::{
     ApplySettings, Become, ClusterSettings, HostSettings, NodesSettings, Role, TransportName,
 };
 use crate::module::Modules;
+use crate::module::check::Checked;
 
 /// The sections of `harden.toml` that are no options.
 pub(super) struct Settings {
@@ -20,6 +22,8 @@ pub(super) struct Settings {
     pub(super) apply: ApplySettings,
     /// With places, since they are checked against the merged values.
     pub(super) accept: Vec<String>,
+    /// By node and option.
+    pub(super) node_values: BTreeMap<String, BTreeMap<String, Checked>>,
 }
 
 /// Reads the settings; `None` when there is no usable `[cluster]`.
@@ -32,17 +36,23 @@ pub(super) fn settings(
     let accept = top
         .strings("accept", out)
         .into_iter()
-        .filter(|(name, span)| known_option(name, span, modules, out))
+        .filter(|(name, span)| known_option("accept", name, span, modules, out))
         .map(|(name, _)| name.to_owned())
         .collect();
+    // They are read before everything else, since they say which options there are.
+    top.strings("modules", out);
     let nodes = top.table("nodes", out).map_or_else(
         || NodesSettings {
             discover: true,
             defaults: HostSettings::default(),
             hosts: BTreeMap::new(),
         },
-        |table| nodes(table, out),
+        |table| nodes(table, modules, out),
     );
+    let node_values = top
+        .table("nodes", out)
+        .map(|table| node_values(table, modules, out))
+        .unwrap_or_default();
     let apply = top
         .table("apply", out)
         .map(|table| apply(table, out))
@@ -68,31 +78,27 @@ pub(super) fn settings(
         nodes,
         apply,
         accept,
+        node_values,
     })
 }
 
-/// Whether the name is that of an option, or of a value inside one.
-fn known_option(
-    name: &str,
-    span: &Range<usize>,
+/// Reads the option values that nodes have of their own, by node.
+fn node_values(
+    table: &DeTable<'_>,
     modules: &Modules,
     out: &mut Complaints<'_>,
-) -> bool {
-    let inside = |option: &str| {
-        name.strip_prefix(option)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    if modules.options().any(|option| inside(&option.name)) {
-        return true;
+) -> BTreeMap<String, BTreeMap<String, Checked>> {
+    let hosts = table.get("host").and_then(|node| node.get_ref().as_table());
+    let mut values = BTreeMap::new();
+    for (key, node) in hosts.into_iter().flatten() {
+        if let Some(table) = node.get_ref().as_table() {
+            let own = layer::node_values(table, modules, out);
+            if !own.is_empty() {
+                values.insert(key.get_ref().to_string(), own);
+            }
+        }
     }
-    let names = modules.options().map(|option| option.name.as_str());
-    out.at(
-        span.clone(),
-        format!("`accept` names {}, which is no option", quoted(name)),
-        did_you_mean(name, names).unwrap_or_else(|| "unknown".into()),
-        "name an option such as `apiserver.profiling`",
-    );
-    false
+    values
 }
 
 fn cluster(
@@ -112,7 +118,7 @@ fn cluster(
     })
 }
 
-fn nodes(table: &DeTable<'_>, out: &mut Complaints<'_>) -> NodesSettings {
+fn nodes(table: &DeTable<'_>, modules: &Modules, out: &mut Complaints<'_>) -> NodesSettings {
     let mut section = Section::new(table, "nodes");
     let discover = section.boolean("discover", out).unwrap_or(true);
     let hosts_table = section.table("host", out);
@@ -146,7 +152,7 @@ fn nodes(table: &DeTable<'_>, out: &mut Complaints<'_>) -> NodesSettings {
         }
         let mut section = Section::new(table, &format!("nodes.host.{name}"));
         let settings = host(&mut section, out);
-        section.finish(out);
+        section.finish_but(|name| modules.has_section(name), out);
         if !discover && settings.role.is_none() && defaults.role.is_none() {
             out.at(
                 key.span(),

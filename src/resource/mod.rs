@@ -4,6 +4,8 @@
 //! differ from what is wanted ([`Behaviour::diff`]). It knows nothing of SSH or kube. A new kind is
 //! one new file and one line in [`kinds!`](crate::resource).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Component, ComponentEdit};
@@ -143,6 +145,10 @@ pub struct Resource {
     pub kind: Kind,
     /// On which nodes.
     pub scope: Scope,
+    /// On no other node of the scope than this one: it has a value of its own.
+    pub only: Option<String>,
+    /// The nodes of the scope that have a resource of their own instead.
+    pub except: BTreeSet<String>,
     /// How dangerous a change of it is.
     pub risk: Risk,
     /// Whether all nodes in scope must have the same (a failure then reverts all of them).
@@ -157,10 +163,29 @@ pub struct Resource {
 
 impl Resource {
     /// Returns the nodes in scope.
-    pub fn nodes<'f>(&self, facts: &'f Facts) -> impl Iterator<Item = &'f Node> {
-        let scope = self.scope;
-        facts.nodes.values().filter(move |n| scope.holds(&n.info))
+    pub fn nodes<'f>(&'f self, facts: &'f Facts) -> impl Iterator<Item = &'f Node> {
+        facts.nodes.values().filter(|n| self.concerns(&n.info))
     }
+
+    /// Whether it is wanted on a node.
+    pub fn concerns(&self, node: &NodeInfo) -> bool {
+        self.scope.holds(node)
+            && self.only.as_ref().is_none_or(|only| *only == node.name)
+            && !self.except.contains(&node.name)
+    }
+}
+
+/// Something about the profile that a reader should know, and that hinders nothing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// What it is, in one sentence.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+    /// The control that says why it matters, by stable name.
+    pub control: Option<String>,
+    /// Which values it is about.
+    pub origins: Vec<Origin>,
 }
 
 /// All resources after evaluation.
@@ -172,6 +197,8 @@ pub struct Desired {
     pub resources: Vec<Resource>,
     /// Options whose guarded or irreversible changes the profile accepts.
     pub accept: Vec<String>,
+    /// What should be known about the profile, sorted.
+    pub findings: Vec<Finding>,
 }
 
 impl Desired {
@@ -181,7 +208,11 @@ impl Desired {
         let resources: Vec<_> = self
             .resources
             .iter()
-            .map(|r| serde_json::json!({"kind": r.kind, "scope": r.scope, "uniform": r.uniform}))
+            .map(|r| {
+                serde_json::json!({
+                    "kind": r.kind, "scope": r.scope, "only": r.only, "except": r.except, "uniform": r.uniform,
+                })
+            })
             .collect();
         crate::fact::canonical_sha256(&serde_json::json!({
             "cluster": self.cluster, "resources": resources, "accept": self.accept,
