@@ -132,6 +132,11 @@ impl Modules {
         self.options.values()
     }
 
+    /// Returns the files that the modules were read from.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
+        self.modules.values().map(|module| &module.file)
+    }
+
     /// Returns every module by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Module)> {
         self.modules

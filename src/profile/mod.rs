@@ -7,6 +7,7 @@ use std::time::Duration;
 mod builtin;
 mod diagnostic;
 pub(crate) mod layer;
+mod lock;
 pub(crate) mod merge;
 mod read;
 pub(crate) mod section;
@@ -15,8 +16,10 @@ mod values;
 mod workspace;
 
 pub use diagnostic::{Diagnostic, Failure, Source};
+pub use lock::{ClusterIdentity, LOCK_FILE, Lock};
 pub use values::{Content, Definition, Value, Values};
 
+use crate::fact::sha256;
 use crate::module::Modules;
 
 /// Reads the workspace in `dir`: `harden.toml` and everything it imports, merged and checked
@@ -31,6 +34,11 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
     let mut loader = source::Loader::load(dir, modules)?;
     let (values, disagreements) = merge::merge(&loader.layers);
     loader.faults.extend(disagreements);
+    let profiles = loader.layers.iter().map(|layer| &layer.file);
+    let files = profiles
+        .chain(modules.files())
+        .map(|file| (file.name.clone(), sha256(&*file.text)))
+        .collect();
     match loader.settings {
         Some(settings) if loader.faults.is_empty() => Ok(Workspace {
             dir: dir.to_owned(),
@@ -39,10 +47,20 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
             apply: settings.apply,
             accept: settings.accept,
             values,
+            files,
         }),
         // Without settings there is a fault that says why.
         _ => Err(Failure(in_order(loader.faults))),
     }
+}
+
+/// Reads the lock file of the workspace in `dir`; `None` when there is none.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn load_lock(dir: &Path) -> Result<Option<Lock>, Failure> {
+    let found = read::read_if_there(&dir.join(LOCK_FILE), LOCK_FILE);
+    found.map(Lock::from_read).transpose()
 }
 
 /// Brings faults into the order in which a reader meets them: `harden.toml` first, and each file
@@ -77,6 +95,9 @@ pub struct Workspace {
     pub accept: Vec<String>,
     /// The merged values of all options.
     pub values: Values,
+    /// The SHA-256 of every file that was read, by name: a path inside the workspace,
+    /// `builtin:NAME` for a profile and `builtin:modules/NAME.toml` for a module of the program.
+    pub files: BTreeMap<String, String>,
 }
 
 /// `[cluster]`: which cluster, and how its API is reached.
