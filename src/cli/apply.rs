@@ -14,7 +14,8 @@ use super::{Exit, Failure};
 /// Makes the changes of a plan.
 pub(crate) fn run(args: &ApplyArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
     let given = args.plan.as_deref().map(read).transpose()?;
-    let session = Session::open(global, PATIENCE)?;
+    let session = Session::open_locked(global, PATIENCE)?;
+    output.findings(&session.desired.findings);
     let execution = Execution::new(&session, output, &args.consent)?;
     execution.recover(&session.generations())?;
     let plan = match given {

@@ -33,6 +33,9 @@ pub(crate) struct Global {
     /// How to write the result on stdout
     #[arg(long, value_name = "FORMAT", default_value = "human", global = true)]
     pub(crate) format: Format,
+    /// Insist on a harden.lock: `plan` and `apply` refuse to work without one, and none is written
+    #[arg(long, global = true)]
+    pub(crate) frozen: bool,
     /// Say nothing but the result and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -74,6 +77,14 @@ pub(crate) enum Command {
     Rollback(RollbackArgs),
     /// List the record of every apply
     Generations,
+    /// Accept the workspace as it is, by writing harden.lock
+    ///
+    /// It holds the hash of every imported file and of what is built in, the version of harden, the
+    /// cluster's id and its minor version of Kubernetes. While any of them differs, `plan` and `apply`
+    /// refuse to work and say what has moved.
+    ///
+    /// Exit status: 0 written or up to date, 1 error; with --check 1 when something differs.
+    Lock(LockArgs),
 }
 
 /// Of `plan`.
@@ -103,6 +114,14 @@ pub(crate) struct RollbackArgs {
     pub(crate) generation: Option<u64>,
     #[command(flatten)]
     pub(crate) consent: Consent,
+}
+
+/// Of `lock`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LockArgs {
+    /// Compare only, and write nothing
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// Of every command that changes something.

@@ -7,10 +7,12 @@ mod args;
 mod execute;
 mod failure;
 mod generations;
+mod lock;
 mod output;
 mod plan;
 mod progress;
 mod rollback;
+mod save;
 mod session;
 
 use args::Command;
@@ -29,6 +31,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Apply(own) => apply::run(own, global, &output),
         Command::Rollback(own) => rollback::run(own, global, &output),
         Command::Generations => generations::run(global, &output),
+        Command::Lock(own) => lock::run(own, global, &output),
     };
     match result {
         Ok(code) => code.into(),

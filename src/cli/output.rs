@@ -5,10 +5,13 @@ use std::io::{IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use harden::resource::{Finding, Origin};
+
 use super::Failure;
 use super::args::{Format, Global};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
 /// The way out for everything that is said.
@@ -55,6 +58,22 @@ impl Output {
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             let _ = writeln!(anstream::stderr(), "{text}");
+        }
+    }
+
+    /// Says what should be known about a profile.
+    pub(crate) fn findings(&self, findings: &[Finding]) {
+        for finding in findings.iter().filter(|_| !self.quiet) {
+            let mut err = anstream::stderr();
+            let _ = writeln!(err, "{WARNING}warning:{WARNING:#} {}", finding.message);
+            let places: Vec<String> = finding.origins.iter().map(Origin::to_string).collect();
+            if !places.is_empty() {
+                let _ = writeln!(err, "  {}", places.join(", "));
+            }
+            let _ = writeln!(err, "{HINT}hint:{HINT:#} {}", finding.help);
+            if let Some(control) = &finding.control {
+                let _ = writeln!(err, "  `harden explain {control}` says why it matters");
+            }
         }
     }
 

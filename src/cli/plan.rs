@@ -1,7 +1,5 @@
 //! `harden plan`.
 
-use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use harden::observe::Wanted;
@@ -10,6 +8,7 @@ use harden::report::{PlanText, plan_text};
 
 use super::args::{Global, PlanArgs};
 use super::output::Output;
+use super::save::{Readers, save};
 use super::session::Session;
 use super::{Exit, Failure};
 
@@ -18,7 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows what differs.
 pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let session = Session::open(global, PATIENCE)?;
+    let session = Session::open_locked(global, PATIENCE)?;
+    output.findings(&session.desired.findings);
     let wanted = Wanted::for_desired(&session.desired, &session.inventory);
     let facts = session.observe(&wanted, output);
     let plan = plan::build(&session.desired, &facts);
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
         &json,
     );
     if let Some(path) = &args.output {
-        save(path, &json)?;
+        save(path, &format!("{json:#}\n"), Readers::Owner)?;
         output.note(&format!(
             "The plan is saved; `harden apply {}` executes exactly it.",
             path.display()
@@ -52,25 +52,4 @@ fn exit(plan: &Plan) -> Exit {
     } else {
         Exit::Changes
     }
-}
-
-/// Writes a file whole or not at all, readable by its owner only.
-fn save(path: &Path, json: &serde_json::Value) -> Result<(), Failure> {
-    let write = || -> std::io::Result<()> {
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        writeln!(file, "{json:#}")?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|e| {
-        Failure::new(
-            format!("cannot write {}: {e}", path.display()),
-            "choose a file in a directory that exists and that you may write to",
-        )
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harden::cluster::{Api, Client, Holder};
+use harden::cluster::{Api, ApiError, Client, Holder};
 use harden::fact::{Fact, Facts};
 use harden::generation::{self, Current, Generations, Lookup};
 use harden::module::{self, Modules};
@@ -10,9 +10,9 @@ use harden::observe::{self, Inventory, Wanted};
 use harden::profile::{self, Workspace};
 use harden::resource::Desired;
 
-use super::Failure;
 use super::args::Global;
 use super::output::Output;
+use super::{Failure, lock};
 
 /// An evaluated workspace and its cluster.
 pub(crate) struct Session {
@@ -22,21 +22,62 @@ pub(crate) struct Session {
     pub(crate) inventory: Inventory,
 }
 
+/// A workspace that was read and evaluated; no cluster was asked yet.
+pub(crate) struct Evaluated {
+    pub(crate) modules: Modules,
+    pub(crate) workspace: Workspace,
+    pub(crate) desired: Desired,
+}
+
+impl Evaluated {
+    /// Reads the workspace and evaluates it.
+    pub(crate) fn read(global: &Global) -> Result<Self, profile::Failure> {
+        let modules = profile::modules(&global.workspace)?;
+        let workspace = profile::load(&global.workspace, &modules)?;
+        let desired = module::evaluate(&workspace, &modules)?;
+        Ok(Evaluated {
+            modules,
+            workspace,
+            desired,
+        })
+    }
+
+    /// Prepares a client for the workspace's cluster; asks nothing yet.
+    pub(crate) fn client(&self, patience: Duration) -> Result<Client, ApiError> {
+        let cluster = &self.workspace.cluster;
+        let kubeconfig = cluster.kubeconfig.as_ref();
+        let kubeconfig = kubeconfig.map(|path| self.workspace.dir.join(path));
+        Client::new(kubeconfig.as_deref(), cluster.context.as_deref(), patience)
+    }
+}
+
 impl Session {
     /// Reads the workspace, evaluates it and finds the nodes. Connects to no node yet.
     ///
     /// `patience` is for how long an API that does not answer is asked again.
     pub(crate) fn open(global: &Global, patience: Duration) -> Result<Self, Failure> {
-        let modules = Modules::builtin()?;
-        let workspace = profile::load(&global.workspace, &modules)?;
-        let desired = module::evaluate(&workspace, &modules)?;
-        let cluster = &workspace.cluster;
-        let kubeconfig = cluster.kubeconfig.as_ref().map(|p| workspace.dir.join(p));
-        let api = Client::new(kubeconfig.as_deref(), cluster.context.as_deref(), patience)?;
-        let inventory = observe::inventory(&workspace, &api)?;
+        let evaluated = Evaluated::read(global)?;
+        let api = evaluated.client(patience)?;
+        Session::new(evaluated, api)
+    }
+
+    /// Like [`Session::open`], for commands that refuse a workspace that differs from its lock.
+    pub(crate) fn open_locked(global: &Global, patience: Duration) -> Result<Self, Failure> {
+        let (evaluated, api) = lock::open(global, patience)?;
+        Session::new(evaluated, api)
+    }
+
+    fn new(evaluated: Evaluated, api: Client) -> Result<Self, Failure> {
+        let refused = module::unavailable(&evaluated.workspace, &evaluated.modules, || {
+            api.kubernetes_minor()
+        })?;
+        if !refused.is_empty() {
+            return Err(profile::Failure(refused).into());
+        }
+        let inventory = observe::inventory(&evaluated.workspace, &api)?;
         Ok(Session {
-            workspace,
-            desired,
+            workspace: evaluated.workspace,
+            desired: evaluated.desired,
             api,
             inventory,
         })

@@ -185,6 +185,18 @@ impl Api for Client {
         })
     }
 
+    fn kubernetes_minor(&self) -> Result<String, ApiError> {
+        let what = "get /version";
+        let info = self.call(what, || self.kube.apiserver_version())?;
+        minor(&info.major, &info.minor).ok_or_else(|| ApiError::Refused {
+            what: what.into(),
+            why: format!(
+                "{} is no version of Kubernetes",
+                crate::fact::probe::clean_text(&format!("{}.{}", info.major, info.minor))
+            ),
+        })
+    }
+
     fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError> {
         let api: KubeApi<Node> = KubeApi::all(self.kube.clone());
         let list = self.call("list Nodes", || async {
@@ -328,6 +340,13 @@ impl Client {
     }
 }
 
+/// Joins the parts of a version. Some providers add a sign to the minor, as in `33+`.
+fn minor(major: &str, minor: &str) -> Option<String> {
+    let minor = minor.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let number = |text: &str| text.parse::<u16>().ok();
+    Some(format!("{}.{}", number(major)?, number(minor)?))
+}
+
 fn describe_node(node: Node) -> Option<(String, (NodeInfo, Option<String>))> {
     let name = node.metadata.name?;
     let labels = node.metadata.labels.unwrap_or_default();
@@ -343,4 +362,25 @@ fn describe_node(node: Node) -> Option<(String, (NodeInfo, Option<String>))> {
         control_plane: labels.contains_key(CONTROL_PLANE_LABEL),
     };
     Some((name, (info, address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::minor;
+
+    #[test]
+    fn the_minor_version_is_two_numbers_whatever_a_provider_adds() {
+        assert_eq!(minor("1", "35").as_deref(), Some("1.35"));
+        assert_eq!(minor("1", "33+").as_deref(), Some("1.33"));
+        assert_eq!(minor("1", "33-eks").as_deref(), Some("1.33"));
+        for (major, small) in [
+            ("", ""),
+            ("1", ""),
+            ("v1", "35"),
+            ("1", "3x5"),
+            ("1", "99999"),
+        ] {
+            assert_eq!(minor(major, small), None, "{major}.{small}");
+        }
+    }
 }

@@ -22,6 +22,9 @@ pub trait Api: Send + Sync {
     /// Returns the uid of namespace kube-system.
     fn cluster_id(&self) -> Result<String, ApiError>;
 
+    /// Returns the API server's major and minor version, for example `1.35`.
+    fn kubernetes_minor(&self) -> Result<String, ApiError>;
+
     /// Lists the nodes with their InternalIP, by name.
     fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError>;
 

@@ -20,7 +20,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use evaluate::evaluate;
+pub use evaluate::{evaluate, unavailable};
 pub use option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Pattern, Per, Stricter, Type};
 
 use crate::profile::section::{Complaints, File, Section, parse, quoted};
@@ -159,6 +159,11 @@ impl Modules {
     /// Returns every option by full name.
     pub fn options(&self) -> impl Iterator<Item = &OptionDecl> {
         self.options.values()
+    }
+
+    /// Returns the files that the modules were read from.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
+        self.modules.values().map(|module| &module.file)
     }
 
     /// Returns every module by name.

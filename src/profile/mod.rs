@@ -7,6 +7,7 @@ use std::time::Duration;
 mod builtin;
 mod diagnostic;
 pub(crate) mod layer;
+mod lock;
 pub(crate) mod merge;
 mod modules;
 mod read;
@@ -16,9 +17,11 @@ mod values;
 mod workspace;
 
 pub use diagnostic::{Diagnostic, Failure, Source};
+pub use lock::{ClusterIdentity, LOCK_FILE, Lock};
 pub use modules::modules;
 pub use values::{Content, Definition, Value, Values};
 
+use crate::fact::sha256;
 use crate::module::Modules;
 use crate::module::check::Checked;
 use layer::Layer;
@@ -47,6 +50,11 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
             (node.clone(), values)
         })
         .collect();
+    let profiles = loader.layers.iter().map(|layer| &layer.file);
+    let files = profiles
+        .chain(modules.files())
+        .map(|file| (file.name.clone(), sha256(&*file.text)))
+        .collect();
     match loader.settings {
         Some(settings) if loader.faults.is_empty() => Ok(Workspace {
             dir: dir.to_owned(),
@@ -56,6 +64,7 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
             accept: settings.accept,
             values,
             node_values,
+            files,
         }),
         // Without settings there is a fault that says why.
         _ => Err(Failure(in_order(loader.faults))),
@@ -75,6 +84,15 @@ fn with_node(layers: &[Layer], own: &BTreeMap<String, Checked>) -> Vec<Layer> {
         });
     }
     layers
+}
+
+/// Reads the lock file of the workspace in `dir`; `None` when there is none.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn load_lock(dir: &Path) -> Result<Option<Lock>, Failure> {
+    let found = read::read_if_there(&dir.join(LOCK_FILE), LOCK_FILE);
+    found.map(Lock::from_read).transpose()
 }
 
 /// Brings faults into the order in which a reader meets them: `harden.toml` first, and each file
@@ -111,6 +129,9 @@ pub struct Workspace {
     pub values: Values,
     /// The same for each node that has values of its own, by name.
     pub node_values: BTreeMap<String, Values>,
+    /// The SHA-256 of every file that was read, by name: a path inside the workspace,
+    /// `builtin:NAME` for a profile and `builtin:modules/NAME.toml` for a module of the program.
+    pub files: BTreeMap<String, String>,
 }
 
 /// `[cluster]`: which cluster, and how its API is reached.

@@ -55,8 +55,17 @@ pub(super) fn read(path: &Path, name: &str) -> Result<File, Box<Diagnostic>> {
     plain(name, text)
 }
 
+/// Like [`read`] for a file that may be missing. A link that leads nowhere is not missing: who
+/// relies on the file shall hear of it.
+pub(super) fn read_if_there(path: &Path, name: &str) -> Option<Result<File, Box<Diagnostic>>> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        _ => Some(read(path, name)),
+    }
+}
+
 /// Refuses control characters, which TOML forbids and a terminal would obey.
-fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
+pub(super) fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
     let forbidden = |(at, c): &(usize, char)| match c {
         '\n' | '\t' => false,
         '\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),

@@ -268,7 +268,12 @@ pub(super) fn inside(root: &Path, relative: &Path) -> Result<(PathBuf, String), 
     let Ok(inside) = path.strip_prefix(root) else {
         return Err("lies outside the workspace".into());
     };
-    let name = inside.to_string_lossy().into_owned();
+    // The name stands for the file in harden.lock: no two files may share it.
+    let parts = inside.components().map(|part| part.as_os_str().to_str());
+    let name = parts.collect::<Option<Vec<_>>>().map(|all| all.join("/"));
+    let Some(name) = name.filter(|name| !name.starts_with("builtin:")) else {
+        return Err("has a name that begins with `builtin:` or is not UTF-8".into());
+    };
     Ok((path, name))
 }
 

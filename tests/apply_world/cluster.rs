@@ -586,6 +586,9 @@ impl Api for FakeApi {
     fn cluster_id(&self) -> Result<String, ApiError> {
         self.call(|_| Ok("id".into()))
     }
+    fn kubernetes_minor(&self) -> Result<String, ApiError> {
+        self.call(|_| Ok("1.35".into()))
+    }
     fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError> {
         unreachable!()
     }

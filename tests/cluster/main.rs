@@ -8,5 +8,6 @@ mod copies;
 mod environment;
 mod ha;
 mod interrupted;
+mod lock;
 mod refused;
 mod thin_line;

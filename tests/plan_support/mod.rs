@@ -64,6 +64,8 @@ pub fn resource(table: &str, value: Value) -> Resource {
     };
     Resource {
         kind,
+        only: None,
+        except: std::collections::BTreeSet::new(),
         scope,
         risk: Risk::Restart,
         uniform: false,
@@ -86,6 +88,7 @@ pub fn flag(name: &str, value: impl Into<Value>) -> Resource {
 
 pub fn desired(resources: Vec<Resource>) -> Desired {
     Desired {
+        findings: Vec::new(),
         cluster: "prod".into(),
         resources,
         accept: Vec::new(),
