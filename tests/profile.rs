@@ -107,22 +107,32 @@ fn tables_unite_key_by_key_and_lists_are_replaced() {
 
 #[test]
 fn imports_that_disagree() {
-    let a = ("team/a.toml", "[apiserver]\nprofiling = true\n");
-    let b = ("team/b.toml", "# why\n[apiserver]\nprofiling = false\n");
+    let a = ("team/a.toml", "[tenants.pay]\nlabels.team = \"a\"\n");
+    let b = ("team/b.toml", "# why\n[tenants.pay]\nlabels.team = \"b\"\n");
     let imports = "imports = [\"team/a.toml\", \"team/b.toml\"]\n";
     insta::assert_snapshot!(shown(&[("harden.toml", &root(imports)), a, b]), @r#"
-error: imports disagree on `apiserver.profiling`: team/a.toml:2 and team/b.toml:3
-  --> team/a.toml:2:13
-2 | profiling = true
-  |             ^^^^ it is this here
-  also: `apiserver.profiling` is set at team/b.toml:3
-  --> team/b.toml:3:13
-3 | profiling = false
-  |             ^^^^^ it is this here
-  help: set `apiserver.profiling` in the file that imports them
-"#);
-    let settled = root(&format!("{imports}apiserver.profiling = false"));
-    insta::assert_snapshot!(shown(&[("harden.toml", &settled), a, b]), @r#"apiserver.profiling = false from harden.toml:2, team/a.toml:2 (overridden), team/b.toml:3 (overridden)"#);
+    error: imports disagree on `tenants.pay.labels.team`: team/a.toml:2 and team/b.toml:3
+      --> team/a.toml:2:15
+    2 | labels.team = "a"
+      |               ^^^ it is this here
+      also: `tenants.pay.labels.team` is set at team/b.toml:3
+      --> team/b.toml:3:15
+    3 | labels.team = "b"
+      |               ^^^ it is this here
+      help: set `tenants.pay.labels.team` in the file that imports them
+    "#);
+    let settled = root(&format!("{imports}tenants.pay.labels.team = \"c\""));
+    insta::assert_snapshot!(shown(&[("harden.toml", &settled), a, b]), @r#"
+    error: imports disagree on `tenants.pay.labels.team`: team/a.toml:2 and team/b.toml:3
+      --> team/a.toml:2:15
+    2 | labels.team = "a"
+      |               ^^^ it is this here
+      also: `tenants.pay.labels.team` is set at team/b.toml:3
+      --> team/b.toml:3:15
+    3 | labels.team = "b"
+      |               ^^^ it is this here
+      help: set `tenants.pay.labels.team` in the file that imports them
+    "#);
 }
 
 #[test]
@@ -154,140 +164,140 @@ name-spaces = ["x"]
 namespaces = ["UPPER"]
 quota = { requests.cpu = "1", pods = 200 }
 "#;
-    let imported = "[cluster]\nname = 1\n[files]\nkeys-mode = \"600\"\n";
+    let imported = "[cluster]\nname = 1\n[files]\nkeys-mode = \"0800\"\n";
     insta::assert_snapshot!(shown(&[("harden.toml", text), ("a.toml", imported)]), @r#"
-error: there is no built-in profile `baselin`
-  --> harden.toml:2:22
-2 | imports = ["a.toml", "builtin:baselin", "gone.toml"]
-  |                      ^^^^^^^^^^^^^^^^^ did you mean `builtin:baseline`?
-  help: use `baseline`
+    error: there is no built-in profile `baselin`
+      --> harden.toml:2:22
+    2 | imports = ["a.toml", "builtin:baselin", "gone.toml"]
+      |                      ^^^^^^^^^^^^^^^^^ did you mean `builtin:baseline`?
+      help: use `baseline`, `cis-level1`, `cis-level2` or `multi-tenant`
 
-error: `gone.toml` cannot be imported: it does not exist
-  --> harden.toml:2:41
-2 | imports = ["a.toml", "builtin:baselin", "gone.toml"]
-  |                                         ^^^^^^^^^^^ here
-  help: imports are .toml files inside the workspace, relative to the file that imports them
+    error: `gone.toml` cannot be imported: it does not exist
+      --> harden.toml:2:41
+    2 | imports = ["a.toml", "builtin:baselin", "gone.toml"]
+      |                                         ^^^^^^^^^^^ here
+      help: imports are .toml files inside the workspace, relative to the file that imports them
 
-error: `accept` names `apiserver.profilng`, which is no option
-  --> harden.toml:3:11
-3 | accept = ["apiserver.profilng"]
-  |           ^^^^^^^^^^^^^^^^^^^^ did you mean `apiserver.profiling`?
-  help: name an option such as `apiserver.profiling`
+    error: `accept` names `apiserver.profilng`, which is no option
+      --> harden.toml:3:11
+    3 | accept = ["apiserver.profilng"]
+      |           ^^^^^^^^^^^^^^^^^^^^ did you mean `apiserver.profiling`?
+      help: name an option such as `apiserver.profiling`
 
-error: `cluster.name` is missing
-  --> harden.toml:4:2
-4 | [cluster]
-  |  ^^^^^^^ needed here
-  help: add `name = "…"`
+    error: `cluster.name` is missing
+      --> harden.toml:4:2
+    4 | [cluster]
+      |  ^^^^^^^ needed here
+      help: add `name = "…"`
 
-error: there is no key `cluster.nam`
-  --> harden.toml:5:1
-5 | nam = "x"
-  | ^^^ did you mean `name`?
-  help: use `name`, `kubeconfig` or `context`
+    error: there is no key `cluster.nam`
+      --> harden.toml:5:1
+    5 | nam = "x"
+      | ^^^ did you mean `name`?
+      help: use `name`, `kubeconfig` or `context`
 
-error: `nodes.become` cannot be `doas`
-  --> harden.toml:7:10
-7 | become = "doas"
-  |          ^^^^^^ not one of its values
-  help: write `sudo` or `none`
+    error: `nodes.become` cannot be `doas`
+      --> harden.toml:7:10
+    7 | become = "doas"
+      |          ^^^^^^ not one of its values
+      help: write `sudo` or `none`
 
-error: `nodes.port` must be an integer from 1 to 65535
-  --> harden.toml:8:8
-8 | port = 70000
-  |        ^^^^^ out of range
-  help: write an integer from 1 to 65535 here
+    error: `nodes.port` must be an integer from 1 to 65535
+      --> harden.toml:8:8
+    8 | port = 70000
+      |        ^^^^^ out of range
+      help: write an integer from 1 to 65535 here
 
-error: `CP1` is no name of a node
-  --> harden.toml:9:13
-9 | [nodes.host.CP1]
-  |             ^^^ here
-  help: use the Node object's name: small letters, digits, `-` and `.`
+    error: `CP1` is no name of a node
+      --> harden.toml:9:13
+    9 | [nodes.host.CP1]
+      |             ^^^ here
+      help: use the Node object's name: small letters, digits, `-` and `.`
 
-error: `apply.gate-timeout` must be a time from 1s to 1h
-   --> harden.toml:11:16
-11 | gate-timeout = "4 minutes"
-   |                ^^^^^^^^^^^ here
-  help: write for example "90s" or "4m"
+    error: `apply.gate-timeout` must be a time from 1s to 1h
+       --> harden.toml:11:16
+    11 | gate-timeout = "4 minutes"
+       |                ^^^^^^^^^^^ here
+      help: write for example "90s" or "4m"
 
-error: `apiserver` has no option `profilng`
-   --> harden.toml:13:1
-13 | profilng = false
-   | ^^^^^^^^ did you mean `profiling`?
-  help: apiserver.profiling: Serve profiling data at /debug/pprof.
+    error: `apiserver` has no option `profilng`
+       --> harden.toml:13:1
+    13 | profilng = false
+       | ^^^^^^^^ did you mean `profiling`?
+      help: apiserver.profiling: Serve profiling data at /debug/pprof.
 
-error: `apiserver.profiling` must be true or false, not a string
-   --> harden.toml:14:13
-14 | profiling = "no"
-   |             ^^^^ this is a string
-  help: apiserver.profiling: Serve profiling data at /debug/pprof.
+    error: `apiserver.profiling` must be true or false, not a string
+       --> harden.toml:14:13
+    14 | profiling = "no"
+       |             ^^^^ this is a string
+      help: apiserver.profiling: Serve profiling data at /debug/pprof.
 
-error: `apiserver.tls-min-version` must be `VersionTLS12` or `VersionTLS13`
-   --> harden.toml:15:19
-15 | tls-min-version = "VersionTLS1"
-   |                   ^^^^^^^^^^^^^ did you mean `VersionTLS12`?
-  help: apiserver.tls-min-version: Refuse clients that speak only an older TLS than this.
+    error: `apiserver.tls-min-version` must be `VersionTLS12` or `VersionTLS13`
+       --> harden.toml:15:19
+    15 | tls-min-version = "VersionTLS1"
+       |                   ^^^^^^^^^^^^^ did you mean `VersionTLS12`?
+      help: apiserver.tls-min-version: Refuse clients that speak only an older TLS than this.
 
-error: `apiserver.admission-plugins.1` must be a string that matches `[A-Z][A-Za-z]+`, not an integer
-   --> harden.toml:16:41
-16 | admission-plugins = ["NodeRestriction", 3]
-   |                                         ^ this is an integer
-  help: apiserver.admission-plugins: Turn these admission plugins on, besides those that are on already.
+    error: `apiserver.admission-plugins.1` must be a string that matches `[A-Z][A-Za-z]+`, not an integer
+       --> harden.toml:16:41
+    16 | admission-plugins = ["NodeRestriction", 3]
+       |                                         ^ this is an integer
+      help: apiserver.admission-plugins: Turn these admission plugins on, besides those that are on already.
 
-error: `audit.log-max-age` must be an integer from 1 to 3650
-   --> harden.toml:18:15
-18 | log-max-age = 0
-   |               ^ out of range
-  help: audit.log-max-age: Keep rotated audit logs for this many days.
+    error: `audit.log-max-age` must be an integer from 1 to 3650 (days)
+       --> harden.toml:18:15
+    18 | log-max-age = 0
+       |               ^ out of range
+      help: audit.log-max-age: Keep rotated audit logs for this many days.
 
-error: there is no section `apiservr`
-   --> harden.toml:19:2
-19 | [apiservr]
-   |  ^^^^^^^^ did you mean `apiserver`?
-  help: [apiserver]: Command-line flags of kube-apiserver
+    error: there is no section `apiservr`
+       --> harden.toml:19:2
+    19 | [apiservr]
+       |  ^^^^^^^^ did you mean `apiserver`?
+      help: [apiserver]: Command-line flags of kube-apiserver
 
-error: there is no section `frobnicate`
-   --> harden.toml:21:2
-21 | [frobnicate]
-   |  ^^^^^^^^^^ unknown
-  help: use `apiserver`, `audit`, `controller-manager`, `files`, `scheduler`, `tenants`, `imports`, `accept`, `cluster`, `nodes` or `apply`
+    error: there is no section `frobnicate`
+       --> harden.toml:21:2
+    21 | [frobnicate]
+       |  ^^^^^^^^^^ unknown
+      help: use `apiserver`, `audit`, `controller-manager`, `files`, `network-policies`, `scheduler`, `tenants`, `imports`, `unset`, `modules`, `accept`, `cluster`, `nodes` or `apply`
 
-error: `tenants.pay` has no field `name-spaces`
-   --> harden.toml:24:1
-24 | name-spaces = ["x"]
-   | ^^^^^^^^^^^ did you mean `namespaces`?
-  help: tenants.namespaces: The namespaces of the tenant, which are created where they are missing.
+    error: `tenants.pay` has no field `name-spaces`
+       --> harden.toml:24:1
+    24 | name-spaces = ["x"]
+       | ^^^^^^^^^^^ did you mean `namespaces`?
+      help: tenants.namespaces: The namespaces of the tenant, which are created where they are missing.
 
-error: `tenants.pay.namespaces.0` must be a string that matches `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`
-   --> harden.toml:25:15
-25 | namespaces = ["UPPER"]
-   |               ^^^^^^^ it does not match
-  help: tenants.namespaces: The namespaces of the tenant, which are created where they are missing.
+    error: `tenants.pay.namespaces.0` must be a string that matches `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`
+       --> harden.toml:25:15
+    25 | namespaces = ["UPPER"]
+       |               ^^^^^^^ it does not match
+      help: tenants.namespaces: The namespaces of the tenant, which are created where they are missing.
 
-error: `tenants.pay.quota.requests` must be a string, not a table
-   --> harden.toml:26:11
-26 | quota = { requests.cpu = "1", pods = 200 }
-   |           ^^^^^^^^ this is a table
-  help: tenants.quota: What each namespace of the tenant may use at most, as in a ResourceQuota. A name that holds a dot must be quoted, as in "requests.cpu".
+    error: `tenants.pay.quota.requests` must be a quantity such as "500m" or "64Gi", not a table
+       --> harden.toml:26:11
+    26 | quota = { requests.cpu = "1", pods = 200 }
+       |           ^^^^^^^^ this is a table
+      help: tenants.quota: What each namespace of the tenant may use at most, as in a ResourceQuota. A name that holds a dot must be quoted, as in "requests.cpu".
 
-error: `tenants.pay.quota.pods` must be a string, not an integer
-   --> harden.toml:26:38
-26 | quota = { requests.cpu = "1", pods = 200 }
-   |                                      ^^^ this is an integer
-  help: tenants.quota: What each namespace of the tenant may use at most, as in a ResourceQuota.
+    error: `tenants.pay.quota.pods` must be a quantity such as "500m" or "64Gi", not an integer
+       --> harden.toml:26:38
+    26 | quota = { requests.cpu = "1", pods = 200 }
+       |                                      ^^^ this is an integer
+      help: tenants.quota: What each namespace of the tenant may use at most, as in a ResourceQuota.
 
-error: `cluster` belongs in harden.toml only
-  --> a.toml:1:2
-1 | [cluster]
-  |  ^^^^^^^ not in an imported profile
-  help: move it to harden.toml; an imported profile holds `imports` and options
+    error: `cluster` belongs in harden.toml only
+      --> a.toml:1:2
+    1 | [cluster]
+      |  ^^^^^^^ not in an imported profile
+      help: move it to harden.toml; an imported profile holds `imports`, `unset` and options
 
-error: `files.keys-mode` must be a string that matches `0[0-7]{3}`
-  --> a.toml:4:13
-4 | keys-mode = "600"
-  |             ^^^^^ it does not match
-  help: files.keys-mode: The widest mode of the control plane's private keys, owned by root.
-"#);
+    error: `files.keys-mode` must be an octal mode such as "0600"
+      --> a.toml:4:13
+    4 | keys-mode = "0800"
+      |             ^^^^^^ no mode
+      help: files.keys-mode: The widest mode of the control plane's private keys, owned by root.
+    "#);
 }
 
 #[test]
@@ -371,66 +381,66 @@ fn imports_that_are_no_profiles() {
     fs::write(at("big.toml"), "#\n".repeat(600 * 1024)).unwrap();
     fs::write(at("escape.toml"), "# \u{1b}[31m\n").unwrap();
     insta::assert_snapshot!(told(read(&dir)), @r#"
-error: `link.toml` cannot be imported: it lies outside the workspace
-  --> harden.toml:1:12
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |            ^^^^^^^^^^^ here
-  help: imports are .toml files inside the workspace, relative to the file that imports them
+    error: `link.toml` cannot be imported: it lies outside the workspace
+      --> harden.toml:1:12
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |            ^^^^^^^^^^^ here
+      help: imports are .toml files inside the workspace, relative to the file that imports them
 
-error: `../harden.toml` cannot be imported: it lies outside the workspace
-  --> harden.toml:1:25
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                         ^^^^^^^^^^^^^^^^ here
-  help: imports are .toml files inside the workspace, relative to the file that imports them
+    error: `../harden.toml` cannot be imported: it lies outside the workspace
+      --> harden.toml:1:25
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                         ^^^^^^^^^^^^^^^^ here
+      help: imports are .toml files inside the workspace, relative to the file that imports them
 
-error: `/etc/x.toml` cannot be imported
-  --> harden.toml:1:43
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                                           ^^^^^^^^^^^^^ here
-  help: imports are relative paths inside the workspace
+    error: `/etc/x.toml` cannot be imported
+      --> harden.toml:1:43
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                                           ^^^^^^^^^^^^^ here
+      help: imports are relative paths inside the workspace
 
-error: `loop.toml` cannot be imported: it cannot be opened: Too many levels of symbolic links (os error 40)
-  --> harden.toml:1:58
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                                                          ^^^^^^^^^^^ here
-  help: imports are .toml files inside the workspace, relative to the file that imports them
+    error: `loop.toml` cannot be imported: it cannot be opened: Too many levels of symbolic links (os error 40)
+      --> harden.toml:1:58
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                                                          ^^^^^^^^^^^ here
+      help: imports are .toml files inside the workspace, relative to the file that imports them
 
-error: `dir.toml` is a directory, not a file
-  --> harden.toml:1:71
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                                                                       ^^^^^^^^^^ imported here
-  help: name a regular .toml file
+    error: the directory `dir.toml` cannot be imported: it holds no .toml file
+      --> harden.toml:1:71
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                                                                       ^^^^^^^^^^ here
+      help: import a directory that holds profiles, or a .toml file
 
-error: `fifo.toml` is a device, socket or FIFO, not a file
-  --> harden.toml:1:83
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                                                                                   ^^^^^^^^^^^ imported here
-  help: name a regular .toml file
+    error: `fifo.toml` is a device, socket or FIFO, not a file
+      --> harden.toml:1:83
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                                                                                   ^^^^^^^^^^^ imported here
+      help: name a regular .toml file
 
-error: `latin.toml` is not UTF-8 text: line 2 holds other bytes
-  --> harden.toml:1:96
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                                                                                                ^^^^^^^^^^^^ imported here
-  help: save it as UTF-8
+    error: `latin.toml` is not UTF-8 text: line 2 holds other bytes
+      --> harden.toml:1:96
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                                                                                                ^^^^^^^^^^^^ imported here
+      help: save it as UTF-8
 
-error: `big.toml` is larger than 1 MiB
-  --> harden.toml:1:110
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                                                                                                              ^^^^^^^^^^ imported here
-  help: split it into several files
+    error: `big.toml` is larger than 1 MiB
+      --> harden.toml:1:110
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                                                                                                              ^^^^^^^^^^ imported here
+      help: split it into several files
 
-error: `x.txt` cannot be imported
-  --> harden.toml:1:122
-1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
-  |                                                                                                                          ^^^^^^^ here
-  help: a profile's name ends in .toml
+    error: `x.txt` cannot be imported
+      --> harden.toml:1:122
+    1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
+      |                                                                                                                          ^^^^^^^ here
+      help: a profile's name ends in .toml
 
-error: `escape.toml` holds the control character U+001B
-  --> escape.toml:1:3
-1 | #  [31m
-  |   ^ here
-  help: remove it, or write it as an escape in a string
-"#);
+    error: `escape.toml` holds the control character U+001B
+      --> escape.toml:1:3
+    1 | #  [31m
+      |   ^ here
+      help: remove it, or write it as an escape in a string
+    "#);
 }
 
 #[test]

@@ -219,60 +219,60 @@ max = 3
 example = 4
 [[flags]]
 "#), @r#"
-error: there is no type `boole`
-  --> modules/m.toml:6:8
-6 | type = "boole"
-  |        ^^^^^^^ did you mean `bool`?
-  help: use `bool`, `int`, `string`, `enum`, `list`, `set`, `map`, `record`, `attrs` or `object`
+    error: there is no type `boole`
+      --> modules/m.toml:6:8
+    6 | type = "boole"
+      |        ^^^^^^^ did you mean `bool`?
+      help: use `bool`, `int`, `string`, `enum`, `duration`, `quantity`, `mode`, `cidr`, `list`, `set`, `map`, `record`, `attrs`, `one-of`, `object` or `secret`
 
-error: `m.a.risk` cannot be `high`
-  --> modules/m.toml:8:8
-8 | risk = "high"
-  |        ^^^^^^ not one of its values
-  help: write `safe`, `reload`, `restart`, `guarded`, `irreversible` or `manual`
+    error: `m.a.risk` cannot be `high`
+      --> modules/m.toml:8:8
+    8 | risk = "high"
+      |        ^^^^^^ not one of its values
+      help: write `safe`, `reload`, `restart`, `guarded`, `irreversible` or `manual`
 
-error: `m.b.doc` is missing
-  --> modules/m.toml:9:10
-9 | [options.b]
-  |          ^ needed here
-  help: add `doc = "…"`
+    error: `m.b.doc` is missing
+      --> modules/m.toml:9:10
+    9 | [options.b]
+      |          ^ needed here
+      help: add `doc = "…"`
 
-error: `m.b.values` is missing
-  --> modules/m.toml:9:10
-9 | [options.b]
-  |          ^ needed here
-  help: list the words that are allowed: `values = ["…"]`
+    error: `m.b.values` is missing
+      --> modules/m.toml:9:10
+    9 | [options.b]
+      |          ^ needed here
+      help: list the words that are allowed: `values = ["…"]`
 
-error: this pattern is no regular expression
-   --> modules/m.toml:16:11
-16 | pattern = "("
-   |           ^^^ error: unclosed group
-  help: see https://docs.rs/regex for the syntax
+    error: this pattern is no regular expression
+       --> modules/m.toml:16:11
+    16 | pattern = "("
+       |           ^^^ error: unclosed group
+      help: see https://docs.rs/regex for the syntax
 
-error: `m.d.items` is missing
-   --> modules/m.toml:17:10
-17 | [options.d]
-   |          ^ needed here
-  help: say what the items are, for example `items = "string"`
+    error: `m.d.items` is missing
+       --> modules/m.toml:17:10
+    17 | [options.d]
+       |          ^ needed here
+      help: say what the items are, for example `items = "string"`
 
-error: there is no key `m.d.defualt`
-   --> modules/m.toml:21:1
-21 | defualt = 1
-   | ^^^^^^^ unknown
-  help: use `doc`, `risk`, `controls`, `uniform`, `example`, `per`, `since`, `until`, `distributions`, `type`, `items` or `stricter`
+    error: there is no key `m.d.defualt`
+       --> modules/m.toml:21:1
+    21 | defualt = 1
+       | ^^^^^^^ unknown
+      help: use `doc`, `risk`, `controls`, `uniform`, `example`, `per`, `since`, `until`, `distributions`, `type`, `items` or `stricter`
 
-error: `E_` is no name for an option
-   --> modules/m.toml:22:10
-22 | [options.E_]
-   |          ^^ here
-  help: use letters, digits and `-`, beginning with a small letter
+    error: `E_` is no name for an option
+       --> modules/m.toml:22:10
+    22 | [options.E_]
+       |          ^^ here
+      help: use letters, digits and `-`, beginning with a small letter
 
-error: `m.f.example` must be an integer of at most 3
-   --> modules/m.toml:29:11
-29 | example = 4
-   |           ^ out of range
-  help: m.f: F.
-"#);
+    error: `m.f.example` must be an integer of at most 3
+       --> modules/m.toml:29:11
+    29 | example = 4
+       |           ^ out of range
+      help: m.f: F.
+    "#);
     insta::assert_snapshot!(wrong(r#"
 [options.a]
 type = "bool"
