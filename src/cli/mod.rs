@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 mod apply;
 mod args;
+mod controls;
 mod execute;
+mod explain;
 mod failure;
 mod generations;
 mod output;
@@ -29,6 +31,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Apply(own) => apply::run(own, global, &output),
         Command::Rollback(own) => rollback::run(own, global, &output),
         Command::Generations => generations::run(global, &output),
+        Command::Controls(own) => controls::run(own, &output),
+        Command::Explain(own) => explain::run(own, global, &output),
     };
     match result {
         Ok(code) => code.into(),
