@@ -10,13 +10,14 @@
 //! API ─── cluster ─┘
 //! ```
 //!
-//! [`profile`], [`module`], [`resource`], [`distribution`], [`fact`], [`plan`] and [`report`] are
-//! pure: they import none of [`host`], [`cluster`], [`observe`], [`apply`] and [`generation`],
-//! which do the input and output. `tests/architecture.rs` reads every `use` path and checks it.
+//! [`profile`], [`module`], [`control`], [`resource`], [`distribution`], [`fact`], [`plan`] and
+//! [`report`] are pure: they import none of [`host`], [`cluster`], [`observe`], [`apply`] and
+//! [`generation`], which do the input and output. `tests/architecture.rs` reads every `use` path and checks it.
 //! Nothing in the library prints; the binary's `cli` module does.
 
 pub mod apply;
 pub mod cluster;
+pub mod control;
 pub mod distribution;
 pub mod fact;
 pub mod generation;

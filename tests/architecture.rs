@@ -9,6 +9,7 @@ const PURE: &[&str] = &[
     "fact",
     "profile",
     "module",
+    "control",
     "resource",
     "plan",
     "distribution",

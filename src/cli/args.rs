@@ -85,6 +85,14 @@ pub(crate) enum Command {
     ///
     /// Exit status: 0 written or up to date, 1 error; with --check 1 when something differs.
     Lock(LockArgs),
+    /// List the controls, what can be done about each, and by which options
+    ///
+    /// `enforced`: an option serves the control, and a test on a real cluster proves it.
+    /// `configurable`: an option serves it, without such a test yet. Needs neither a workspace nor a
+    /// cluster.
+    Controls(ControlsArgs),
+    /// Explain an option or a control; in a workspace, also where an option's value comes from
+    Explain(ExplainArgs),
 }
 
 /// Of `plan`.
@@ -122,6 +130,24 @@ pub(crate) struct LockArgs {
     /// Compare only, and write nothing
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+/// Of `controls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ControlsArgs {
+    /// Only those with this in name, title or options, or with this id or chapter
+    pub(crate) query: Option<String>,
+    /// Only those of this benchmark, in its order: cis-1.12, nsa-cisa, nist-800-53-5, …
+    #[arg(long, value_name = "NAME")]
+    pub(crate) benchmark: Option<String>,
+}
+
+/// Of `explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    /// An option such as `apiserver.profiling`, or a control such as `apiserver-profiling-off`
+    #[arg(value_name = "OPTION|CONTROL")]
+    pub(crate) name: String,
 }
 
 /// Of every command that changes something.

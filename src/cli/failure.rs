@@ -35,6 +35,13 @@ impl From<profile::Failure> for Failure {
     }
 }
 
+/// A fault of what was typed, which has no place in a file.
+impl From<Box<profile::Diagnostic>> for Failure {
+    fn from(fault: Box<profile::Diagnostic>) -> Self {
+        Failure::new(fault.message, fault.help.unwrap_or_default())
+    }
+}
+
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         Failure::new(error.to_string(), error.remedy())

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 mod apply;
 mod args;
+mod controls;
 mod execute;
+mod explain;
 mod failure;
 mod generations;
 mod lock;
@@ -32,6 +34,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Rollback(own) => rollback::run(own, global, &output),
         Command::Generations => generations::run(global, &output),
         Command::Lock(own) => lock::run(own, global, &output),
+        Command::Controls(own) => controls::run(own, &output),
+        Command::Explain(own) => explain::run(own, global, &output),
     };
     match result {
         Ok(code) => code.into(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use harden::cluster::{Api, ApiError, Client, Holder};
+use harden::control::{self, Catalogue};
 use harden::fact::{Fact, Facts};
 use harden::generation::{self, Current, Generations, Lookup};
 use harden::module::{self, Modules};
@@ -33,6 +34,7 @@ impl Evaluated {
     /// Reads the workspace and evaluates it.
     pub(crate) fn read(global: &Global) -> Result<Self, profile::Failure> {
         let modules = profile::modules(&global.workspace)?;
+        control::check(&Catalogue::builtin()?, &modules)?;
         let workspace = profile::load(&global.workspace, &modules)?;
         let desired = module::evaluate(&workspace, &modules)?;
         Ok(Evaluated {

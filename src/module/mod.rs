@@ -50,6 +50,13 @@ pub struct Module {
     assertions: Vec<Assertion>,
 }
 
+impl Module {
+    /// Returns the file that it was read from.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
 impl Modules {
     /// Returns the modules that are part of the program.
     ///
@@ -164,6 +171,27 @@ impl Modules {
     /// Returns the files that the modules were read from.
     pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
         self.modules.values().map(|module| &module.file)
+    }
+
+    /// Returns every option and every field of one, at any depth, by full name.
+    pub fn declarations(&self) -> Vec<&OptionDecl> {
+        fn walk<'m>(decl: &'m OptionDecl, all: &mut Vec<&'m OptionDecl>) {
+            all.push(decl);
+            inside(&decl.ty, all);
+        }
+        fn inside<'m>(ty: &'m Type, all: &mut Vec<&'m OptionDecl>) {
+            match ty {
+                Type::Record(fields) | Type::Attrs(fields) => {
+                    fields.values().for_each(|field| walk(field, all));
+                }
+                Type::List(item) | Type::Set(item) | Type::Map(item) => inside(item, all),
+                _ => {}
+            }
+        }
+        let mut all = Vec::new();
+        self.options.values().for_each(|decl| walk(decl, &mut all));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// Returns every module by name.

@@ -8,8 +8,8 @@ use anstyle::{AnsiColor, Style};
 use crate::plan::{Plan, Purpose, StageName, Step};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
-const HEADING: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
+pub(super) const HEADING: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
 const ADD: Style = AnsiColor::Green.on_default();
 const REMOVE: Style = AnsiColor::Red.on_default();
 const EDIT: Style = AnsiColor::Yellow.on_default();
@@ -59,7 +59,7 @@ pub fn plan_text(plan: &Plan, show: PlanText) -> String {
 }
 
 /// Writing to a String cannot fail.
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{text}");
 }
 
@@ -135,7 +135,7 @@ fn resource(out: &mut String, group: &[&Change], show: PlanText) {
 }
 
 /// The word that profiles and JSON use.
-fn risk(risk: Risk) -> &'static str {
+pub(super) fn risk(risk: Risk) -> &'static str {
     match risk {
         Risk::Safe => "safe",
         Risk::Reload => "reload",
