@@ -1,5 +1,7 @@
 //! Holds the catalogue against the options of the modules.
 
+use std::ops::Range;
+
 use toml::de::{DeTable, DeValue};
 
 use super::Catalogue;
@@ -19,6 +21,9 @@ pub fn check(catalogue: &Catalogue, modules: &Modules) -> Result<(), Failure> {
         let table = parse(module.file(), &mut out);
         if let Some(options) = table.get("options").and_then(|n| n.get_ref().as_table()) {
             declarations(options, catalogue, &mut out);
+        }
+        for (name, place) in module.named_controls() {
+            known(name, place, catalogue, &mut out);
         }
         faults.extend(out.sorted());
     }
@@ -52,16 +57,7 @@ fn declaration(value: &DeValue<'_>, catalogue: &Catalogue, out: &mut Complaints<
         let Some(name) = node.get_ref().as_str() else {
             continue;
         };
-        if catalogue.control(name).is_some() {
-            continue;
-        }
-        let names = catalogue.controls().map(|c| c.name.as_str());
-        out.at(
-            node.span(),
-            format!("there is no control {}", quoted(name)),
-            did_you_mean(name, names).unwrap_or_else(|| "unknown".into()),
-            "`harden controls` lists all of them",
-        );
+        known(name, node.span(), catalogue, out);
     }
     if let Some(fields) = table.get("fields").and_then(|n| n.get_ref().as_table()) {
         declarations(fields, catalogue, out);
@@ -70,4 +66,17 @@ fn declaration(value: &DeValue<'_>, catalogue: &Catalogue, out: &mut Complaints<
     if let Some(items) = table.get("items") {
         declaration(items.get_ref(), catalogue, out);
     }
+}
+
+fn known(name: &str, place: Range<usize>, catalogue: &Catalogue, out: &mut Complaints<'_>) {
+    if catalogue.control(name).is_some() {
+        return;
+    }
+    let names = catalogue.controls().map(|c| c.name.as_str());
+    out.at(
+        place,
+        format!("there is no control {}", quoted(name)),
+        did_you_mean(name, names).unwrap_or_else(|| "unknown".into()),
+        "`harden controls` lists all of them",
+    );
 }

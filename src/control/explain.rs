@@ -85,6 +85,8 @@ pub struct ControlCard {
     pub state: State,
     /// The options that serve it.
     pub options: Vec<FieldLine>,
+    /// What it asks, as `SUBJECT: CONDITION`.
+    pub checks: Vec<String>,
     /// The tests that prove it on a real cluster.
     pub proof: Vec<String>,
     /// Its ids by benchmark.
@@ -115,7 +117,11 @@ pub fn explain(
     }
     let covered = coverage(catalogue, modules);
     if let Some(one) = covered.iter().find(|one| one.control.name == name) {
-        return Ok(Explained::Control(control_card(one, &declarations)));
+        return Ok(Explained::Control(control_card(
+            one,
+            modules,
+            &declarations,
+        )));
     }
     let options = declarations.iter().map(|decl| decl.name.as_str());
     let controls = catalogue.controls().map(|control| control.name.as_str());
@@ -160,7 +166,7 @@ fn option_card(
     }
 }
 
-fn control_card(one: &Covered<'_>, declarations: &[&OptionDecl]) -> ControlCard {
+fn control_card(one: &Covered<'_>, modules: &Modules, declarations: &[&OptionDecl]) -> ControlCard {
     let control = one.control;
     let serving = declarations
         .iter()
@@ -173,9 +179,20 @@ fn control_card(one: &Covered<'_>, declarations: &[&OptionDecl]) -> ControlCard 
         level: control.level,
         state: one.state,
         options: serving.map(|decl| line(decl)).collect(),
+        checks: checks(&control.name, modules),
         proof: control.proof.clone(),
         ids: control.ids.clone(),
     }
+}
+
+fn checks(control: &str, modules: &Modules) -> Vec<String> {
+    let all = modules.iter().flat_map(|(_, module)| &module.checks);
+    all.filter(|check| check.control == control)
+        .map(|check| {
+            let words: Vec<&str> = check.condition().split_whitespace().collect();
+            format!("{}: {}", check.subject, words.join(" "))
+        })
+        .collect()
 }
 
 fn line(decl: &OptionDecl) -> FieldLine {

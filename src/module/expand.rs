@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::assertion::{self, Assertion};
+use super::expression::Surroundings;
 use super::name::{Binding, Found, Names};
 use super::table::{Guard, Loop, ResourceDecl};
 use super::template::{Piece, Reference, Table, Template};
@@ -156,7 +157,7 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
     fn ask(
         &mut self,
         assertion: &'m Assertion,
-        surroundings: &cel::Context<'_, '_>,
+        surroundings: &Surroundings,
         bindings: &[Binding<'m, 'v>],
     ) {
         let names = self.names(bindings);
@@ -168,7 +169,7 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             .module
             .file
             .place(assertion.span.clone(), "asserted here");
-        let holds = match assertion.holds(surroundings, &bound) {
+        let holds = match assertion.that.holds(surroundings, &bound) {
             Ok(holds) => holds,
             Err(why) => {
                 let fault = Diagnostic::new(format!("this assertion cannot be evaluated: {why}"));
@@ -196,7 +197,7 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             self.expanded.findings.push(Finding {
                 message,
                 help,
-                control: assertion.control.clone(),
+                control: assertion.control.as_ref().map(|(name, _)| name.clone()),
                 origins: found.map(Found::own_origins).unwrap_or_default(),
             });
         }

@@ -5,6 +5,7 @@
 //! declared, [`evaluate`] puts the values of a workspace into it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 mod assertion;
 mod builtin;
@@ -12,8 +13,10 @@ pub(crate) mod check;
 mod declare;
 mod evaluate;
 mod expand;
+mod expression;
 mod name;
 mod option;
+mod predicate;
 mod scalar;
 mod table;
 mod template;
@@ -22,6 +25,7 @@ mod tests;
 
 pub use evaluate::{evaluate, unavailable};
 pub use option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Pattern, Per, Stricter, Type};
+pub use predicate::Check;
 
 use crate::profile::section::{Complaints, File, Section, parse, quoted};
 use crate::profile::{Diagnostic, Failure};
@@ -48,12 +52,22 @@ pub struct Module {
     file: File,
     resources: Vec<ResourceDecl>,
     assertions: Vec<Assertion>,
+    /// What its controls ask.
+    pub checks: Vec<Check>,
 }
 
 impl Module {
     /// Returns the file that it was read from.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Returns the controls that assertions and checks name, with the places.
+    pub(crate) fn named_controls(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        let asserted = self.assertions.iter().filter_map(|a| a.control.as_ref());
+        let asserted = asserted.map(|(name, place)| (name.as_str(), place.clone()));
+        let checked = self.checks.iter();
+        asserted.chain(checked.map(|check| (check.control.as_str(), check.place.clone())))
     }
 }
 
@@ -137,6 +151,7 @@ impl Modules {
                     file: file.clone(),
                     resources,
                     assertions,
+                    checks: predicate::read(&mut top, &mut out),
                 };
                 modules.insert(name.clone(), module);
             }

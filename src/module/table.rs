@@ -65,32 +65,8 @@ pub(super) fn read(
 ) -> Vec<ResourceDecl> {
     let mut resources = Vec::new();
     for &kind_name in crate::resource::TABLES {
-        let Some(node) = top.get(kind_name) else {
-            continue;
-        };
-        let Some(items) = node.get_ref().as_array() else {
-            out.at(
-                node.span(),
-                format!(
-                    "`{kind_name}` must be a list of tables, not {}",
-                    kind(node.get_ref())
-                ),
-                "here",
-                format!("write `[[{kind_name}]]`"),
-            );
-            continue;
-        };
-        for item in items {
-            let Some(table) = item.get_ref().as_table() else {
-                out.at(
-                    item.span(),
-                    "this must be a table",
-                    kind(item.get_ref()),
-                    format!("write `[[{kind_name}]]`"),
-                );
-                continue;
-            };
-            resources.extend(one(context, kind_name, table, item.span(), used, out));
+        for (table, span) in top.tables(kind_name, out) {
+            resources.extend(one(context, kind_name, table, span, used, out));
         }
     }
     resources.sort_by_key(|resource| resource.span.start);

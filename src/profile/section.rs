@@ -301,6 +301,42 @@ impl<'s, 't> Section<'s, 't> {
         strings
     }
 
+    /// Returns the tables of a list of tables with their places.
+    pub(crate) fn tables(
+        &mut self,
+        key: &'static str,
+        out: &mut Complaints<'_>,
+    ) -> Vec<(&'s DeTable<'t>, Range<usize>)> {
+        let Some(node) = self.get(key) else {
+            return Vec::new();
+        };
+        let Some(items) = node.get_ref().as_array() else {
+            out.at(
+                node.span(),
+                format!(
+                    "`{key}` must be a list of tables, not {}",
+                    kind(node.get_ref())
+                ),
+                "here",
+                format!("write `[[{key}]]`"),
+            );
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in items {
+            match item.get_ref().as_table() {
+                Some(table) => tables.push((table, item.span())),
+                None => out.at(
+                    item.span(),
+                    "this must be a table",
+                    kind(item.get_ref()),
+                    format!("write `[[{key}]]`"),
+                ),
+            }
+        }
+        tables
+    }
+
     /// Complains about every key that nobody asked for.
     pub(crate) fn finish(self, out: &mut Complaints<'_>) {
         self.finish_but(|_| false, out);

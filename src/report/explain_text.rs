@@ -125,6 +125,7 @@ fn control(out: &mut String, card: &ControlCard, benchmarks: &[&Benchmark]) {
         format_args!("{style}{}{style:#}: {meaning}", card.state.word()),
     );
     parts(out, "options", fields(&card.options));
+    parts(out, "checks", &card.checks);
     parts(
         out,
         "proof",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control_plane::{Copies, Wanted};
 use super::flag::check_flag_name;
-use super::{Behaviour, Difference, Draft, Effect, Place, Resource, Risk};
+use super::{Behaviour, Difference, Draft, Effect, Place, Resource, Risk, Subject};
 use crate::distribution::kubeadm::{HARDEN_DIR, manifest_path};
 use crate::distribution::{Component, Volume};
 use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query, sha256};
@@ -235,6 +235,14 @@ pub fn unified_diff(path: &str, before: Option<&str>, after: &str) -> Option<Str
 }
 
 impl Behaviour for ComponentFile {
+    fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)> {
+        let subject = Subject::Flag {
+            component: self.component,
+            name: self.flag.clone(),
+        };
+        vec![(subject, serde_json::json!({"value": self.path}))]
+    }
+
     fn name(&self) -> String {
         format!("{} --{} (file {})", self.component, self.flag, self.name)
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::control_plane::{Copies, Wanted};
-use super::{Behaviour, Draft, Resource};
+use super::{Behaviour, Draft, Resource, Subject};
 use crate::distribution::Component;
 use crate::distribution::kubeadm::manifest_path;
 use crate::fact::{Facts, Query};
@@ -140,6 +140,19 @@ fn items(value: serde_json::Value) -> Result<Vec<String>, String> {
 }
 
 impl Behaviour for Flag {
+    fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)> {
+        let value = match &self.wanted {
+            Wanted::Exact(value) => serde_json::json!(value),
+            Wanted::Additive(items) => serde_json::json!(items.join(",")),
+            Wanted::Absent => serde_json::Value::Null,
+        };
+        let subject = Subject::Flag {
+            component: self.component,
+            name: self.name.clone(),
+        };
+        vec![(subject, serde_json::json!({"value": value}))]
+    }
+
     fn name(&self) -> String {
         format!("{} --{}", self.component, self.name)
     }

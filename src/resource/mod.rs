@@ -73,8 +73,38 @@ pub trait Behaviour {
         None
     }
 
+    /// Returns what a check sees where the resource is as it is wanted.
+    fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)>;
+
     /// Compares with the facts and drafts what to change.
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft);
+}
+
+/// What a check of a control looks at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A flag of a component; seen as `{"value": TEXT}`, null when it is not set.
+    Flag {
+        /// Whose.
+        component: Component,
+        /// Without dashes.
+        name: String,
+    },
+    /// Mode and owner of the file at a path; seen as `{"mode": "0600", "owner": NAME, "group": NAME}`.
+    Mode(String),
+    /// The API objects of a kind; each seen as `{"object": OBJECT}`.
+    Object(String),
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Flag { component, name } => write!(f, "{component} --{name}"),
+            Subject::Mode(path) => write!(f, "{path}"),
+            Subject::Object(kind) => write!(f, "each {kind}"),
+        }
+    }
 }
 
 /// Which nodes a resource concerns.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Behaviour, Difference, Draft, Effect, Place, Resource};
+use super::{Behaviour, Difference, Draft, Effect, Place, Resource, Subject};
 use crate::fact::{Answer, Fact, Facts, FileKind, Meta, Node, NodePath, Query};
 
 /// At most these permission bits, and this owner. A stricter mode satisfies it, and no bit is ever
@@ -150,6 +150,12 @@ fn describe(meta: &Meta) -> String {
 }
 
 impl Behaviour for Mode {
+    fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)> {
+        let mode = self.mode.map(|bits| format!("{bits:04o}"));
+        let seen = serde_json::json!({"mode": mode, "owner": self.owner, "group": self.group});
+        vec![(Subject::Mode(self.path.to_string()), seen)]
+    }
+
     fn name(&self) -> String {
         format!("mode of {}", self.path)
     }

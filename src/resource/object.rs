@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Behaviour, Difference, Draft, Effect, Place, Resource};
+use super::{Behaviour, Difference, Draft, Effect, Place, Resource, Subject};
 use crate::fact::{DryRun, Fact, Facts, ObjectFact, ObjectRef, Query};
 
 /// Those fields of an object that the profile sets; all others belong to others.
@@ -112,6 +112,12 @@ impl Object {
 }
 
 impl Behaviour for Object {
+    fn as_wanted(&self) -> Vec<(Subject, Value)> {
+        let kind = self.manifest.get("kind").and_then(Value::as_str);
+        let subject = Subject::Object(kind.unwrap_or_default().to_owned());
+        vec![(subject, serde_json::json!({"object": self.manifest}))]
+    }
+
     fn name(&self) -> String {
         self.reference.to_string()
     }

@@ -1,0 +1,98 @@
+//! Checks: what a control asks of a cluster, whatever any profile says. A value that is stricter
+//! than the one that an option recommends passes as well.
+
+use std::ops::Range;
+
+use serde_json::Value as Json;
+
+use super::expression::{Expression, Surroundings};
+use crate::profile::section::{Complaints, Section};
+use crate::resource::Subject;
+
+/// A check of a control.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// The control, by stable name.
+    pub control: String,
+    /// What is looked at.
+    pub subject: Subject,
+    that: Expression,
+    /// Where the control is named.
+    pub(crate) place: Range<usize>,
+}
+
+impl Check {
+    /// Returns the condition as the module has it.
+    pub fn condition(&self) -> &str {
+        &self.that.source
+    }
+
+    /// Whether what was seen of the subject passes; see [`Subject`] for its shape.
+    ///
+    /// # Errors
+    /// Why that cannot be told.
+    pub fn passes(&self, seen: &Json) -> Result<bool, String> {
+        let names: Vec<(String, Json)> = match seen {
+            Json::Object(names) => names.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            _ => Vec::new(),
+        };
+        self.that.holds(&Surroundings::new()?, &names)
+    }
+}
+
+/// Reads all `[[check]]` of a module.
+pub(super) fn read(top: &mut Section<'_, '_>, out: &mut Complaints<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (table, span) in top.tables("check", out) {
+        let mut section = Section::new(table, "check");
+        let control = section.required("control", span.clone(), out);
+        let place = section
+            .get("control")
+            .map_or(span.clone(), toml::Spanned::span);
+        let subject = subject(&mut section, span.clone(), out);
+        let that = Expression::read(&mut section, span, out);
+        section.finish(out);
+        if let (Some(control), Some(subject), Some(that)) = (control, subject, that) {
+            checks.push(Check {
+                control: control.to_owned(),
+                subject,
+                that,
+                place,
+            });
+        }
+    }
+    checks
+}
+
+fn subject(
+    section: &mut Section<'_, '_>,
+    table: Range<usize>,
+    out: &mut Complaints<'_>,
+) -> Option<Subject> {
+    let before = out.list.len();
+    let component = section.string("component", out);
+    let flag = section.string("flag", out);
+    let path = section.string("path", out);
+    let object = section.string("object", out);
+    let subject = match (component, flag, path, object) {
+        (Some(component), Some(flag), None, None) => {
+            let parsed = serde_json::from_value(Json::from(component));
+            parsed.ok().map(|component| Subject::Flag {
+                component,
+                name: flag.to_owned(),
+            })
+        }
+        (None, None, Some(path), None) => Some(Subject::Mode(path.to_owned())),
+        (None, None, None, Some(kind)) => Some(Subject::Object(kind.to_owned())),
+        _ => None,
+    };
+    if subject.is_none() && out.list.len() == before {
+        out.at(
+            table,
+            "a check looks at one thing",
+            "which?",
+            "give `component` and `flag`, or `path`, or `object` (a kind of API object)",
+        );
+    }
+    subject
+}

@@ -1,0 +1,158 @@
+//! Every value that an option recommends, and every value of a built-in profile, passes the checks
+//! of the controls that the option serves; and what is laxer does not.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+
+use harden::control::{self, Catalogue};
+use harden::module::{Check, Modules, evaluate};
+use harden::profile::load;
+use harden::resource::Desired;
+
+fn desired(text: &str, modules: &Modules) -> Desired {
+    let dir = tempfile::tempdir().unwrap();
+    let head = "cluster.name = \"x\"\n";
+    std::fs::write(dir.path().join("harden.toml"), format!("{head}{text}")).unwrap();
+    let workspace = load(dir.path(), modules).unwrap_or_else(|e| panic!("{text}\n{e:#}"));
+    evaluate(&workspace, modules).unwrap_or_else(|e| panic!("{text}\n{e:#}"))
+}
+
+fn checks(modules: &Modules) -> Vec<&Check> {
+    modules
+        .iter()
+        .flat_map(|(_, module)| &module.checks)
+        .collect()
+}
+
+/// Every check that sees something of it, and whether it passes.
+fn verdicts<'m>(desired: &Desired, modules: &'m Modules) -> Vec<(&'m Check, bool)> {
+    let mut verdicts = Vec::new();
+    for resource in &desired.resources {
+        for (subject, seen) in resource.kind.behaviour().as_wanted() {
+            for check in checks(modules).into_iter().filter(|c| c.subject == subject) {
+                let passes = check.passes(&seen);
+                let passes = passes.unwrap_or_else(|e| panic!("{} on {seen}: {e}", check.control));
+                verdicts.push((check, passes));
+            }
+        }
+    }
+    verdicts
+}
+
+fn assert_good(text: &str, modules: &Modules) -> BTreeSet<String> {
+    let verdicts = verdicts(&desired(text, modules), modules);
+    for (check, passes) in &verdicts {
+        assert!(
+            passes,
+            "{}: {} for\n{text}",
+            check.control,
+            check.condition()
+        );
+    }
+    verdicts
+        .into_iter()
+        .map(|(check, _)| check.control.clone())
+        .collect()
+}
+
+const TENANT: &str = "[tenants.a]\nnamespaces = [\"a\"]\nquota = { pods = \"5\" }\n\
+                      limits = [{ type = \"Container\", default = { memory = \"1Gi\" } }]\n";
+
+#[test]
+fn every_built_in_profile_passes() {
+    let modules = Modules::builtin().unwrap();
+    let mut seen = BTreeSet::new();
+    for profile in ["baseline", "cis-level1", "cis-level2", "multi-tenant"] {
+        let text = format!("imports = [\"builtin:{profile}\"]\n{TENANT}");
+        seen.extend(assert_good(&text, &modules));
+    }
+    // No check is left out: each sees something in one profile at least.
+    let all: BTreeSet<String> = checks(&modules).iter().map(|c| c.control.clone()).collect();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn every_recommended_value_passes() {
+    let modules = Modules::builtin().unwrap();
+    for decl in modules.options() {
+        let Some(example) = &decl.example else {
+            continue;
+        };
+        assert_good(&format!("{} = {example}\n", decl.name), &modules);
+    }
+}
+
+#[test]
+fn a_laxer_value_fails_and_a_stricter_one_passes() {
+    let modules = Modules::builtin().unwrap();
+    let failing = |text: &str| -> Vec<String> {
+        let verdicts = verdicts(&desired(text, &modules), &modules);
+        let failing: BTreeSet<_> = verdicts
+            .iter()
+            .filter(|(_, passes)| !passes)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|(check, _)| check.control.clone())
+            .collect();
+        failing.into_iter().collect()
+    };
+    for (text, control) in [
+        ("apiserver.profiling = true", "apiserver-profiling-off"),
+        (
+            "apiserver.service-account-lookup = false",
+            "apiserver-service-account-lookup",
+        ),
+        (
+            "apiserver.admission-plugins = [\"EventRateLimit\"]",
+            "apiserver-node-restriction",
+        ),
+        ("audit.log-max-age = 29", "audit-log-retention"),
+        ("audit.log-max-backup = 9", "audit-log-retention"),
+        ("audit.log-max-size = 99", "audit-log-retention"),
+        (
+            "controller-manager.profiling = true",
+            "controller-manager-profiling-off",
+        ),
+        (
+            "controller-manager.use-service-account-credentials = false",
+            "controller-manager-own-credentials",
+        ),
+        (
+            "controller-manager.terminated-pod-gc-threshold = 12500",
+            "controller-manager-pod-gc",
+        ),
+        ("scheduler.profiling = true", "scheduler-profiling-off"),
+        ("files.manifests-mode = \"0644\"", "manifests-owner-only"),
+        (
+            "files.kubeconfigs-mode = \"0640\"",
+            "kubeconfigs-owner-only",
+        ),
+        ("files.kubelet-mode = \"0644\"", "kubelet-files-owner-only"),
+        (
+            "files.certificates-mode = \"0664\"",
+            "pki-certificates-unwritable",
+        ),
+        ("files.keys-mode = \"0640\"", "pki-keys-owner-only"),
+        (
+            "tenants.a = { namespaces = [\"a\"], pod-security = \"privileged\" }",
+            "tenant-pod-security",
+        ),
+    ] {
+        assert_eq!(failing(text), [control], "{text}");
+    }
+    for text in [
+        "audit.log-max-age = 365",
+        "files.keys-mode = \"0400\"",
+        "files.certificates-mode = \"0600\"",
+        "apiserver.tls-min-version = \"VersionTLS13\"",
+        "scheduler.bind-address = \"::1\"",
+    ] {
+        assert_good(text, &modules);
+    }
+}
+
+#[test]
+fn every_check_is_of_a_control_of_the_catalogue() {
+    let catalogue = Catalogue::builtin().unwrap();
+    control::check(&catalogue, &Modules::builtin().unwrap()).unwrap_or_else(|e| panic!("{e:#}"));
+}
