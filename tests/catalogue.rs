@@ -264,23 +264,24 @@ tenants.shop.quota.pods = "9"
 fn a_control_says_who_asks_for_it_and_what_serves_it() {
     let dir = nowhere();
     insta::assert_snapshot!(told(dir.path(), &["explain", "audit-log"]), @r#"
-exit 0
-audit-log (control)
-  The API server writes an audit log.
+    exit 0
+    audit-log (control)
+      The API server writes an audit log.
 
-  why        Without one nobody can tell afterwards who did what, or find out how far an intruder got.
-  hazard     The log needs disk; in a path that is no volume of the pod it is lost with the container.
-  state      enforced: an option serves it, and a test on a real cluster proves it
-  options    audit.policy: Record who did what to which object, without request and response bodies.
-  proof      tests/cluster thin_line::over_ssh_weaken_plan_apply_plan_rollback
-             tests/cluster thin_line::over_docker_weaken_plan_apply_plan_rollback
-  level      1 of the CIS profiles
-  asked by   CIS Kubernetes Benchmark 1.9, 1.10, 1.11, 1.12, 2.0: 1.2.16
-             EU General Data Protection Regulation 2016/679: 32(1)(b)
-             NIST SP 800-53, Security and Privacy Controls Revision 5: AU-2, AU-12
-             NSA and CISA Kubernetes Hardening Guidance 1.2: audit-logging
-             PCI Data Security Standard 4.0: 10.2.1
-"#);
+      why        Without one nobody can tell afterwards who did what, or find out how far an intruder got.
+      hazard     The log needs disk; in a path that is no volume of the pod it is lost with the container.
+      state      enforced: an option serves it, and a test on a real cluster proves it
+      options    audit.policy: Record who did what to which object, without request and response bodies.
+      checks     kube-apiserver --audit-log-path: value != null && value != ""
+      proof      tests/cluster thin_line::over_ssh_weaken_plan_apply_plan_rollback
+                 tests/cluster thin_line::over_docker_weaken_plan_apply_plan_rollback
+      level      1 of the CIS profiles
+      asked by   CIS Kubernetes Benchmark 1.9, 1.10, 1.11, 1.12, 2.0: 1.2.16
+                 EU General Data Protection Regulation 2016/679: 32(1)(b)
+                 NIST SP 800-53, Security and Privacy Controls Revision 5: AU-2, AU-12
+                 NSA and CISA Kubernetes Hardening Guidance 1.2: audit-logging
+                 PCI Data Security Standard 4.0: 10.2.1
+    "#);
     insta::assert_snapshot!(told(dir.path(), &["explain", "pods-no-host-path"]), @r#"
 exit 0
 pods-no-host-path (control)

@@ -30,6 +30,10 @@ fn there_and_back(cluster: &Cluster, via: Via) {
         "kube-controller-manager --profiling [manifest]: true → false",
         "kube-scheduler --profiling [manifest]: true → false",
         "/etc/kubernetes/admin.conf: 0644 root:root → 0600 root:root",
+        "/etc/kubernetes/manifests/kube-scheduler.yaml: 0666 root:root → 0600 root:root",
+        "/etc/kubernetes/pki/apiserver.crt: 0777 root:root → 0644 root:root",
+        "/var/lib/kubelet/config.yaml: 0666 root:root → 0600 root:root",
+        "kube-apiserver --audit-log-maxage [process]:",
         "builtin:baseline:",
         "restarts kube-apiserver",
         "NetworkPolicy payments/",
@@ -49,6 +53,13 @@ fn there_and_back(cluster: &Cluster, via: Via) {
         argv.contains("--audit-policy-file=/etc/kubernetes/harden/audit-policy-"),
         "{argv}"
     );
+    assert!(argv.contains("--audit-log-maxage=30"), "{argv}");
+    let modes = cluster.on(
+        &cp,
+        "stat -c %a /etc/kubernetes/manifests/kube-scheduler.yaml /etc/kubernetes/pki/apiserver.crt \
+           /var/lib/kubelet/config.yaml",
+    );
+    assert_eq!(modes, "600\n644\n600\n");
     let log = cluster.on(&cp, "tail -n 1 /var/log/kubernetes/audit/audit.log");
     assert!(
         log.contains("audit.k8s.io"),
