@@ -16,6 +16,7 @@ mod expand;
 mod expression;
 mod name;
 mod option;
+mod option_type;
 mod predicate;
 mod scalar;
 mod table;
