@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 mod apply;
 mod args;
+mod eval;
 mod execute;
 mod failure;
 mod generations;
 mod lock;
+mod options;
 mod output;
 mod plan;
 mod progress;
+mod render;
 mod rollback;
 mod save;
 mod session;
@@ -32,6 +35,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Rollback(own) => rollback::run(own, global, &output),
         Command::Generations => generations::run(global, &output),
         Command::Lock(own) => lock::run(own, global, &output),
+        Command::Eval(own) => eval::run(own, global, &output),
+        Command::Options(own) => options::options(own, global, &output),
+        Command::Schema(own) => options::schema(own, global, &output),
+        Command::Render(own) => render::run(own, global, &output),
     };
     match result {
         Ok(code) => code.into(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::control_plane::{Copies, Wanted};
-use super::{Behaviour, Draft, Resource};
+use super::{Behaviour, Draft, Part, Resource};
 use crate::distribution::Component;
 use crate::distribution::kubeadm::manifest_path;
 use crate::fact::{Facts, Query};
@@ -142,6 +142,10 @@ fn items(value: serde_json::Value) -> Result<Vec<String>, String> {
 impl Behaviour for Flag {
     fn name(&self) -> String {
         format!("{} --{}", self.component, self.name)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        vec![self.wanted.part(self.component, &self.name)]
     }
 
     fn queries(&self) -> Vec<Query> {
