@@ -31,7 +31,7 @@ pub(crate) fn run(args: &EvalArgs, global: &Global, output: &Output) -> Result<E
             .map_err(|(what, hint)| Failure::new(what, hint))?;
         output.result(&why.text, &why.json);
         if let Some(hint) = &why.hint {
-            output.note(hint);
+            output.note(&format!("hint: {hint}"));
         }
         return Ok(Exit::Done);
     }

@@ -40,7 +40,7 @@ fn write(dir: &Path, files: &BTreeMap<String, String>) -> Result<(), Failure> {
     let cannot = |error: io::Error| {
         Failure::new(
             format!("cannot write {}: {error}", dir.display()),
-            "the directory above it must exist, and you must be allowed to write there",
+            "you must be allowed to write into the directory above it",
         )
     };
     let former = former(dir)?;
@@ -51,10 +51,11 @@ fn write(dir: &Path, files: &BTreeMap<String, String>) -> Result<(), Failure> {
     let above = match target.parent() {
         Some(above) if above.as_os_str().is_empty() => Path::new("."),
         Some(above) if target.file_name().is_some() => above,
-        _ => {
-            return Err(refuse(dir, "has no directory above it"));
-        }
+        _ => return Err(refuse(dir, "is no place for a directory")),
     };
+    if !above.is_dir() {
+        return Err(refuse(dir, "has no directory above it"));
+    }
     // Beside it, so that a rename is all that is left to do.
     let work = tempfile::Builder::new()
         .prefix(".harden-render-")
@@ -118,7 +119,7 @@ fn former(dir: &Path) -> Result<Former, Failure> {
 fn refuse(dir: &Path, why: &str) -> Failure {
     Failure::new(
         format!("{} {why}; nothing was written", dir.display()),
-        "name a directory that does not exist, is empty, or holds nothing but what `harden render` wrote",
+        "name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote",
     )
 }
 

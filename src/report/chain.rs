@@ -106,7 +106,7 @@ pub(super) fn definitions(name: &str, value: &Value, imports: &Imports) -> Vec<J
 }
 
 /// The name that a value has in `unset` and in plans.
-fn full_name(name: &str, path: &[String]) -> String {
+pub(super) fn full_name(name: &str, path: &[String]) -> String {
     let parts = path.iter().map(String::as_str);
     let parts: Vec<&str> = std::iter::once(name).chain(parts).collect();
     parts.join(".")

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::chain::leaves;
+use super::chain::{full_name, leaves};
 use crate::module::{Fields, Modules, OptionDecl, Type};
 use crate::profile::section::{nearest, quoted};
 use crate::profile::{Content, Value, Values};
@@ -142,7 +142,7 @@ fn help(name: &str, modules: &Modules, values: &Values) -> String {
     }
     for (option, value) in values.iter() {
         for leaf in leaves(value) {
-            names.insert(format!("{option}.{}", leaf.path.join(".")));
+            names.insert(full_name(option, &leaf.path));
         }
         let fields = modules.option(option).map(|decl| &decl.ty);
         if let (Some(Type::Attrs(fields)), Content::Entries(entries)) = (fields, &value.content) {
