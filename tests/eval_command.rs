@@ -435,3 +435,32 @@ fn an_empty_workspace_manages_nothing() {
         "{said}"
     );
 }
+
+/// Two imports that share a third: what one of them overrides is overridden, whatever the order.
+#[test]
+fn why_knows_who_imports_whom() {
+    let root = |imports: &str| format!("imports = [{imports}]\ncluster.name = \"x\"\n");
+    let base = "[files]\nkeys-mode = \"0600\"\n[apiserver]\nprofiling = false\n";
+    let a = "imports = [\"base.toml\"]\n[files]\nkeys-mode = \"0640\"\n";
+    let b = "imports = [\"base.toml\"]\n[files]\nkeys-mode = \"0644\"\n";
+    let why = |imports: &str| {
+        let root = root(imports);
+        let files = [
+            ("harden.toml", &*root),
+            ("base.toml", base),
+            ("a.toml", a),
+            ("b.toml", b),
+        ];
+        let dir = workspace(&files);
+        stdout(dir.path(), &["eval", "--why", "files.keys-mode"])
+    };
+    let told = why("\"a.toml\", \"b.toml\"");
+    insta::assert_snapshot!(told, @r#"
+    files.keys-mode = "0640"
+      holds        a.toml:3     "0640"
+      less strict  b.toml:3     "0644"  than a.toml:3
+      overridden   base.toml:2  "0600"  by a.toml:3
+    files.keys-mode: The widest mode of the control plane's private keys, owned by root.
+    "#);
+    assert_eq!(why("\"b.toml\", \"base.toml\", \"a.toml\""), told);
+}

@@ -362,3 +362,35 @@ cluster.name = "x"
     ");
     assert_eq!(names(dir.path()), ["any.toml", "harden.toml", "out"]);
 }
+
+#[test]
+fn resources_that_disagree_are_not_rendered() {
+    let module = r#"
+[module]
+summary = "A file for a flag that another resource sets"
+on      = "control-plane"
+[options.policy]
+type = "string"
+doc  = "The policy."
+risk = "restart"
+[[component-file]]
+component = "kube-apiserver"
+flag      = "profiling"
+name      = "policy"
+content   = "${own.policy}"
+"#;
+    let root = r#"imports = ["builtin:baseline"]
+modules = ["own.toml"]
+cluster.name = "x"
+own.policy   = "{}"
+"#;
+    let dir = workspace(&[("harden.toml", root), ("own.toml", module)]);
+    insta::assert_snapshot!(harden(dir.path(), &["render", "out"]), @r#"
+    exit 1
+    --- stdout
+    --- stderr
+    error: the state cannot be written as files: two resources of the profile want different things of kube-apiserver profiling in flags
+    hint: `harden eval --format json` shows every resource and the options behind it
+    "#);
+    assert_eq!(names(dir.path()), ["harden.toml", "own.toml"]);
+}

@@ -1,8 +1,11 @@
 //! `harden schema`: what editors are told agrees with what harden reads.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::sync::LazyLock;
+
 use harden::profile;
 use offline::{json, workspace};
+use proptest::prelude::*;
 use serde_json::Value;
 
 mod offline;
@@ -129,6 +132,8 @@ data       = { size = "${thing.size}" }
 const HEAD: &str = "modules = [\"every.toml\"]\ncluster.name = \"x\"\n";
 
 /// Both schemas, with the options of the module above.
+static VALIDATORS: LazyLock<[jsonschema::Validator; 2]> = LazyLock::new(validators);
+
 fn validators() -> [jsonschema::Validator; 2] {
     let dir = workspace(&[("harden.toml", HEAD), ("every.toml", MODULE)]);
     [&["schema"][..], &["schema", "--profile"]].map(|args| {
@@ -263,7 +268,7 @@ const BAD: &[&str] = &[
 
 #[test]
 fn every_type_as_harden_reads_it() {
-    let [root, profile] = validators();
+    let [root, profile] = &*VALIDATORS;
     for (cases, wanted) in [(GOOD, true), (BAD, false)] {
         for case in cases {
             let own = format!("[every]\n{case}\n");
@@ -280,10 +285,27 @@ fn every_type_as_harden_reads_it() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// An editor must never underline what harden accepts.
+    #[test]
+    fn a_schema_refuses_nothing_that_harden_accepts(
+        option in proptest::sample::select(vec!["duration", "quantity", "mode", "cidr", "string"]),
+        text in "[0-9]{1,3}(ms|s|m|h)([0-9]{1,2}s)?|[-+]?[0-9]{0,3}\\.?[0-9]{0,2}([numkMGTPE]i?|[eE][-+]?[0-9])?|[0-7]{2,5}|[0-9a-f:.]{1,9}/[0-9]{1,3}|[a-z]{0,3}|x-[0-9]",
+    ) {
+        let [root, _] = &*VALIDATORS;
+        let whole = format!("{HEAD}[every]\n{option} = '{text}'\n");
+        if loads(&whole) {
+            prop_assert!(root.is_valid(&instance(&whole)), "{}", whole);
+        }
+    }
+}
+
 /// What a schema cannot tell, it must not refuse.
 #[test]
 fn what_only_harden_can_refuse() {
-    let [root, _] = validators();
+    let [root, _] = &*VALIDATORS;
     for case in [
         "duration = '1s'",
         "quantity = '1e99'",
@@ -399,7 +421,7 @@ const SETTINGS: &[(&str, bool)] = &[
 
 #[test]
 fn settings_as_harden_reads_them() {
-    let [root, _] = validators();
+    let [root, _] = &*VALIDATORS;
     for (case, wanted) in SETTINGS {
         let text = format!("modules = ['every.toml']\n{case}\n");
         assert_eq!(loads(&text), *wanted, "load: {case}");
@@ -409,7 +431,7 @@ fn settings_as_harden_reads_them() {
 
 #[test]
 fn an_imported_profile_has_no_settings() {
-    let [_, profile] = validators();
+    let [_, profile] = &*VALIDATORS;
     for case in [
         "cluster.name = 'x'",
         "accept = ['tenants']",
@@ -440,7 +462,7 @@ fn files(dir: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_built_in_profiles_are_accepted() {
-    let [_, profile] = validators();
+    let [_, profile] = &*VALIDATORS;
     let all = files("profiles");
     assert!(all.len() >= 4);
     for (name, text) in all {
@@ -454,7 +476,7 @@ fn the_built_in_profiles_are_accepted() {
 
 #[test]
 fn the_examples_of_the_documents_are_accepted() {
-    let [root, _] = validators();
+    let [root, _] = &*VALIDATORS;
     let readme = (
         "README.md".to_owned(),
         // Shown as the output of `cat`.
@@ -488,7 +510,7 @@ fn the_examples_of_the_documents_are_accepted() {
 
 #[test]
 fn the_example_of_every_option_is_accepted() {
-    let [_, profile] = validators();
+    let [_, profile] = &*VALIDATORS;
     let dir = workspace(&[]);
     let options = json(dir.path(), &["options"]);
     let mut seen = 0;

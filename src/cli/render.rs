@@ -17,8 +17,10 @@ use super::{Exit, Failure};
 pub(crate) fn run(args: &RenderArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
     let evaluated = Evaluated::read(global)?;
     output.findings(&evaluated.desired.findings);
-    let files = report::render(&evaluated.desired)
-        .map_err(|e| Failure::new(format!("the state cannot be written as YAML: {e}"), ""))?;
+    let files = report::render(&evaluated.desired).map_err(|e| {
+        let hint = "`harden eval --format json` shows every resource and the options behind it";
+        Failure::new(format!("the state cannot be written as files: {e}"), hint)
+    })?;
     write(&args.dir, &files)?;
     let names: Vec<&String> = files.keys().collect();
     let json = json!({

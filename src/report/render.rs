@@ -32,7 +32,8 @@ const MAX_NAME: usize = 200;
 /// No name of a node or namespace begins with `_`, so the two never meet.
 ///
 /// # Errors
-/// That a value cannot be written as YAML.
+/// That two resources want different things of one flag, volume or file, or that a value cannot be
+/// written as YAML.
 pub fn render(desired: &Desired) -> Result<BTreeMap<String, String>, String> {
     let mut tree = Tree::default();
     for resource in &desired.resources {
@@ -63,7 +64,10 @@ impl Tree {
             Part::File { path, content } => {
                 let parts: Vec<String> = path.as_str().split('/').map(safe).collect();
                 let path = format!("{}{}", directory(resource), parts.join("/"));
-                self.files.insert(path, content);
+                let other = self.files.insert(path.clone(), content);
+                if other.is_some_and(|other| self.files.get(&path) != Some(&other)) {
+                    return Err(clash(&path));
+                }
             }
             Part::Setting {
                 list,
@@ -75,7 +79,9 @@ impl Tree {
                     wanted.insert("except".into(), except.into());
                 }
                 let path = format!("{}/{list}.yaml", directory(resource));
-                put(self.settings.entry(path).or_default(), &name, wanted);
+                if !put(self.settings.entry(path).or_default(), &name, wanted) {
+                    return Err(clash(&format!("{} in {list}", name.join(" "))));
+                }
             }
             Part::Object {
                 reference,
@@ -117,20 +123,26 @@ fn directory(resource: &Resource) -> String {
     format!("nodes/{nodes}")
 }
 
-/// Puts a setting into tables inside each other.
-fn put(table: &mut Map<String, Json>, name: &[String], wanted: Map<String, Json>) {
+/// Says that two resources disagree; `plan` says the same of the nodes that it concerns.
+fn clash(what: &str) -> String {
+    format!("two resources of the profile want different things of {what}")
+}
+
+/// Puts a setting into tables inside each other; `false` when something else stands there.
+fn put(table: &mut Map<String, Json>, name: &[String], wanted: Map<String, Json>) -> bool {
     match name {
-        [] => {}
+        [] => true,
         [last] => {
-            table.insert(last.clone(), Json::Object(wanted));
+            let wanted = Json::Object(wanted);
+            *table.entry(last.clone()).or_insert_with(|| wanted.clone()) == wanted
         }
         [first, rest @ ..] => {
             let inner = table
                 .entry(first.clone())
                 .or_insert_with(|| Json::Object(Map::new()));
-            if let Json::Object(inner) = inner {
-                put(inner, rest, wanted);
-            }
+            inner
+                .as_object_mut()
+                .is_some_and(|inner| put(inner, rest, wanted))
         }
     }
 }
