@@ -6,6 +6,9 @@ use std::path::Path;
 
 use harden::module::Modules;
 use harden::profile::{ClusterIdentity, LOCK_FILE, Lock, load};
+use offline::harden;
+
+mod offline;
 
 /// A workspace whose kubeconfig is missing: no API answers.
 const ROOT: &str = r#"
@@ -16,11 +19,7 @@ kubeconfig = "nowhere"
 "#;
 
 fn workspace() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("team")).unwrap();
-    fs::write(dir.path().join("harden.toml"), ROOT).unwrap();
-    fs::write(dir.path().join("team/a.toml"), "[apiserver]\n").unwrap();
-    dir
+    offline::workspace(&[("harden.toml", ROOT), ("team/a.toml", "[apiserver]\n")])
 }
 
 /// Writes the lock that `harden lock` would write for a cluster.
@@ -32,24 +31,6 @@ fn lock(dir: &Path) {
     };
     let lock = Lock::new(&workspace, cluster);
     fs::write(dir.join(LOCK_FILE), lock.render()).unwrap();
-}
-
-/// Runs harden and returns its exit status, stdout and stderr.
-fn harden(dir: &Path, args: &[&str]) -> String {
-    let output = assert_cmd::cargo::cargo_bin_cmd!("harden")
-        .current_dir(dir)
-        .env("NO_COLOR", "1")
-        .env_remove("KUBECONFIG")
-        .args(args)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    format!(
-        "exit {}\n--- stdout\n{}--- stderr\n{}",
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr)
-    )
 }
 
 /// The names in the directory and what is in them.

@@ -264,6 +264,22 @@ fn an_item_of_the_same_key_is_replaced() {
 }
 
 #[test]
+fn two_values_of_one_key_are_refused() {
+    let table = |items: &[&str]| {
+        let table = json!({
+            "component": "kube-apiserver", "name": "feature-gates", "value": items, "merge": "additive",
+        });
+        harden::resource::Kind::from_table("flag", table)
+    };
+    let why = table(&["A=true", "B=true", "A=false"]).unwrap_err();
+    assert_eq!(
+        why,
+        "value: \"A=true\" and \"A=false\" give one key two values"
+    );
+    table(&["A=true", "B=true", "A=true"]).unwrap();
+}
+
+#[test]
 fn more_items_than_wanted_satisfy_an_additive_flag() {
     let desired = desired(vec![additive("authorization-mode", &["RBAC"])]);
     let mut facts = cluster(&["cp1"], &desired);

@@ -565,6 +565,13 @@ fn any_resource() -> impl Strategy<Value = Resource> {
     let name = proptest::sample::select(names);
     let merge = proptest::sample::select(vec!["exact", "additive", "absent"]);
     let value = proptest::collection::vec("[A-Za-z0-9=./: #'\"-]{1,8}", 1..3);
+    // Two items of one key are refused: see plan_flags.
+    let key = |item: &String| item.split('=').next().unwrap_or_default().to_owned();
+    let value = value.prop_map(move |mut items| {
+        let mut seen = std::collections::BTreeSet::new();
+        items.retain(|item| seen.insert(key(item)));
+        items
+    });
     let flags =
         (component.clone(), name, merge, value).prop_map(|(component, name, merge, value)| {
             let mut table = json!({"component": component, "name": name, "merge": merge});

@@ -93,6 +93,28 @@ pub(crate) enum Command {
     Controls(ControlsArgs),
     /// Explain an option or a control; in a workspace, also where an option's value comes from
     Explain(ExplainArgs),
+    /// Show what the workspace evaluates to, and where each value comes from; asks no cluster
+    ///
+    /// Exit status: 0 done, 1 something is wrong with the workspace.
+    Eval(EvalArgs),
+    /// Show the options that a profile may set
+    ///
+    /// Those of the modules of the workspace, or without a workspace the built-in ones.
+    ///
+    /// Exit status: 0 done, 1 nothing was found.
+    Options(OptionsArgs),
+    /// Write the JSON Schema of harden.toml or of a profile, for editors
+    ///
+    /// With the options of the modules of the workspace, or without a workspace of the built-in
+    /// ones. The schema refuses nothing that `plan` accepts; `plan` checks more than a schema can.
+    Schema(SchemaArgs),
+    /// Write the desired state as a tree of files, for review; asks no cluster
+    ///
+    /// Files as they will lie on the nodes, the flags, modes and volumes that are wanted, and the
+    /// API objects. The same workspace gives the same bytes.
+    ///
+    /// Exit status: 0 written, 1 error: nothing was written.
+    Render(RenderArgs),
 }
 
 /// Of `plan`.
@@ -148,6 +170,42 @@ pub(crate) struct ExplainArgs {
     /// An option such as `apiserver.profiling`, or a control such as `apiserver-profiling-off`
     #[arg(value_name = "OPTION|CONTROL")]
     pub(crate) name: String,
+}
+
+/// Of `eval`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EvalArgs {
+    /// Only this option, or a value inside one: every definition of it, and what became of each
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) why: Option<String>,
+    /// As this node sees it: with the values that it has of its own, and its resources only
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Only the SHA-256 of the desired state
+    #[arg(long, conflicts_with_all = ["why", "node"])]
+    pub(crate) hash: bool,
+}
+
+/// Of `options`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OptionsArgs {
+    /// Only those that have this in their name or text
+    pub(crate) query: Option<String>,
+}
+
+/// Of `schema`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SchemaArgs {
+    /// Of an imported profile, which holds no settings
+    #[arg(long)]
+    pub(crate) profile: bool,
+}
+
+/// Of `render`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RenderArgs {
+    /// Where to write; a former render there is replaced, anything else is refused
+    pub(crate) dir: PathBuf,
 }
 
 /// Of every command that changes something.

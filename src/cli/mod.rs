@@ -5,14 +5,17 @@ use std::process::ExitCode;
 mod apply;
 mod args;
 mod controls;
+mod eval;
 mod execute;
 mod explain;
 mod failure;
 mod generations;
 mod lock;
+mod options;
 mod output;
 mod plan;
 mod progress;
+mod render;
 mod rollback;
 mod save;
 mod session;
@@ -36,6 +39,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Lock(own) => lock::run(own, global, &output),
         Command::Controls(own) => controls::run(own, &output),
         Command::Explain(own) => explain::run(own, global, &output),
+        Command::Eval(own) => eval::run(own, global, &output),
+        Command::Options(own) => options::options(own, global, &output),
+        Command::Schema(own) => options::schema(own, global, &output),
+        Command::Render(own) => render::run(own, global, &output),
     };
     match result {
         Ok(code) => code.into(),

@@ -1,6 +1,6 @@
 //! Profiles: TOML files with option values, merged with their provenance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub use diagnostic::{Diagnostic, Failure, Source};
 pub use lock::{ClusterIdentity, LOCK_FILE, Lock};
 pub use modules::modules;
 pub use values::{Content, Definition, Value, Values};
+pub use workspace::is_node_name;
 
 use crate::fact::sha256;
 use crate::module::Modules;
@@ -55,6 +56,7 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
         .chain(modules.files())
         .map(|file| (file.name.clone(), sha256(&*file.text)))
         .collect();
+    let imports = imports(&loader.layers);
     match loader.settings {
         Some(settings) if loader.faults.is_empty() => Ok(Workspace {
             dir: dir.to_owned(),
@@ -65,10 +67,21 @@ pub fn load(dir: &Path, modules: &Modules) -> Result<Workspace, Failure> {
             values,
             node_values,
             files,
+            imports,
         }),
         // Without settings there is a fault that says why.
         _ => Err(Failure(in_order(loader.faults))),
     }
+}
+
+/// Lists by name what each file imports, directly or not.
+fn imports(layers: &[Layer]) -> BTreeMap<String, BTreeSet<String>> {
+    let name = |at: &usize| layers.get(*at).map(|layer| layer.file.name.clone());
+    let below = |layer: &Layer| layer.below.iter().filter_map(name).collect();
+    layers
+        .iter()
+        .map(|layer| (layer.file.name.clone(), below(layer)))
+        .collect()
 }
 
 /// Puts the values that a node has of its own above all files.
@@ -132,6 +145,9 @@ pub struct Workspace {
     /// The SHA-256 of every file that was read, by name: a path inside the workspace,
     /// `builtin:NAME` for a profile and `builtin:modules/NAME.toml` for a module of the program.
     pub files: BTreeMap<String, String>,
+    /// What each profile imports, directly or not, by name; a definition in one of these is
+    /// overridden by one in the profile itself.
+    pub imports: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// `[cluster]`: which cluster, and how its API is reached.

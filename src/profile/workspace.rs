@@ -170,7 +170,8 @@ fn nodes(table: &DeTable<'_>, modules: &Modules, out: &mut Complaints<'_>) -> No
     }
 }
 
-fn is_node_name(name: &str) -> bool {
+/// Whether a Node object can have this name.
+pub fn is_node_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let bytes = name.as_bytes();

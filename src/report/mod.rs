@@ -1,12 +1,24 @@
-//! Reports: plans, the catalogue of controls and what it says of one name, as text for people and
-//! as JSON. (As JSON, a plan is its own file format.)
+//! Reports: plans, the evaluated state, options, the catalogue of controls and what it says of one
+//! name, as text, JSON, Markdown and files. (As JSON, a plan is its own file format.)
 //!
 //! The text carries ANSI styles; the terminal side strips them where they do not belong.
 
+mod chain;
 mod controls_text;
 mod explain_text;
+mod find;
+mod options;
 mod plan_text;
+mod render;
+mod schema;
+mod state;
+mod toml_text;
 
+pub use chain::Why;
 pub use controls_text::{Listing, controls_json, controls_text};
 pub use explain_text::{explain_json, explain_text};
+pub use options::{Described, options, options_json, options_markdown, options_text};
 pub use plan_text::{PlanText, plan_text};
+pub use render::{RENDER_MARK, RENDERED, render};
+pub use schema::{SchemaOf, schema};
+pub use state::State;

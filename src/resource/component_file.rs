@@ -1,10 +1,11 @@
 //! `[[component-file]]`: a file that a static pod must mount, and the flag that names it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::control_plane::{Copies, Wanted};
 use super::flag::check_flag_name;
-use super::{Behaviour, Difference, Draft, Effect, Place, Resource, Risk, Subject};
+use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Risk, Subject};
 use crate::distribution::kubeadm::{HARDEN_DIR, manifest_path};
 use crate::distribution::{Component, Volume};
 use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query, sha256};
@@ -245,6 +246,31 @@ impl Behaviour for ComponentFile {
 
     fn name(&self) -> String {
         format!("{} --{} (file {})", self.component, self.flag, self.name)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let flag = Wanted::Exact(self.path.as_str().to_owned());
+        let file = Part::File {
+            path: self.path.clone(),
+            content: self.content.clone(),
+        };
+        let volumes = self.volumes.iter().map(|volume| Part::Setting {
+            list: "volumes",
+            name: vec![self.component.to_string(), volume.name.clone()],
+            wanted: [
+                ("hostPath", Value::from(volume.host_path.as_str())),
+                ("mountPath", volume.mount_path.as_str().into()),
+                ("readOnly", volume.read_only.into()),
+                ("pathType", volume.path_type.as_str().into()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect(),
+        });
+        [file, flag.part(self.component, &self.flag)]
+            .into_iter()
+            .chain(volumes)
+            .collect()
     }
 
     fn queries(&self) -> Vec<Query> {

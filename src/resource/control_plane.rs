@@ -6,8 +6,9 @@
 //! a setting that stands in the manifest alone vanishes at the next upgrade (kubeadm#541).
 
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Difference, Draft, Effect, Place, Resource, Risk, SettingCopy};
+use super::{Difference, Draft, Effect, Part, Place, Resource, Risk, SettingCopy};
 use crate::distribution::kubeadm::cluster_configuration::volume_text;
 use crate::distribution::kubeadm::{
     CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, Manifest, argv, manifest_path,
@@ -25,6 +26,24 @@ pub(super) enum Wanted {
     Additive(Vec<String>),
     /// No such flag.
     Absent,
+}
+
+impl Wanted {
+    /// Returns it for a reader who has no cluster at hand.
+    pub(super) fn part(&self, component: Component, flag: &str) -> Part {
+        let (merge, value) = match self {
+            Wanted::Exact(value) => ("exact", Some(value.as_str().into())),
+            Wanted::Additive(items) => ("additive", Some(items.as_slice().into())),
+            Wanted::Absent => ("absent", None),
+        };
+        let merge = [("merge".to_owned(), merge.into())].into_iter();
+        let value = value.map(|value: Value| ("value".to_owned(), value));
+        Part::Setting {
+            list: "flags",
+            name: vec![component.to_string(), flag.to_owned()],
+            wanted: merge.chain(value).collect(),
+        }
+    }
 }
 
 /// Every copy of a component's settings that could be read. What could not is in the draft already.
@@ -258,7 +277,7 @@ fn list(values: &[String]) -> impl Iterator<Item = &str> {
 }
 
 /// Whether two items are equal, or two values of one key as in `--feature-gates=A=true`.
-fn same_item(a: &str, b: &str) -> bool {
+pub(super) fn same_item(a: &str, b: &str) -> bool {
     match (a.split_once('='), b.split_once('=')) {
         (Some((a, _)), Some((b, _))) => a == b,
         _ => a == b,

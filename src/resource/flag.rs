@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::control_plane::{Copies, Wanted};
-use super::{Behaviour, Draft, Resource, Subject};
+use super::control_plane::{Copies, Wanted, same_item};
+use super::{Behaviour, Draft, Part, Resource, Subject};
 use crate::distribution::Component;
 use crate::distribution::kubeadm::manifest_path;
 use crate::fact::{Facts, Query};
@@ -80,6 +80,13 @@ impl Flag {
                     if item.is_empty() {
                         return Err("value: an item to add is empty".into());
                     }
+                    // One would replace the other each time.
+                    let twin = |other: &&String| *other != item && same_item(other, item);
+                    if let Some(twin) = items.iter().find(twin) {
+                        return Err(format!(
+                            "value: {item:?} and {twin:?} give one key two values"
+                        ));
+                    }
                 }
             }
             Wanted::Absent => {}
@@ -155,6 +162,10 @@ impl Behaviour for Flag {
 
     fn name(&self) -> String {
         format!("{} --{}", self.component, self.name)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        vec![self.wanted.part(self.component, &self.name)]
     }
 
     fn queries(&self) -> Vec<Query> {

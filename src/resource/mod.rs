@@ -68,6 +68,9 @@ pub trait Behaviour {
     /// Lists what must be looked at on each node in scope.
     fn queries(&self) -> Vec<Query>;
 
+    /// Returns what evaluation alone says of it, for a reader who has no cluster at hand.
+    fn parts(&self) -> Vec<Part>;
+
     /// Returns the API object that is wanted, for kinds that are one.
     fn object(&self) -> Option<&serde_json::Value> {
         None
@@ -105,6 +108,34 @@ impl std::fmt::Display for Subject {
             Subject::Object(kind) => write!(f, "each {kind}"),
         }
     }
+}
+
+/// Something that a resource wants, as far as it is known without looking at the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// A whole file on a node.
+    File {
+        /// Where.
+        path: NodePath,
+        /// UTF-8 text.
+        content: String,
+    },
+    /// A setting inside something that is not known as a whole.
+    Setting {
+        /// The list that it belongs to: `flags`, `modes`, `volumes`.
+        list: &'static str,
+        /// Its name in the list, outermost first: the component and the flag.
+        name: Vec<String>,
+        /// What is wanted: a table.
+        wanted: serde_json::Map<String, serde_json::Value>,
+    },
+    /// An API object.
+    Object {
+        /// Which.
+        reference: ObjectRef,
+        /// The fields that are wanted.
+        manifest: serde_json::Value,
+    },
 }
 
 /// Which nodes a resource concerns.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Behaviour, Difference, Draft, Effect, Place, Resource, Subject};
+use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Subject};
 use crate::fact::{Answer, Fact, Facts, FileKind, Meta, Node, NodePath, Query};
 
 /// At most these permission bits, and this owner. A stricter mode satisfies it, and no bit is ever
@@ -158,6 +158,23 @@ impl Behaviour for Mode {
 
     fn name(&self) -> String {
         format!("mode of {}", self.path)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let mode = self.mode.map(|most| format!("{most:04o}"));
+        let wanted = [
+            ("at-most", mode.as_ref()),
+            ("owner", self.owner.as_ref()),
+            ("group", self.group.as_ref()),
+        ];
+        vec![Part::Setting {
+            list: "modes",
+            name: vec![self.path.as_str().to_owned()],
+            wanted: wanted
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?.as_str().into())))
+                .collect(),
+        }]
     }
 
     fn queries(&self) -> Vec<Query> {

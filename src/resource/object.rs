@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Behaviour, Difference, Draft, Effect, Place, Resource, Subject};
+use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Subject};
 use crate::fact::{DryRun, Fact, Facts, ObjectFact, ObjectRef, Query};
 
 /// Those fields of an object that the profile sets; all others belong to others.
@@ -120,6 +120,13 @@ impl Behaviour for Object {
 
     fn name(&self) -> String {
         self.reference.to_string()
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        vec![Part::Object {
+            reference: self.reference.clone(),
+            manifest: self.manifest.clone(),
+        }]
     }
 
     fn queries(&self) -> Vec<Query> {

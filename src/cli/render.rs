@@ -1,0 +1,139 @@
+//! `harden render`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use harden::report::{self, RENDER_MARK, RENDERED};
+use serde_json::json;
+
+use super::args::{Global, RenderArgs};
+use super::output::Output;
+use super::session::Evaluated;
+use super::{Exit, Failure};
+
+/// Writes the desired state as a tree of files.
+pub(crate) fn run(args: &RenderArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
+    let evaluated = Evaluated::read(global)?;
+    output.findings(&evaluated.desired.findings);
+    let files = report::render(&evaluated.desired).map_err(|e| {
+        let hint = "`harden eval --format json` shows every resource and the options behind it";
+        Failure::new(format!("the state cannot be written as files: {e}"), hint)
+    })?;
+    write(&args.dir, &files)?;
+    let names: Vec<&String> = files.keys().collect();
+    let json = json!({
+        "schema": "harden.dev/render/v1",
+        "sha256": evaluated.desired.sha256(),
+        "files": names,
+    });
+    output.result("", &json);
+    output.note(&format!(
+        "{} files are in {}.",
+        files.len(),
+        args.dir.display()
+    ));
+    Ok(Exit::Done)
+}
+
+/// Puts a tree in the place of a former one, whole or not at all.
+fn write(dir: &Path, files: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let cannot = |error: io::Error| {
+        Failure::new(
+            format!("cannot write {}: {error}", dir.display()),
+            "you must be allowed to write into the directory above it",
+        )
+    };
+    let former = former(dir)?;
+    let target = match former {
+        Former::None => dir.to_owned(),
+        Former::Empty | Former::Render => dir.canonicalize().map_err(cannot)?,
+    };
+    let above = match target.parent() {
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) if target.file_name().is_some() => above,
+        _ => return Err(refuse(dir, "is no place for a directory")),
+    };
+    if !above.is_dir() {
+        return Err(refuse(dir, "has no directory above it"));
+    }
+    // Beside it, so that a rename is all that is left to do.
+    let work = tempfile::Builder::new()
+        .prefix(".harden-render-")
+        .tempdir_in(above)
+        .map_err(cannot)?;
+    let (new, old) = (work.path().join("new"), work.path().join("old"));
+    fill(&new, files).map_err(cannot)?;
+    if !matches!(former, Former::None) {
+        fs::rename(&target, &old).map_err(cannot)?;
+    }
+    fs::rename(&new, &target).map_err(|error| {
+        if !matches!(former, Former::None) {
+            let _ = fs::rename(&old, &target);
+        }
+        cannot(error)
+    })?;
+    // What was there lies in the working directory and goes with it.
+    work.close().map_err(cannot)
+}
+
+/// What is at the place of the tree.
+enum Former {
+    None,
+    Empty,
+    Render,
+}
+
+/// Looks at what is there, and refuses everything that no render has written.
+fn former(dir: &Path) -> Result<Former, Failure> {
+    let meta = match fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Former::None),
+        Err(error) => return Err(refuse(dir, &format!("cannot be looked at: {error}"))),
+        Ok(meta) => meta,
+    };
+    if !meta.is_dir() {
+        return Err(refuse(dir, "is no directory"));
+    }
+    let cannot = |error: io::Error| refuse(dir, &format!("cannot be listed: {error}"));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(cannot)? {
+        names.push(entry.map_err(cannot)?.file_name());
+    }
+    names.sort();
+    if names.is_empty() {
+        return Ok(Former::Empty);
+    }
+    let mark = fs::symlink_metadata(dir.join(RENDER_MARK));
+    if !mark.is_ok_and(|meta| meta.is_file()) {
+        return Err(refuse(dir, "is not empty and holds no former render"));
+    }
+    let other = names
+        .iter()
+        .find(|name| !RENDERED.iter().any(|own| *name == own));
+    if let Some(other) = other {
+        let what = format!("holds {other:?} besides a former render, which would be lost");
+        return Err(refuse(dir, &what));
+    }
+    Ok(Former::Render)
+}
+
+fn refuse(dir: &Path, why: &str) -> Failure {
+    Failure::new(
+        format!("{} {why}; nothing was written", dir.display()),
+        "name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote",
+    )
+}
+
+/// Writes the files below a new directory.
+fn fill(root: &Path, files: &BTreeMap<String, String>) -> io::Result<()> {
+    fs::create_dir(root)?;
+    for (name, text) in files {
+        let path: PathBuf = root.join(name);
+        if let Some(above) = path.parent() {
+            fs::create_dir_all(above)?;
+        }
+        fs::write(path, text)?;
+    }
+    Ok(())
+}
