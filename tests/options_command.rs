@@ -125,6 +125,7 @@ fn as_json() {
       "options": [
         {
           "controls": [
+            "pki-certificates-owner-only",
             "pki-certificates-unwritable"
           ],
           "distributions": [
