@@ -87,6 +87,8 @@ pub struct ControlCard {
     pub options: Vec<FieldLine>,
     /// What it asks, as `SUBJECT: CONDITION`.
     pub checks: Vec<String>,
+    /// The modules that assert it of the profile; what does not hold is a finding.
+    pub asserted: Vec<String>,
     /// The tests that prove it on a real cluster.
     pub proof: Vec<String>,
     /// Its ids by benchmark.
@@ -180,6 +182,11 @@ fn control_card(one: &Covered<'_>, modules: &Modules, declarations: &[&OptionDec
         state: one.state,
         options: serving.map(|decl| line(decl)).collect(),
         checks: checks(&control.name, modules),
+        asserted: modules
+            .iter()
+            .filter(|(_, module)| module.asserts(&control.name))
+            .map(|(name, _)| name.to_owned())
+            .collect(),
         proof: control.proof.clone(),
         ids: control.ids.clone(),
     }

@@ -63,6 +63,12 @@ impl Module {
         &self.file
     }
 
+    /// Whether one of its assertions is about a control.
+    pub(crate) fn asserts(&self, control: &str) -> bool {
+        let mut named = self.assertions.iter().filter_map(|a| a.control.as_ref());
+        named.any(|(name, _)| name == control)
+    }
+
     /// Returns the controls that assertions and checks name, with the places.
     pub(crate) fn named_controls(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
         let asserted = self.assertions.iter().filter_map(|a| a.control.as_ref());

@@ -126,6 +126,12 @@ fn control(out: &mut String, card: &ControlCard, benchmarks: &[&Benchmark]) {
     );
     parts(out, "options", fields(&card.options));
     parts(out, "checks", &card.checks);
+    if !card.asserted.is_empty() {
+        let modules = card.asserted.join(", ");
+        let words =
+            format_args!("of the values of {modules}: `plan` and `eval` tell what does not hold");
+        part(out, "asserted", words);
+    }
     parts(
         out,
         "proof",
