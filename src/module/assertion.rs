@@ -9,14 +9,12 @@ use cel::objects::{Key, Map};
 use cel::{Context, Program, Value as Cel};
 use serde_json::Value as Json;
 
+use super::expression::{compile, one_line};
 use super::scalar;
 use super::table::{self, Guard};
 use super::template::Template;
 use crate::profile::Values;
-use crate::profile::section::{Complaints, Section, kind, quoted};
-
-/// The longest expression, in bytes.
-const MAX_EXPRESSION: usize = 4096;
+use crate::profile::section::{Complaints, Section, kind};
 
 /// An assertion of a module.
 #[derive(Debug, Clone)]
@@ -123,31 +121,6 @@ fn one(
         control,
         is_error: severity.unwrap_or(true),
     })
-}
-
-fn compile(text: &str) -> Result<Program, String> {
-    if text.len() > MAX_EXPRESSION {
-        return Err(format!("it is longer than {MAX_EXPRESSION} bytes"));
-    }
-    Program::compile(text).map_err(|errors| {
-        let first = errors.errors.into_iter().next();
-        first.map_or_else(
-            || "it cannot be read".into(),
-            |error| {
-                format!(
-                    "at {}:{}: {}",
-                    error.pos.0,
-                    error.pos.1,
-                    one_line(&error.msg)
-                )
-            },
-        )
-    })
-}
-
-fn one_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    quoted(line).trim_matches('`').to_owned()
 }
 
 /// What every assertion can name: `options`, and the functions of harden.

@@ -12,6 +12,7 @@ pub(crate) mod check;
 mod declare;
 mod evaluate;
 mod expand;
+mod expression;
 mod name;
 mod option;
 mod scalar;

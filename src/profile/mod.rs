@@ -16,7 +16,7 @@ mod source;
 mod values;
 mod workspace;
 
-pub use diagnostic::{Diagnostic, Failure, Source};
+pub use diagnostic::{Diagnostic, Failure, Source, Text};
 pub use lock::{ClusterIdentity, LOCK_FILE, Lock};
 pub use modules::modules;
 pub use values::{Content, Definition, Value, Values};
