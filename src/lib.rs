@@ -19,6 +19,8 @@ pub mod apply;
 pub mod cluster;
 pub mod distribution;
 pub mod fact;
+#[cfg(test)]
+mod fuzz;
 pub mod generation;
 pub mod host;
 pub mod module;

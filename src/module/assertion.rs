@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cel::objects::{Key, Map};
-use cel::{Context, Program, Value as Cel};
+use cel::{Context, IdedExpr, Value as Cel};
 use serde_json::Value as Json;
 
-use super::expression::{compile, one_line};
+use super::expression::{IN_ORDER, compile, in_order, one_line};
 use super::scalar;
 use super::table::{self, Guard};
 use super::template::Template;
@@ -23,7 +23,7 @@ pub(crate) struct Assertion {
     pub(crate) span: Range<usize>,
     /// When it is asked, and of what.
     pub(crate) guard: Guard,
-    that: Arc<Program>,
+    that: Arc<IdedExpr>,
     /// What a reader is told when it does not hold.
     pub(crate) message: Template,
     /// What to do then.
@@ -133,6 +133,7 @@ pub(super) fn surroundings(values: &Values) -> Result<Context<'static, 'static>,
         .add_function("cidrContains", |outer: Arc<String>, inner: Arc<String>| {
             scalar::cidr_contains(&outer, &inner).unwrap_or(false)
         })
+        .and_then(|()| context.add_function(IN_ORDER, in_order))
         .map_err(|error| error.to_string())?;
     Ok(context)
 }
@@ -172,7 +173,7 @@ impl Assertion {
         for (name, value) in bindings {
             context.add_variable_from_value(name.as_str(), cel(value));
         }
-        match self.that.execute(&context) {
+        match Cel::resolve(&self.that, &context) {
             Ok(Cel::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("it is {}, not true or false", other.type_of())),
             Err(error) => Err(one_line(&error.to_string())),

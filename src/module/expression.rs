@@ -1,8 +1,13 @@
 //! Reads an expression in CEL, and refuses what would take more stack, time or memory than any
 //! assertion needs: the parser and the interpreter have no bounds of that kind.
 
-use cel::Program;
-use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr};
+use std::sync::Arc;
+
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, MapExpr, StructExpr,
+};
+use cel::objects::Key;
+use cel::{Program, Value};
 
 use crate::profile::section::quoted;
 
@@ -22,8 +27,11 @@ const DATA: u64 = 16;
 /// The stack of the parser, which needs up to 30 MB for [`MAX_LENGTH`] bytes that only open brackets.
 const STACK: usize = 128 << 20;
 
+/// The function that [`in_order`] is to expressions; no expression can name it.
+pub(super) const IN_ORDER: &str = "@inOrder";
+
 /// Reads an expression. The error says what is wrong with it.
-pub(super) fn compile(text: &str) -> Result<Program, String> {
+pub(super) fn compile(text: &str) -> Result<IdedExpr, String> {
     if text.len() > MAX_LENGTH {
         return Err(format!("it is longer than {MAX_LENGTH} bytes"));
     }
@@ -33,7 +41,9 @@ pub(super) fn compile(text: &str) -> Result<Program, String> {
         let program = parse(&text)?;
         // What is too deep is also dropped here, where there is room for it.
         work(program.expression(), MAX_DEPTH, &mut Vec::new())?;
-        Ok(program)
+        let mut expression = program.expression().clone();
+        order(&mut expression);
+        Ok(expression)
     });
     let thread = thread.map_err(|error| format!("no thread can be started to read it: {error}"))?;
     thread
@@ -97,12 +107,7 @@ fn work<'e>(
                 add(item, bound)?;
             }
         }
-        Expr::Map(_) | Expr::Struct(_) => {
-            let entries = match &expr.expr {
-                Expr::Map(map) => &map.entries,
-                Expr::Struct(fields) => &fields.entries,
-                _ => return Ok(sum),
-            };
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
             for entry in entries {
                 match &entry.expr {
                     EntryExpr::MapEntry(entry) => {
@@ -147,6 +152,60 @@ fn repeated<'e>(
         .saturating_mul(step)
         .saturating_add(first)
         .saturating_add(last))
+}
+
+/// Returns the names of a map in order, and everything else as it is. The interpreter's maps have
+/// a new order in every process.
+pub(super) fn in_order(range: Value) -> Value {
+    let Value::Map(map) = range else {
+        return range;
+    };
+    let mut keys: Vec<&Key> = map.map.keys().collect();
+    keys.sort();
+    let keys = keys.into_iter().map(Value::from);
+    Value::List(Arc::new(keys.collect()))
+}
+
+/// Makes every loop that makes a list go through what it repeats over in order. The other loops say
+/// whether something is so of all, any or one, for which the order does not matter.
+fn order(expr: &mut IdedExpr) {
+    match &mut expr.expr {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
+        Expr::Select(select) => order(&mut select.operand),
+        Expr::Call(call) => {
+            let target = call.target.as_deref_mut();
+            target.into_iter().chain(&mut call.args).for_each(order);
+        }
+        Expr::List(list) => list.elements.iter_mut().for_each(order),
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
+            for entry in entries {
+                match &mut entry.expr {
+                    EntryExpr::MapEntry(entry) => {
+                        order(&mut entry.key);
+                        order(&mut entry.value);
+                    }
+                    EntryExpr::StructField(field) => order(&mut field.value),
+                }
+            }
+        }
+        Expr::Comprehension(each) => {
+            order(&mut each.iter_range);
+            order(&mut each.loop_cond);
+            order(&mut each.loop_step);
+            order(&mut each.result);
+            if matches!(each.accu_init.expr, Expr::List(_)) {
+                let range = std::mem::take(&mut each.iter_range);
+                each.iter_range = IdedExpr {
+                    id: range.id,
+                    expr: Expr::Call(CallExpr {
+                        func_name: IN_ORDER.into(),
+                        target: None,
+                        args: vec![range],
+                    }),
+                };
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -214,8 +273,8 @@ mod tests {
         fn no_text_makes_it_panic(
             text in r#"(a|b|1|"|'|\(|\)|\[|\]|\{|\}|\.|,|\?|:|\+|-|!|&&|\|\||==| in |has\(|\.all\(|\.map\(|[ -~]|\PC){0,40}"#
         ) {
-            if let Ok(program) = compile(&text) {
-                let _ = program.execute(&cel::Context::default());
+            if let Ok(expression) = compile(&text) {
+                let _ = Value::resolve(&expression, &cel::Context::default());
             }
         }
     }

@@ -19,6 +19,8 @@ mod workspace;
 pub use diagnostic::{Diagnostic, Failure, Source, Text};
 pub use lock::{ClusterIdentity, LOCK_FILE, Lock};
 pub use modules::modules;
+#[cfg(test)]
+pub(crate) use read::plain;
 pub use values::{Content, Definition, Value, Values};
 
 use crate::fact::sha256;

@@ -65,7 +65,7 @@ pub(super) fn read_if_there(path: &Path, name: &str) -> Option<Result<File, Box<
 }
 
 /// Refuses control characters, which TOML forbids and a terminal would obey.
-pub(super) fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
+pub(crate) fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
     let forbidden = |(at, c): &(usize, char)| match c {
         '\n' | '\t' => false,
         '\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),
