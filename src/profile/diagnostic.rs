@@ -58,7 +58,7 @@ impl Diagnostic {
     /// Makes a diagnostic that has no place in a file.
     pub fn new(message: impl Into<String>) -> Self {
         Diagnostic {
-            message: message.into(),
+            message: harmless(message),
             place: None,
             help: None,
             also: Vec::new(),
@@ -75,9 +75,34 @@ impl Diagnostic {
     /// Adds what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(harmless(help));
         self
     }
+}
+
+/// Whether a terminal obeys a character instead of showing it: control characters, and those that
+/// turn the direction of text around.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control()
+}
+
+/// Writes what a terminal would obey as escapes: values, and the texts of modules, can hold it.
+pub(crate) fn harmless(text: impl Into<String>) -> String {
+    let text = text.into();
+    if !text.contains(is_obeyed) {
+        return text;
+    }
+    let mut shown = String::new();
+    for c in text.chars() {
+        if is_obeyed(c) {
+            shown.extend(c.escape_debug());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 impl From<&str> for Text {

@@ -16,6 +16,7 @@ mod source;
 mod values;
 mod workspace;
 
+pub(crate) use diagnostic::harmless;
 pub use diagnostic::{Diagnostic, Failure, Source, Text};
 pub use lock::{ClusterIdentity, LOCK_FILE, Lock};
 pub use modules::modules;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Source, Text};
+use super::diagnostic::{Diagnostic, Source, Text, harmless};
 
 /// A value of a TOML file with its place.
 pub(crate) type Node<'t> = Spanned<DeValue<'t>>;
@@ -26,7 +26,7 @@ impl File {
             file: self.name.clone(),
             text: self.text.clone(),
             span,
-            label: label.into(),
+            label: harmless(label),
         }
     }
 }
