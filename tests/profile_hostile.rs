@@ -84,7 +84,8 @@ fn brief(text: &str) -> String {
 fn a_harden_toml_that_is_no_file_of_text() {
     let outside = tempfile::tempdir().unwrap();
     write(outside.path(), "x.toml", CLUSTER);
-    let make: [(&str, &dyn Fn(&Path)); 8] = [
+    type Make<'m> = (&'m str, &'m dyn Fn(&Path));
+    let make: [Make<'_>; 8] = [
         ("latin", &|dir| {
             write(dir, "harden.toml", b"# a\n# caf\xe9\n")
         }),

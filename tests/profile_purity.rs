@@ -1,6 +1,11 @@
 //! One desired state, whatever the surroundings: a workspace is evaluated in processes that differ in
 //! everything but its content.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -20,12 +20,12 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
     let mut faults = Vec::new();
     let mut heeded = BTreeSet::new();
     let mut findings = BTreeSet::new();
-    let mut make = |values, wanted: fn(Scope) -> bool, faults: &mut Vec<Diagnostic>| {
-        make(modules, values, wanted, &mut heeded, &mut findings, faults)
+    let mut make = |values, faults: &mut Vec<Diagnostic>| {
+        make(modules, values, &mut heeded, &mut findings, faults)
     };
-    let mut resources = make(&workspace.values, |_| true, &mut faults);
+    let mut resources = make(&workspace.values, &mut faults);
     for (node, values) in &workspace.node_values {
-        let of_node = make(values, |scope| scope != Scope::Api, &mut faults);
+        let of_node = make(values, &mut faults);
         diverge(node, of_node, &mut resources);
     }
     // A node repeats what is wrong with the values that it shares.
@@ -143,11 +143,10 @@ fn declared_values<'m, 'w>(
     found
 }
 
-/// Makes all resources of one set of values whose scope is wanted.
+/// Makes all resources of one set of values.
 fn make(
     modules: &Modules,
     values: &Values,
-    wanted: fn(Scope) -> bool,
     heeded: &mut BTreeSet<Origin>,
     findings: &mut BTreeSet<Finding>,
     faults: &mut Vec<Diagnostic>,
@@ -158,7 +157,7 @@ fn make(
         faults.extend(expanded.faults);
         heeded.extend(expanded.heeded);
         findings.extend(expanded.findings);
-        for draft in expanded.drafts.into_iter().filter(|d| wanted(d.scope)) {
+        for draft in expanded.drafts {
             match Kind::from_table(draft.table, draft.data) {
                 Ok(kind) => resources.push(Resource {
                     kind,
@@ -187,7 +186,7 @@ fn diverge(node: &str, of_node: Vec<Resource>, resources: &mut Vec<Resource>) {
             by_name.entry(name).or_default().push(at);
         }
     }
-    for mut own in of_node {
+    for mut own in of_node.into_iter().filter(|r| r.scope != Scope::Api) {
         let name = (own.scope, own.kind.behaviour().name());
         let same = by_name.get(&name).map_or(&[][..], Vec::as_slice);
         if same.iter().any(|at| resources[*at].kind == own.kind) {
