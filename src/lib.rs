@@ -20,6 +20,8 @@ pub mod cluster;
 pub mod control;
 pub mod distribution;
 pub mod fact;
+#[cfg(test)]
+mod fuzz;
 pub mod generation;
 pub mod host;
 pub mod module;

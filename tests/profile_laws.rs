@@ -2,17 +2,20 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::sync::LazyLock;
 
 use harden::module::Modules;
 use harden::profile::{Failure, Workspace, load};
 use proptest::prelude::*;
+
+static BUILTIN: LazyLock<Modules> = LazyLock::new(|| Modules::builtin().unwrap());
 
 fn read(files: &[(String, Vec<u8>)]) -> Result<Workspace, Failure> {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         fs::write(dir.path().join(name), bytes).unwrap();
     }
-    load(dir.path(), &Modules::builtin().unwrap())
+    load(dir.path(), &BUILTIN)
 }
 
 fn file(name: &str, text: String) -> (String, Vec<u8>) {

@@ -209,14 +209,20 @@ fn idle(name: &str, value: &Value, heeded: &BTreeSet<Origin>, faults: &mut Vec<D
         }
         return;
     }
+    // Those of one name, and of names that it begins, stand together.
+    let first = Origin {
+        option: name.to_owned(),
+        file: String::new(),
+        line: 0,
+    };
+    let of_name = || {
+        let same = heeded.range(&first..);
+        same.take_while(|o| o.option.starts_with(name))
+            .filter(|o| is_below(&o.option, name))
+    };
     for definition in value.definitions.iter().filter(|d| d.holds) {
         let line = definition.place.line();
-        let here = |o: &&Origin| o.file == definition.place.file && o.line == line;
-        if heeded
-            .iter()
-            .filter(here)
-            .any(|o| o.option.starts_with(name))
-        {
+        if of_name().any(|o| o.file == definition.place.file && o.line == line) {
             continue;
         }
         let mut place = definition.place.clone();
@@ -233,16 +239,21 @@ fn idle(name: &str, value: &Value, heeded: &BTreeSet<Origin>, faults: &mut Vec<D
 /// inside an option, such as `tenants.payments.quota`, is accepted with the option.
 fn accepted(accept: &[String], resources: &[Resource]) -> Vec<String> {
     let mut all: BTreeSet<String> = accept.iter().cloned().collect();
+    let named = all.clone();
     for origin in resources.iter().flat_map(|r| &r.origins) {
-        let below = |name: &String| {
-            let rest = origin.option.strip_prefix(name.as_str());
-            rest.is_some_and(|rest| rest.starts_with('.'))
-        };
-        if accept.iter().any(below) {
-            all.insert(origin.option.clone());
+        let option = &origin.option;
+        let mut above = option.match_indices('.').map(|(at, _)| &option[..at]);
+        if above.any(|name| named.contains(name)) {
+            all.insert(option.clone());
         }
     }
     all.into_iter().collect()
+}
+
+/// Whether an option is the named one, or stands inside it.
+fn is_below(option: &str, name: &str) -> bool {
+    let rest = option.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn refused(

@@ -11,7 +11,7 @@ use super::table::{Guard, Loop, ResourceDecl};
 use super::template::{Piece, Reference, Table, Template};
 use super::{Module, Modules, OptionDecl};
 use crate::profile::section::quoted;
-use crate::profile::{Diagnostic, Values};
+use crate::profile::{Diagnostic, Values, harmless};
 use crate::resource::{Finding, Origin, Risk, Scope};
 
 /// A resource before its kind reads it.
@@ -182,10 +182,10 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             return;
         }
         let message = match self.template(names, &assertion.message, &mut Vec::new()) {
-            Outcome::Value(Json::String(text)) => text,
+            Outcome::Value(Json::String(text)) => harmless(text),
             _ => "an assertion does not hold".into(),
         };
-        let help = assertion.help.clone();
+        let help = harmless(assertion.help.as_str());
         let mut found = bindings.iter().rev().filter_map(|b| b.named.found.as_ref());
         let found = found.next();
         if assertion.is_error {

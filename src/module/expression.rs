@@ -4,21 +4,21 @@
 use std::sync::Arc;
 
 use cel::objects::{Key, Map};
-use cel::{Context, Program, Value as Cel};
+use cel::{Context, IdedExpr, Value as Cel};
 use serde_json::Value as Json;
 
 use super::scalar;
-use crate::profile::section::{Complaints, Section, quoted};
+use crate::profile::section::{Complaints, Section};
+use compile::{IN_ORDER, compile, in_order, one_line};
 
-/// The longest expression, in bytes.
-const LONGEST: usize = 4096;
+mod compile;
 
 /// A compiled expression that is true or false.
 #[derive(Debug, Clone)]
 pub(crate) struct Expression {
     /// As the module has it.
     pub(crate) source: String,
-    program: Arc<Program>,
+    compiled: Arc<IdedExpr>,
 }
 
 /// The names that an expression can use, for many expressions.
@@ -32,15 +32,10 @@ impl Expression {
         out: &mut Complaints<'_>,
     ) -> Option<Self> {
         let text = section.required("that", table.clone(), out)?;
-        let program = if text.len() > LONGEST {
-            Err(format!("it is longer than {LONGEST} bytes"))
-        } else {
-            compile(text)
-        };
-        match program {
-            Ok(program) => Some(Expression {
+        match compile(text) {
+            Ok(compiled) => Some(Expression {
                 source: text.trim().to_owned(),
-                program: Arc::new(program),
+                compiled: Arc::new(compiled),
             }),
             Err(why) => {
                 let place = section.get("that").map_or(table, toml::Spanned::span);
@@ -65,7 +60,7 @@ impl Expression {
         for (name, value) in names {
             context.add_variable_from_value(name.as_str(), cel(value));
         }
-        match self.program.execute(&context) {
+        match Cel::resolve(&self.compiled, &context) {
             Ok(Cel::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("it is {}, not true or false", other.type_of())),
             Err(error) => Err(one_line(&error.to_string())),
@@ -91,6 +86,7 @@ impl Surroundings {
         context
             .add_function("cidrContains", cidr_contains)
             .and_then(|()| context.add_function("modeWithin", mode_within))
+            .and_then(|()| context.add_function(IN_ORDER, in_order))
             .map_err(|error| error.to_string())?;
         Ok(Surroundings(context))
     }
@@ -99,23 +95,6 @@ impl Surroundings {
     pub(crate) fn name(&mut self, name: &'static str, value: &Json) {
         self.0.add_variable_from_value(name, cel(value));
     }
-}
-
-fn compile(text: &str) -> Result<Program, String> {
-    Program::compile(text).map_err(|errors| match errors.errors.first() {
-        Some(error) => format!(
-            "at {}:{}: {}",
-            error.pos.0,
-            error.pos.1,
-            one_line(&error.msg)
-        ),
-        None => "it cannot be read".into(),
-    })
-}
-
-fn one_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    quoted(line).trim_matches('`').to_owned()
 }
 
 fn cel(json: &Json) -> Cel {

@@ -1,7 +1,7 @@
 //! What is wrong with a file of the workspace, shown with the place.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use miette::{LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
@@ -27,12 +27,26 @@ pub struct Source {
     /// The file as the user names it.
     pub file: String,
     /// Its whole text.
-    pub text: Arc<str>,
+    pub text: Text,
     /// The byte range of the offending text.
     pub span: Range<usize>,
     /// What to write beside it.
     pub label: String,
 }
+
+/// The text of a file, shared by everything that names a place in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text(Arc<Lines>);
+
+#[derive(PartialEq, Eq)]
+struct Lines {
+    text: String,
+    /// Where each line but the first begins: a workspace asks for the line of every value.
+    starts: Vec<usize>,
+}
+
+/// The longest piece of a line that is shown, in bytes on each side of where the fault begins.
+const MAX_SHOWN: usize = 160;
 
 /// Everything that is wrong, all at once.
 ///
@@ -44,7 +58,7 @@ impl Diagnostic {
     /// Makes a diagnostic that has no place in a file.
     pub fn new(message: impl Into<String>) -> Self {
         Diagnostic {
-            message: message.into(),
+            message: harmless(message),
             place: None,
             help: None,
             also: Vec::new(),
@@ -61,26 +75,95 @@ impl Diagnostic {
     /// Adds what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(harmless(help));
         self
+    }
+}
+
+/// Whether a terminal obeys a character instead of showing it: control characters, and those that
+/// turn the direction of text around.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control()
+}
+
+/// Writes what a terminal would obey as escapes: values, and the texts of modules, can hold it.
+pub(crate) fn harmless(text: impl Into<String>) -> String {
+    let text = text.into();
+    if !text.contains(is_obeyed) {
+        return text;
+    }
+    let mut shown = String::new();
+    for c in text.chars() {
+        if is_obeyed(c) {
+            shown.extend(c.escape_debug());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        let starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Text(Arc::new(Lines { text, starts }))
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.text
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.text.fmt(f)
     }
 }
 
 impl Source {
     /// Returns the line on which the span begins, from 1.
     pub fn line(&self) -> usize {
-        self.before().matches('\n').count() + 1
+        let starts = &self.text.0.starts;
+        starts.partition_point(|start| *start <= self.span.start) + 1
     }
 
     /// Returns the column of the span's begin in characters, from 1.
     pub fn column(&self) -> usize {
-        let before = self.before();
-        let line = before.rsplit('\n').next().unwrap_or(before);
-        line.chars().count() + 1
+        let before = self.text.get(self.line_start()..self.span.start);
+        before.unwrap_or_default().chars().count() + 1
     }
 
-    fn before(&self) -> &str {
-        self.text.get(..self.span.start).unwrap_or(&self.text)
+    fn line_start(&self) -> usize {
+        let starts = &self.text.0.starts;
+        let line = starts.partition_point(|start| *start <= self.span.start);
+        line.checked_sub(1)
+            .and_then(|line| starts.get(line).copied())
+            .unwrap_or(0)
+    }
+
+    /// Returns the piece of the span's first line that is shown, and the part of the span in it. A
+    /// line can be as long as a file, and a span can cover a file.
+    fn shown(&self) -> (Range<usize>, Range<usize>) {
+        let line = self.line_start();
+        let rest = self.text.get(line..).unwrap_or_default();
+        let end = line + rest.lines().next().unwrap_or_default().len();
+        let at = self.text.floor_char_boundary(self.span.start.min(end));
+        let from = self.text.ceil_char_boundary(at.saturating_sub(MAX_SHOWN));
+        let from = from.max(line);
+        let to = self.text.floor_char_boundary(at + MAX_SHOWN).min(end);
+        (from..to, at..self.span.end.clamp(at, to))
     }
 }
 
@@ -112,20 +195,23 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.line().to_string();
         let margin = " ".repeat(number.len());
-        let from = self.before().rfind('\n').map_or(0, |end| end + 1);
-        let line = self.text.get(from..).and_then(|rest| rest.lines().next());
-        let line = line.unwrap_or_default();
-        let offset = (self.span.start - from).min(line.len());
-        let end = (self.span.end.max(self.span.start) - from).min(line.len());
+        let (shown, span) = self.shown();
+        let cut = |cut: bool| if cut { "…" } else { "" };
+        let before = cut(shown.start > self.line_start());
+        let goes_on = |c: char| c != '\n' && c != '\r';
+        let after = cut(self
+            .text
+            .get(shown.end..)
+            .is_some_and(|t| t.starts_with(goes_on)));
+        let piece = |range: Range<usize>| self.text.get(range).unwrap_or_default();
         // A tab stays a tab, so that the marks stand below the text whatever its width.
-        let lead: String = line
-            .get(..offset)
-            .unwrap_or_default()
+        let lead: String = before
             .chars()
+            .chain(piece(shown.start..span.start).chars())
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
-        let marks = line.get(offset..end).unwrap_or_default().chars().count();
-        let marks = "^".repeat(marks.max(1));
+        let marks = "^".repeat(piece(span).chars().count().max(1));
+        let line = format!("{before}{}{after}", piece(shown));
         writeln!(f, "{margin} --> {}:{number}:{}", self.file, self.column())?;
         writeln!(f, "{number} | {line}")?;
         write!(f, "{margin} | {lead}{marks} {}", self.label)
@@ -158,14 +244,34 @@ impl SourceCode for Source {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let inner = self.text.as_ref().read_span(span, before, after)?;
+        let starts = &self.text.0.starts;
+        let line_of = |at: usize| starts.partition_point(|start| *start <= at);
+        let begin = |line: usize| line.checked_sub(1).map(|at| starts.get(at).copied());
+        let last = line_of(span.offset() + span.len()) + after;
+        let mut line = line_of(span.offset()).saturating_sub(before);
+        let from = begin(line).flatten().unwrap_or(0);
+        let to = starts.get(last).copied().unwrap_or(self.text.len());
+        let mut shown = from..to;
+        let mut column = 0;
+        // Without lines around it, only the span itself is asked for.
+        let is_bare = before == 0 && after == 0;
+        if is_bare || shown.len() > 8 * MAX_SHOWN {
+            shown = self.shown().0;
+            line = self.line() - 1;
+            if is_bare {
+                shown.start = span.offset().clamp(shown.start, shown.end);
+                column = self.column() - 1;
+            }
+        }
+        let data = self.text.get(shown.clone());
+        let data = data.ok_or(MietteError::OutOfBounds)?.as_bytes();
         Ok(Box::new(MietteSpanContents::new_named(
             self.file.clone(),
-            inner.data(),
-            *inner.span(),
-            inner.line(),
-            inner.column(),
-            inner.line_count(),
+            data,
+            shown.into(),
+            line,
+            column,
+            starts.len() + 1,
         )))
     }
 }
@@ -182,7 +288,7 @@ impl miette::Diagnostic for Diagnostic {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.place.as_ref()?;
         let label = Some(place.label.clone()).filter(|label| !label.is_empty());
-        let span = LabeledSpan::new_with_span(label, place.span.clone());
+        let span = LabeledSpan::new_with_span(label, place.shown().1);
         Some(Box::new(std::iter::once(span)))
     }
 

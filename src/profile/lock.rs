@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::Workspace;
-use super::diagnostic::{Diagnostic, Failure};
+use super::diagnostic::{Diagnostic, Failure, is_obeyed};
 use super::read::plain;
 use super::section::{Complaints, File, Section, kind, parse, quoted};
 
@@ -298,7 +298,7 @@ fn string(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if is_obeyed(c) => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
             c => quoted.push(c),
         }
     }

@@ -15,6 +15,7 @@ use super::diagnostic::{Diagnostic, Source};
 use super::layer::Layer;
 use super::section::quoted;
 use super::values::{Content, Definition, Value, Values};
+use crate::fact::canonical_json;
 use crate::module::check::{Body, Checked};
 use crate::module::{Modules, Type};
 
@@ -74,16 +75,19 @@ struct Merger<'l> {
 impl<'l> Merger<'l> {
     /// Merges the definitions of one value; `None` when all of them were taken back.
     fn value(&mut self, name: &str, mut given: Vec<Given<'l>>) -> Option<Value> {
+        let mut back = BTreeSet::new();
         for (at, layer) in self.layers.iter().enumerate() {
             let Some((unset, _)) = layer.unset.get_key_value(name) else {
                 continue;
             };
-            let before = given.len();
-            given.retain(|one| !layer.below.contains(&one.layer));
-            if given.len() < before {
+            // Two files may take back the same.
+            let below = |one: &&Given<'l>| layer.below.contains(&one.layer);
+            for one in given.iter().filter(below) {
+                back.insert(one.layer);
                 self.taken.insert((at, unset));
             }
         }
+        given.retain(|one| !back.contains(&one.layer));
         // The type check gives all definitions of one value the same kind of body.
         match given.first().map(|g| &g.checked.body)? {
             Body::Table(_) => Some(self.table(name, &given)),
@@ -183,16 +187,17 @@ impl<'l> Merger<'l> {
             };
             for (field, default) in &defaults {
                 let full = format!("{name}.{entry}.{field}");
-                let mut layers = self.layers.iter().enumerate();
-                let unset = layers.find_map(|(at, layer)| {
-                    let (unset, _) = layer.unset.get_key_value(&full)?;
-                    Some((at, unset.as_str()))
-                });
-                if let Some(unset) = unset {
-                    self.taken.insert(unset);
-                } else {
+                let layers = self.layers.iter().enumerate();
+                let unset: Vec<_> = layers
+                    .filter_map(|(at, layer)| {
+                        let (unset, _) = layer.unset.get_key_value(&full)?;
+                        Some((at, unset.as_str()))
+                    })
+                    .collect();
+                if unset.is_empty() {
                     fields.entry(field.clone()).or_insert(default.clone());
                 }
+                self.taken.extend(unset);
             }
         }
     }
@@ -238,7 +243,13 @@ fn strictest<'g, 'l>(given: &[&'g Given<'l>]) -> Option<&'g Given<'l>> {
     };
     let covers_all =
         |one: &&&'g Given<'l>| given.iter().all(|other| covers(one, other) == Some(true));
-    given.iter().find(covers_all).copied()
+    // Of two writings of one value, the first in an order that knows nothing of files.
+    let writing = |one: &&&Given<'l>| match &one.checked.body {
+        Body::Leaf(json) => canonical_json(json),
+        _ => String::new(),
+    };
+    let best = given.iter().filter(covers_all);
+    best.min_by_key(writing).copied()
 }
 
 /// Says which files give one option different values.

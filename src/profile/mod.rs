@@ -16,9 +16,12 @@ mod source;
 mod values;
 mod workspace;
 
-pub use diagnostic::{Diagnostic, Failure, Source};
+pub(crate) use diagnostic::harmless;
+pub use diagnostic::{Diagnostic, Failure, Source, Text};
 pub use lock::{ClusterIdentity, LOCK_FILE, Lock};
 pub use modules::modules;
+#[cfg(test)]
+pub(crate) use read::plain;
 pub use values::{Content, Definition, Value, Values};
 pub use workspace::is_node_name;
 

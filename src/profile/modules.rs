@@ -86,7 +86,12 @@ impl Found<'_> {
                 Ok(text) => {
                     self.files.insert(stem, text);
                 }
-                Err(fault) => self.faults.push(*fault),
+                Err(mut fault) => {
+                    if fault.place.is_none() {
+                        fault.place = Some(file.place(span.clone(), "named here"));
+                    }
+                    self.faults.push(*fault);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, is_obeyed};
 use super::section::{File, quoted};
 
 /// The greatest file that is read, in bytes.
@@ -64,12 +64,13 @@ pub(super) fn read_if_there(path: &Path, name: &str) -> Option<Result<File, Box<
     }
 }
 
-/// Refuses control characters, which TOML forbids and a terminal would obey.
-pub(super) fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
+/// Refuses what a terminal would obey: control characters, which TOML forbids, and direction marks,
+/// which make a line look like another.
+pub(crate) fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
     let forbidden = |(at, c): &(usize, char)| match c {
         '\n' | '\t' => false,
         '\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),
-        c => c.is_control(),
+        c => is_obeyed(*c),
     };
     let Some((at, c)) = text.char_indices().find(forbidden) else {
         return Ok(File {
@@ -80,7 +81,7 @@ pub(super) fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
     let shown: String = text
         .chars()
         .map(|c| {
-            if c.is_control() && !matches!(c, '\n' | '\t') {
+            if is_obeyed(c) && !matches!(c, '\n' | '\t') {
                 ' '
             } else {
                 c
@@ -90,7 +91,7 @@ pub(super) fn plain(name: &str, text: String) -> Result<File, Box<Diagnostic>> {
     // Spaces may be shorter than what they stand for.
     let at = text[..at]
         .chars()
-        .map(|c| if c.is_control() { 1 } else { c.len_utf8() })
+        .map(|c| if is_obeyed(c) { 1 } else { c.len_utf8() })
         .sum();
     let file = File {
         name: name.to_owned(),

@@ -1,12 +1,11 @@
 //! Reads the tables of a TOML file key by key and complains with the place.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Source};
+use super::diagnostic::{Diagnostic, Source, Text, harmless};
 
 /// A value of a TOML file with its place.
 pub(crate) type Node<'t> = Spanned<DeValue<'t>>;
@@ -17,7 +16,7 @@ pub(crate) struct File {
     /// As the user names it: relative to the workspace, or `builtin:baseline`.
     pub(crate) name: String,
     /// Its text, free of control characters other than tab and line end.
-    pub(crate) text: Arc<str>,
+    pub(crate) text: Text,
 }
 
 impl File {
@@ -27,10 +26,13 @@ impl File {
             file: self.name.clone(),
             text: self.text.clone(),
             span,
-            label: label.into(),
+            label: harmless(label),
         }
     }
 }
+
+/// The most faults of one file that are told: a generated file can have one in every other byte.
+const MAX_FAULTS: usize = 1000;
 
 /// What is wrong with one file.
 pub(crate) struct Complaints<'f> {
@@ -38,6 +40,8 @@ pub(crate) struct Complaints<'f> {
     pub(crate) file: &'f File,
     /// In the order of finding.
     pub(crate) list: Vec<Diagnostic>,
+    /// How many are not in the list.
+    more: usize,
 }
 
 impl<'f> Complaints<'f> {
@@ -45,6 +49,7 @@ impl<'f> Complaints<'f> {
         Complaints {
             file,
             list: Vec::new(),
+            more: 0,
         }
     }
 
@@ -56,6 +61,10 @@ impl<'f> Complaints<'f> {
         label: impl Into<String>,
         help: impl Into<String>,
     ) {
+        if self.list.len() >= MAX_FAULTS {
+            self.more += 1;
+            return;
+        }
         let place = self.file.place(span, label);
         self.list
             .push(Diagnostic::new(message).at(place).help(help));
@@ -65,6 +74,12 @@ impl<'f> Complaints<'f> {
     pub(crate) fn sorted(mut self) -> Vec<Diagnostic> {
         self.list
             .sort_by_key(|d| d.place.as_ref().map(|p| p.span.start));
+        if self.more > 0 {
+            let message = format!("{} has {} faults more", quoted(&self.file.name), self.more);
+            let end = self.file.text.len();
+            let fault = Diagnostic::new(message).at(self.file.place(end..end, "not told"));
+            self.list.push(fault.help("mend these first"));
+        }
         self.list
     }
 }

@@ -197,7 +197,7 @@ impl<'m> Loader<'m> {
                 Some("a built-in profile imports built-in profiles only")
             } else if path.is_absolute() || !path.components().all(relative) {
                 Some("imports are relative paths inside the workspace")
-            } else if path.extension().is_none_or(|e| e != "toml") {
+            } else if path.extension().is_some_and(|e| e != "toml") {
                 Some("a profile's name ends in .toml")
             } else {
                 None
@@ -215,6 +215,10 @@ impl<'m> Loader<'m> {
                     help,
                 )
             })?;
+            if path.extension().is_none_or(|e| e != "toml") {
+                let help = "a profile's name ends in .toml";
+                return Err(refuse(format!("{shown} cannot be imported"), "here", help));
+            }
             (key, Some(path), name)
         };
         if let Some(at) = self.way.iter().position(|(open, _)| *open == key) {
