@@ -627,3 +627,17 @@ fn every_profile_evaluates_alone_and_all_of_them_together() {
         assert!(desired.resources.len() > 40, "{imports}");
     }
 }
+
+#[test]
+fn to_accept_a_section_accepts_all_of_it() {
+    let module = "[module]\nsummary = \"x\"\non = \"api\"\n[options.a]\ntype = \"enum\"\nvalues = [\"on\"]\ndoc = \"A.\"\nrisk = \"guarded\"\n\
+                  [[object]]\nwhen = { \"m.a\" = \"on\" }\nmanifest = { apiVersion = \"v1\", kind = \"Namespace\", metadata = { name = \"x\" } }\n";
+    let (_, desired) = good(&[
+        (
+            "harden.toml",
+            "modules = [\"m.toml\"]\naccept = [\"m\"]\nm.a = \"on\"",
+        ),
+        ("m.toml", module),
+    ]);
+    assert_eq!(desired.accept, ["m", "m.a"]);
+}

@@ -36,7 +36,10 @@ pub(super) fn settings(
     let accept = top
         .strings("accept", out)
         .into_iter()
-        .filter(|(name, span)| known_option("accept", name, span, modules, out))
+        .filter(|(name, span)| {
+            // The name of a section covers all of its options.
+            modules.has_section(name) || known_option("accept", name, span, modules, out)
+        })
         .map(|(name, _)| name.to_owned())
         .collect();
     // They are read before everything else, since they say which options there are.
