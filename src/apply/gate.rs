@@ -48,6 +48,8 @@ pub(super) struct Shut {
     pub(super) why: String,
     /// Whose fault it seems to be.
     pub(super) component: Option<Component>,
+    /// Whether nothing is known to be wrong: the user has ended the waiting.
+    pub(super) interrupted: bool,
 }
 
 /// Counts the deaths of API servers that had the new command line.
@@ -106,6 +108,7 @@ impl Session<'_, '_> {
                 return Err(Shut {
                     why: "it was interrupted".into(),
                     component: None,
+                    interrupted: true,
                 });
             }
             let shut = match self.check(node, gate, before, &mut tunnel, &mut crashes) {
@@ -121,6 +124,7 @@ impl Session<'_, '_> {
                     Shut {
                         why: "it to stay so".into(),
                         component: None,
+                        interrupted: false,
                     }
                 }
                 Err((shut, is_final)) => {
@@ -160,7 +164,12 @@ impl Session<'_, '_> {
         tunnel: &mut Option<Tunnel>,
         crashes: &mut Crashes,
     ) -> Result<Vec<(u32, u64)>, (Shut, bool)> {
-        let again = |why: String, component| (Shut { why, component }, false);
+        let shut = |why: String, component| Shut {
+            why,
+            component,
+            interrupted: false,
+        };
+        let again = |why: String, component| (shut(why, component), false);
         let seen = self.see(node, gate).map_err(|why| again(why, None))?;
         let mut ids = Vec::new();
         let mut waiting = None;
@@ -177,8 +186,7 @@ impl Session<'_, '_> {
                 && let Some(before) = before
                 && let Some(why) = crashes.count(&right, all.is_empty(), &seen.log, &before.log)
             {
-                let component = Some(*component);
-                return Err((Shut { why, component }, true));
+                return Err((shut(why, Some(*component)), true));
             }
             if right.is_empty() {
                 let what = if all.is_empty() {

@@ -235,6 +235,9 @@ impl Session<'_, '_> {
 
     /// Says why a gate stayed shut: the flags that were changed, and the server's own words.
     fn explain(&mut self, node: &str, gate: &Gate, old: &Argv, shut: Shut) -> String {
+        if shut.interrupted {
+            return "it was interrupted while its gate was waited for".into();
+        }
         let component = shut
             .component
             .or_else(|| gate.processes.keys().next().copied());

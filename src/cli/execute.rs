@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harden::apply::{Apply, ApplyError, Settings};
-use harden::generation::{Generations, Outcome};
+use harden::generation::{Generations, Outcome, Record};
 use harden::host::HostError;
 use harden::observe;
-use harden::plan::Plan;
+use harden::plan::{Plan, Purpose};
 use harden::report::{PlanText, plan_text};
 
 use super::args::Consent;
-use super::output::Output;
+use super::output::{self, Output};
 use super::progress::Lines;
 use super::session::Session;
 use super::{Exit, Failure};
@@ -48,8 +48,9 @@ impl<'s> Execution<'s> {
 
     /// Finishes or puts back an apply that was interrupted, and says which.
     pub(crate) fn recover(&self, generations: &Generations) -> Result<(), Failure> {
-        let open = generations.records.iter().find(|r| r.outcome().is_none());
-        let Some(open) = open else { return Ok(()) };
+        let Some(open) = generations.unfinished() else {
+            return Ok(());
+        };
         if open.holder.runs_here() {
             return Err(Failure::new(
                 format!(
@@ -59,10 +60,10 @@ impl<'s> Execution<'s> {
                 "wait until it has ended, then plan again",
             ));
         }
-        self.output.note(&format!(
-            "Generation {} by {} has not ended: it is finished or put back first, unless it still runs.",
-            open.number, open.holder.who
-        ));
+        self.output.note(&unfinished(open));
+        if !self.consent.yes {
+            ask("Finish it or put it back, before anything else?")?;
+        }
         let session = self.session;
         let nodes = session.inventory.nodes.values();
         let nodes = nodes.map(|n| (n.name.clone(), n.control_plane)).collect();
@@ -87,7 +88,7 @@ impl<'s> Execution<'s> {
             return Ok(Exit::Done);
         }
         if !self.consent.yes {
-            ask()?;
+            ask("Make these changes?")?;
         }
         let report = self.with_apply(|apply| apply.run(plan))?;
         for note in &report.notes {
@@ -127,8 +128,32 @@ impl<'s> Execution<'s> {
     }
 }
 
+/// Says what an apply that has not ended had left to do.
+fn unfinished(record: &Record) -> String {
+    let done = record.done();
+    let steps: Vec<String> = record
+        .plan
+        .steps()
+        .map(|(_, step)| step.title())
+        .enumerate()
+        .filter(|(at, _)| !done.contains(&(at + 1)))
+        .map(|(at, title)| format!("  {}. {title}", at + 1))
+        .collect();
+    let what = match record.plan.purpose {
+        Purpose::Converge => String::new(),
+        Purpose::Rollback(of) => format!(", a rollback of {of},"),
+    };
+    format!(
+        "Generation {}{what} by {} has not ended. Unless it still runs, it is finished when its nodes are well, or \
+         else put back. These steps are not done:\n{}",
+        record.number,
+        record.holder.who,
+        steps.join("\n")
+    )
+}
+
 /// Asks on the terminal; without one, `--yes` must have been given.
-fn ask() -> Result<(), Failure> {
+fn ask(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(Failure::new(
             "there is no terminal to ask on; nothing was changed",
@@ -136,19 +161,25 @@ fn ask() -> Result<(), Failure> {
         ));
     }
     let answer = dialoguer::Confirm::new()
-        .with_prompt("Make these changes?")
+        .with_prompt(question)
         .default(false)
-        .interact()
-        .map_err(|e| Failure::new(format!("cannot ask: {e}"), "`--yes` applies without asking"))?;
-    if answer {
-        Ok(())
-    } else {
-        Err(Failure::new("not confirmed; nothing was changed", ""))
+        .wait_for_newline(true)
+        .interact();
+    match answer {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new("not confirmed; nothing was changed", "")),
+        Err(dialoguer::Error::IO(e)) if e.kind() == std::io::ErrorKind::Interrupted => {
+            Err(Failure::new("not confirmed; nothing was changed", ""))
+        }
+        Err(e) => Err(Failure::new(
+            format!("cannot ask: {e}"),
+            "`--yes` applies without asking",
+        )),
     }
 }
 
-/// The first SIGINT or SIGTERM asks the run to put back what it is doing; a second one ends the
-/// program, and leaves that to the node's own timer.
+/// The first SIGINT, SIGTERM or SIGHUP asks the run to put back what it is doing; a second one ends
+/// the program, and leaves that to the node's own timer.
 fn watch_signals(interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
     let cannot = |e: std::io::Error| Failure::new(format!("cannot watch for signals: {e}"), "");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -158,9 +189,10 @@ fn watch_signals(interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
     std::thread::spawn(move || {
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut int), Ok(mut term)) = (
+            let (Ok(mut int), Ok(mut term), Ok(mut hangup)) = (
                 signal(SignalKind::interrupt()),
                 signal(SignalKind::terminate()),
+                signal(SignalKind::hangup()),
             ) else {
                 return;
             };
@@ -168,8 +200,11 @@ fn watch_signals(interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
                 tokio::select! {
                     _ = int.recv() => {}
                     _ = term.recv() => {}
+                    _ = hangup.recv() => {}
                 }
-                if interrupted.swap(true, Ordering::Relaxed) {
+                let again = interrupted.swap(true, Ordering::Relaxed);
+                output::interrupted(again);
+                if again {
                     std::process::exit(1);
                 }
             }

@@ -57,9 +57,14 @@ fn outcome(record: &Record) -> (&'static str, &str) {
         Some(Outcome::Applied) => ("applied", ""),
         Some(Outcome::Reverted(why)) => ("reverted", why),
         Some(Outcome::Stopped(why)) => ("stopped", why),
-        None => (
+        None if record.holder.runs_here() => ("running", ""),
+        None if record.holder.is_gone() => (
             "interrupted",
             "the next `harden apply` finishes it or puts it back",
+        ),
+        None => (
+            "running or interrupted",
+            "on another machine; when it is gone, the next `harden apply` finishes it or puts it back",
         ),
     }
 }

@@ -127,6 +127,18 @@ impl Output {
     }
 }
 
+/// Says what a signal does to a run. A terminal that is gone takes no words; that is no failure.
+pub(super) fn interrupted(again: bool) {
+    let text = if again {
+        "Ended at once. What was being changed is finished or put back by the node's own timer; \
+         `harden apply` then settles the rest."
+    } else {
+        "Stopping: what is being changed is put back first. A second signal ends harden at once and \
+         leaves that to the node's own timer."
+    };
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
 /// Colours as the terminal can, none with NO_COLOR.
 fn theme() -> miette::GraphicalTheme {
     if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {

@@ -20,8 +20,19 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     let session = Session::open_locked(global, PATIENCE)?;
     output.findings(&session.desired.findings);
     let wanted = Wanted::for_desired(&session.desired, &session.inventory);
-    let facts = session.observe(&wanted, output);
+    // The nodes are asked for both at once.
+    let (facts, generations) = std::thread::scope(|scope| {
+        let generations = scope.spawn(|| session.generations());
+        (session.observe(&wanted, output), generations.join())
+    });
     let plan = plan::build(&session.desired, &facts);
+    if let Some(open) = generations.ok().as_ref().and_then(|all| all.unfinished()) {
+        output.note(&format!(
+            "Generation {} by {} has not ended: it still runs, or `harden apply` finishes it or puts it back first. This \
+             plan shows what differs at this moment.\n",
+            open.number, open.holder.who
+        ));
+    }
     let json = serde_json::to_value(&plan)
         .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?;
     output.result(

@@ -13,7 +13,7 @@ use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Api, ApiError, Holder, lease, objects};
+use super::{Api, ApiError, FoundNode, Holder, lease, objects};
 use crate::fact::{Fact, NodeInfo, ObjectFact, ObjectRef};
 
 /// The label that kubeadm puts on control-plane nodes.
@@ -197,7 +197,7 @@ impl Api for Client {
         })
     }
 
-    fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError> {
+    fn nodes(&self) -> Result<BTreeMap<String, FoundNode>, ApiError> {
         let api: KubeApi<Node> = KubeApi::all(self.kube.clone());
         let list = self.call("list Nodes", || async {
             api.list(&ListParams::default()).await
@@ -347,21 +347,24 @@ fn minor(major: &str, minor: &str) -> Option<String> {
     Some(format!("{}.{}", number(major)?, number(minor)?))
 }
 
-fn describe_node(node: Node) -> Option<(String, (NodeInfo, Option<String>))> {
+fn describe_node(node: Node) -> Option<(String, FoundNode)> {
     let name = node.metadata.name?;
     let labels = node.metadata.labels.unwrap_or_default();
-    let address = node
-        .status
-        .and_then(|status| status.addresses)
-        .unwrap_or_default()
-        .into_iter()
+    let status = node.status.unwrap_or_default();
+    let mut addresses = status.addresses.unwrap_or_default().into_iter();
+    let address = addresses
         .find(|a| a.type_ == "InternalIP")
         .map(|a| a.address);
     let info = NodeInfo {
         name: name.clone(),
         control_plane: labels.contains_key(CONTROL_PLANE_LABEL),
     };
-    Some((name, (info, address)))
+    let found = FoundNode {
+        info,
+        address,
+        machine_id: status.node_info.map(|info| info.machine_id),
+    };
+    Some((name, found))
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ pub trait Api: Send + Sync {
     /// Returns the API server's major and minor version, for example `1.35`.
     fn kubernetes_minor(&self) -> Result<String, ApiError>;
 
-    /// Lists the nodes with their InternalIP, by name.
-    fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError>;
+    /// Lists the nodes by name.
+    fn nodes(&self) -> Result<BTreeMap<String, FoundNode>, ApiError>;
 
     /// Returns the text under a key of a ConfigMap.
     fn config_map_key(&self, namespace: &str, name: &str, key: &str) -> Fact<String>;
@@ -69,6 +69,17 @@ pub trait Api: Send + Sync {
     /// Asks the API server behind a local address (a tunnel) for `/readyz`: `Ok(true)` for 200.
     /// The server's certificate is checked against the cluster's CA.
     fn readyz(&self, through: std::net::SocketAddr) -> Result<bool, ApiError>;
+}
+
+/// A Node object, as far as it says how to reach the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundNode {
+    /// Name and role.
+    pub info: NodeInfo,
+    /// The first InternalIP.
+    pub address: Option<String>,
+    /// `status.nodeInfo.machineID`.
+    pub machine_id: Option<String>,
 }
 
 /// Who holds a lock.

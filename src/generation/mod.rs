@@ -137,6 +137,11 @@ pub struct Generations {
 }
 
 impl Generations {
+    /// Returns the generation that has not ended: it runs, or it was interrupted.
+    pub fn unfinished(&self) -> Option<&Record> {
+        self.records.iter().find(|r| r.outcome().is_none())
+    }
+
     /// Returns the newest generation that left something to roll back.
     pub fn last_applied(&self) -> Option<&Record> {
         let mut newest_first = self.records.iter().rev();

@@ -7,17 +7,47 @@ use std::process::Command;
 use super::process::{self, Failure};
 use super::{Host, HostConfig, HostError, Limits, Output, Script, Tunnel, TunnelGuard, command};
 
+const MACHINE_ID: &str = "/etc/machine-id";
+
 /// The machine that this program runs on.
 #[derive(Debug)]
 pub struct Local {
     config: HostConfig,
     sudo: bool,
+    machine_id: Option<String>,
 }
 
 impl Local {
     /// Makes the host; connects nothing.
-    pub fn new(config: HostConfig, sudo: bool) -> Self {
-        Local { config, sudo }
+    pub fn new(config: HostConfig, sudo: bool, machine_id: Option<String>) -> Self {
+        Local {
+            config,
+            sudo,
+            machine_id,
+        }
+    }
+
+    /// Facts of this machine must not be taken for those of another node. A node's `machineID` is
+    /// what the kubelet read from /etc/machine-id (machine-id(5)).
+    fn check_machine(&self) -> Result<(), HostError> {
+        let Some(wanted) = &self.machine_id else {
+            return Ok(());
+        };
+        let own = std::fs::read_to_string(MACHINE_ID).unwrap_or_default();
+        if own.trim() == wanted {
+            return Ok(());
+        }
+        Err(HostError::Unreachable {
+            node: self.config.name.clone(),
+            address: "this machine".into(),
+            why: format!(
+                "this machine is not that node: {MACHINE_ID} differs from the Node's machineID"
+            ),
+            remedy: format!(
+                "run harden on the node itself, or give [nodes.host.{}] another transport",
+                self.config.name
+            ),
+        })
     }
 }
 
@@ -27,6 +57,7 @@ impl Host for Local {
     }
 
     fn run(&mut self, script: Script, stdin: &[u8], limits: Limits) -> Result<Output, HostError> {
+        self.check_machine()?;
         let node = self.name();
         let words = command::words(script, self.sudo);
         let mut program = Command::new(words[0]);
@@ -71,9 +102,37 @@ mod tests {
     fn local() -> Box<dyn Host> {
         open(HostConfig {
             name: "cp1".into(),
-            transport: Transport::Local { sudo: false },
+            transport: Transport::Local {
+                sudo: false,
+                machine_id: None,
+            },
             connect_timeout: Duration::from_secs(5),
         })
+    }
+
+    #[test]
+    fn another_machine_is_not_taken_for_this_one() {
+        let named = |machine_id: &str| {
+            open(HostConfig {
+                name: "cp2".into(),
+                transport: Transport::Local {
+                    sudo: false,
+                    machine_id: Some(machine_id.trim().to_owned()),
+                },
+                connect_timeout: Duration::from_secs(5),
+            })
+        };
+        let script = Script {
+            name: "test",
+            text: ":",
+        };
+        let run = |mut host: Box<dyn Host>| host.run(script, b"", Limits::default());
+        let error = run(named("0123456789abcdef0123456789abcdef")).unwrap_err();
+        assert!(matches!(error, HostError::Unreachable { .. }), "{error:?}");
+        assert!(error.to_string().contains("not that node"), "{error}");
+        if let Ok(own) = std::fs::read_to_string(MACHINE_ID) {
+            run(named(&own)).unwrap();
+        }
     }
 
     #[test]

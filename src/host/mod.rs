@@ -204,6 +204,8 @@ pub enum Transport {
     Local {
         /// Whether to go through `sudo -n`.
         sudo: bool,
+        /// The machine id of the node, where it is known; this machine must have it.
+        machine_id: Option<String>,
     },
 }
 
@@ -212,7 +214,9 @@ pub fn open(config: HostConfig) -> Box<dyn Host> {
     match config.transport.clone() {
         Transport::Ssh(ssh) => Box::new(ssh::Ssh::new(config, ssh)),
         Transport::Docker { engine } => Box::new(docker::Docker::new(config, engine)),
-        Transport::Local { sudo } => Box::new(local::Local::new(config, sudo)),
+        Transport::Local { sudo, machine_id } => {
+            Box::new(local::Local::new(config, sudo, machine_id))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cluster::{Api, ApiError};
+use crate::cluster::{Api, ApiError, FoundNode};
 use crate::fact::NodeInfo;
 use crate::host::ssh::SshConfig;
 use crate::host::{self, Host, HostConfig, HostError, Transport};
@@ -92,15 +92,27 @@ pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, Inve
         nodes: BTreeMap::new(),
         configs: BTreeMap::new(),
     };
-    for (name, (info, address)) in found {
-        let config = host_config(&workspace.dir, settings, &name, address)?;
+    let mut local = None;
+    for (name, found) in found {
+        let config = host_config(&workspace.dir, settings, &name, &found)?;
+        // Without an id nothing tells whether this machine is the node; two cannot both be it.
+        if let Transport::Local {
+            machine_id: None, ..
+        } = config.transport
+            && let Some(other) = local.replace(name.clone())
+        {
+            return Err(InventoryError::Incomplete {
+                why: format!("this machine cannot be both {other} and {name}"),
+                name,
+            });
+        }
         inventory.configs.insert(name.clone(), config);
-        inventory.nodes.insert(name, info);
+        inventory.nodes.insert(name, found.info);
     }
     Ok(inventory)
 }
 
-type Found = BTreeMap<String, (NodeInfo, Option<String>)>;
+type Found = BTreeMap<String, FoundNode>;
 
 fn discovered(settings: &NodesSettings, api: &dyn Api) -> Result<Found, InventoryError> {
     let found = api.nodes()?;
@@ -131,7 +143,12 @@ fn declared(settings: &NodesSettings) -> Result<Found, InventoryError> {
                 name: name.clone(),
                 control_plane: role_of(name, host)?,
             };
-            Ok((name.clone(), (info, None)))
+            let found = FoundNode {
+                info,
+                address: None,
+                machine_id: None,
+            };
+            Ok((name.clone(), found))
         })
         .collect()
 }
@@ -140,7 +157,7 @@ fn host_config(
     dir: &Path,
     settings: &NodesSettings,
     name: &str,
-    address: Option<String>,
+    found: &FoundNode,
 ) -> Result<HostConfig, InventoryError> {
     let empty = HostSettings::default();
     let own = settings.hosts.get(name).unwrap_or(&empty);
@@ -151,14 +168,19 @@ fn host_config(
         .or(all.transport)
         .unwrap_or(TransportName::Ssh)
     {
-        TransportName::Local => Transport::Local { sudo },
+        TransportName::Local => Transport::Local {
+            sudo,
+            machine_id: found.machine_id.clone(),
+        },
         TransportName::Docker => Transport::Docker {
             engine: either(&own.engine, &all.engine).unwrap_or_else(|| "docker".into()),
         },
         TransportName::Ssh => Transport::Ssh(SshConfig {
-            address: either(&own.address, &address).ok_or_else(|| InventoryError::Incomplete {
-                name: name.into(),
-                why: "it needs an address: the Node object reports no InternalIP".into(),
+            address: either(&own.address, &found.address).ok_or_else(|| {
+                InventoryError::Incomplete {
+                    name: name.into(),
+                    why: "it needs an address: the Node object reports no InternalIP".into(),
+                }
             })?,
             port: own.port.or(all.port).unwrap_or(22),
             user: either(&own.user, &all.user).unwrap_or_else(local_user),

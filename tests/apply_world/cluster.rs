@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings};
-use harden::cluster::{Api, ApiError, Holder};
+use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
 use harden::fact::{
     Answer, Fact, File, FileKind, Meta, Node, NodeFacts, NodeInfo, NodePath, ObjectFact, ObjectRef,
@@ -589,7 +589,7 @@ impl Api for FakeApi {
     fn kubernetes_minor(&self) -> Result<String, ApiError> {
         self.call(|_| Ok("1.35".into()))
     }
-    fn nodes(&self) -> Result<BTreeMap<String, (NodeInfo, Option<String>)>, ApiError> {
+    fn nodes(&self) -> Result<BTreeMap<String, FoundNode>, ApiError> {
         unreachable!()
     }
     fn config_map_key(&self, _: &str, _: &str, _: &str) -> Fact<String> {
