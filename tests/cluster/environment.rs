@@ -356,11 +356,11 @@ impl Workspace {
         self.at(args, text, |_| body())
     }
 
-    /// Starts harden, sends it SIGINT when a line of stderr holds the text, and returns what it said.
+    /// Starts harden, sends it a signal when a line of stderr holds the text, and returns what it said.
     #[track_caller]
-    pub fn interrupted_at(&self, args: &[&str], text: &str) -> Said {
+    pub fn signalled_at(&self, signal: &str, args: &[&str], text: &str) -> Said {
         self.at(args, text, |pid| {
-            run(Command::new("kill").args(["-INT", &pid.to_string()])).exits(0)
+            run(Command::new("kill").args(["-s", signal, &pid.to_string()])).exits(0)
         })
         .0
     }

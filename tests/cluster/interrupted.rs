@@ -49,7 +49,7 @@ fn ctrl_c_in_the_middle_reverts_the_node_and_says_so() {
     let cp = cluster.node("control-plane");
     let manifests_before = cluster.manifest(&cp, "kube-apiserver");
     let said = workspace
-        .interrupted_at(&["apply", "--yes"], "waiting")
+        .signalled_at("INT", &["apply", "--yes"], "waiting")
         .exits(1);
     let said = said.says("interrupted");
     assert_eq!(
@@ -61,6 +61,50 @@ fn ctrl_c_in_the_middle_reverts_the_node_and_says_so() {
     assert!(cluster.readyz(&cp));
     workspace.harden(&["apply", "--yes"]).exits(0);
     workspace.harden(&["plan"]).exits(0);
+}
+
+#[test]
+#[ignore = "needs testenv/up single"]
+fn what_was_interrupted_is_not_taken_up_without_consent() {
+    let cluster = single();
+    cluster.weaken();
+    let workspace = cluster.workspace(Via::Ssh, &[], "");
+    workspace
+        .killed_at(&["apply", "--yes"], "[2/")
+        .expect("a second step");
+    // What runs on the node goes on without harden; its own timer comes much later.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let before = cluster.snapshot();
+    workspace
+        .harden(&["apply"])
+        .exits(1)
+        .says("has not ended")
+        .says("2. ")
+        .says("there is no terminal to ask on");
+    assert_eq!(cluster.snapshot(), before, "something was changed");
+    workspace
+        .harden(&["generations"])
+        .exits(0)
+        .says("interrupted");
+    workspace.harden(&["plan"]).says("has not ended");
+    workspace.harden(&["apply", "--yes"]).exits(0);
+    workspace.harden(&["plan"]).exits(0);
+    let ended = workspace.harden(&["generations"]).exits(0);
+    assert!(!ended.stdout.contains("interrupted"), "{}", ended.stdout);
+}
+
+#[test]
+#[ignore = "needs testenv/up single"]
+fn a_closed_terminal_puts_the_node_back_too() {
+    let cluster = single();
+    cluster.weaken();
+    let workspace = cluster.workspace(Via::Ssh, &[], "");
+    let cp = cluster.node("control-plane");
+    let before = cluster.manifest(&cp, "kube-apiserver");
+    let said = workspace.signalled_at("HUP", &["apply", "--yes"], "waiting");
+    said.exits(1).says("Stopping").says("interrupted");
+    assert_eq!(cluster.manifest(&cp, "kube-apiserver"), before);
+    workspace.harden(&["apply", "--yes"]).exits(0);
 }
 
 #[test]
