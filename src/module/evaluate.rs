@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::availability;
 use super::expand::expand;
-use super::{Minors, Module, Modules, OptionDecl, Type};
+use super::{Module, Modules};
 use crate::profile::section::quoted;
 use crate::profile::{Content, Diagnostic, Failure, Value, Values, Workspace};
 use crate::resource::{Desired, Finding, Kind, Origin, Resource, Scope};
-
-/// The distribution of every cluster that can be changed so far.
-const DISTRIBUTION: &str = "kubeadm";
 
 /// Evaluates a workspace to the desired state, sorted by scope and name.
 ///
@@ -42,16 +40,7 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
         }
     }
     faults.dedup();
-    for (decl, value) in declared_values(workspace, modules) {
-        if !decl.distributions.iter().any(|name| name == DISTRIBUTION) {
-            faults.push(not_there(
-                decl,
-                value,
-                DISTRIBUTION,
-                &decl.distributions.join(", "),
-            ));
-        }
-    }
+    faults.extend(availability::elsewhere(workspace, modules));
     if !faults.is_empty() {
         return Err(Failure(faults));
     }
@@ -61,86 +50,6 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
         resources,
         findings: findings.into_iter().collect(),
     })
-}
-
-/// Complains about every option that has a value and does not exist in the cluster's version of
-/// Kubernetes. `version` is asked only when a value depends on it, and answers like `1.35`.
-///
-/// # Errors
-/// Those of `version`.
-pub fn unavailable<E>(
-    workspace: &Workspace,
-    modules: &Modules,
-    version: impl FnOnce() -> Result<String, E>,
-) -> Result<Vec<Diagnostic>, E> {
-    let mut set = declared_values(workspace, modules);
-    set.retain(|(decl, _)| decl.kubernetes != Minors::default());
-    if set.is_empty() {
-        return Ok(Vec::new());
-    }
-    let version = version()?;
-    let minor = version
-        .strip_prefix("1.")
-        .and_then(|text| text.parse().ok());
-    set.retain(|(decl, _)| !minor.is_some_and(|minor| decl.kubernetes.contains(minor)));
-    let fault = |(decl, value): (&OptionDecl, &Value)| {
-        let what = format!("Kubernetes {version}");
-        not_there(decl, value, &what, &decl.kubernetes.to_string())
-    };
-    Ok(set.into_iter().map(fault).collect())
-}
-
-fn not_there(decl: &OptionDecl, value: &Value, here: &str, there: &str) -> Diagnostic {
-    let message = format!("{} does not exist in {here}", quoted(&decl.name));
-    let mut fault = Diagnostic::new(message);
-    let holding = value.definitions.iter().find(|d| d.holds);
-    fault.place = holding.map(|d| d.place.clone());
-    if let Some(place) = &mut fault.place {
-        place.label = format!("it exists in {there}");
-    }
-    fault.help("remove it, or `unset` it when an import sets it")
-}
-
-/// Lists every value with the option or field that declares it.
-fn declared_values<'m, 'w>(
-    workspace: &'w Workspace,
-    modules: &'m Modules,
-) -> Vec<(&'m OptionDecl, &'w Value)> {
-    fn walk<'m, 'w>(
-        decl: &'m OptionDecl,
-        value: &'w Value,
-        found: &mut Vec<(&'m OptionDecl, &'w Value)>,
-    ) {
-        found.push((decl, value));
-        let Content::Entries(entries) = &value.content else {
-            return;
-        };
-        let records = match &decl.ty {
-            Type::Record(fields) => vec![(fields, entries)],
-            Type::Attrs(fields) => entries
-                .values()
-                .filter_map(|entry| match &entry.content {
-                    Content::Entries(entries) => Some((fields, entries)),
-                    Content::Whole(_) => None,
-                })
-                .collect(),
-            _ => Vec::new(),
-        };
-        for (fields, entries) in records {
-            for (name, value) in entries {
-                if let Some(decl) = fields.get(name) {
-                    walk(decl, value, found);
-                }
-            }
-        }
-    }
-    let mut found = Vec::new();
-    for (name, value) in workspace.values.iter() {
-        if let Some(decl) = modules.option(name) {
-            walk(decl, value, &mut found);
-        }
-    }
-    found
 }
 
 /// Makes all resources of one set of values.

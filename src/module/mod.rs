@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 mod assertion;
+mod availability;
 mod builtin;
 pub(crate) mod check;
 mod declare;
@@ -24,7 +25,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use evaluate::{evaluate, unavailable};
+pub use availability::unavailable;
+pub use evaluate::evaluate;
 pub use option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Pattern, Per, Stricter, Type};
 pub use predicate::Check;
 
