@@ -1,8 +1,8 @@
 //! Generations: the records of applies, and the way back to one.
 //!
-//! A record lives on every control-plane node under `/var/lib/harden/generations/NUMBER/`, so that
-//! no admin's workstation is needed to finish, revert or roll back. Pre-images of files stay on the
-//! node they came from.
+//! A record lives on every control-plane node under `/var/lib/harden/generations/NUMBER/` (eight
+//! digits), so that no admin's workstation is needed to finish, revert or roll back. Pre-images of
+//! files stay on the node they came from.
 
 use std::collections::BTreeMap;
 
