@@ -48,6 +48,12 @@ impl<'s> Execution<'s> {
 
     /// Finishes or puts back an apply that was interrupted, and says which.
     pub(crate) fn recover(&self, generations: &Generations) -> Result<(), Failure> {
+        for number in generations.unreadable.keys() {
+            let why = generations.why_unreadable(*number).unwrap_or_default();
+            self.output.note(&format!(
+                "The record of generation {number} cannot be read: {why}"
+            ));
+        }
         let open = generations.records.iter().find(|r| r.outcome().is_none());
         let Some(open) = open else { return Ok(()) };
         if open.holder.runs_here() {
