@@ -17,18 +17,19 @@ pub(crate) fn run(args: &ApplyArgs, global: &Global, output: &Output) -> Result<
     let session = Session::open_locked(global, PATIENCE)?;
     output.findings(&session.desired.findings);
     let execution = Execution::new(&session, output, &args.consent)?;
-    execution.recover(&session.generations())?;
-    let plan = match given {
+    execution.run(|| match given {
         Some(plan) => {
             refuse_if_moved(&session, &plan, output)?;
-            plan
+            Ok(plan)
         }
         None => {
             let wanted = Wanted::for_desired(&session.desired, &session.inventory);
-            plan::build(&session.desired, &session.observe(&wanted, output))
+            Ok(plan::build(
+                &session.desired,
+                &session.observe(&wanted, output),
+            ))
         }
-    };
-    execution.execute(&plan)
+    })
 }
 
 /// The facts that a saved plan rests on are read again. What is newly planned rests on facts of

@@ -12,12 +12,12 @@ use super::{Exit, Failure};
 pub(crate) fn run(args: &RollbackArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
     let session = Session::open(global, PATIENCE)?;
     let execution = Execution::new(&session, output, &args.consent)?;
-    execution.recover(&session.generations())?;
-    let generations = session.generations();
-    let record = choose(&generations, args.generation)?;
-    let current = current(&session, record, output);
-    let plan = generation::rollback_plan(record, &current);
-    execution.execute(&plan)
+    execution.run(|| {
+        let generations = session.generations();
+        let record = choose(&generations, args.generation)?;
+        let current = current(&session, record, output);
+        Ok(generation::rollback_plan(record, &current))
+    })
 }
 
 /// Finds the generation to undo.
