@@ -410,6 +410,61 @@ fn of_two_applies_at_once_one_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_damaged_record_is_told_and_its_number_not_taken_again() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    cluster
+        .client(&Fate::new())
+        .run(&cluster.plan(GOOD))
+        .unwrap();
+    let record = |node: &str| {
+        let home = cluster.nodes[node].root.join("var-lib/harden");
+        home.join("generations/00000001/record")
+    };
+    let list = || {
+        let open = |name: &str| -> Result<Box<dyn Host>, HostError> {
+            Ok(Box::new(cluster.nodes[name].clone()))
+        };
+        generation::list(&open, &["cp1".into(), "cp2".into()])
+    };
+    let good = std::fs::read(record("cp1")).unwrap();
+    // A good copy elsewhere counts, whichever node is asked first.
+    for node in ["cp1", "cp2"] {
+        std::fs::write(record(node), "garbage\n").unwrap();
+        let all = list();
+        assert_eq!((all.records.len(), all.unreadable.len()), (1, 0), "{node}");
+        assert_eq!(all.unreadable_after_last_applied(), None);
+        std::fs::write(record(node), &good).unwrap();
+    }
+    for node in ["cp1", "cp2"] {
+        std::fs::write(record(node), "garbage\n").unwrap();
+    }
+    let all = list();
+    assert_eq!(all.records, []);
+    let nodes: Vec<&String> = all.unreadable[&1].keys().collect();
+    assert_eq!(nodes, ["cp1", "cp2"]);
+    let why = all.why_unreadable(1).unwrap();
+    assert!(why.contains("`record` is damaged"), "{why}");
+    assert_eq!(all.unreadable_after_last_applied(), Some((1, why)));
+    // Without its transactions only the record itself tells that the number is taken.
+    for node in cluster.nodes.values() {
+        let home = node.root.join("var-lib/harden/generations/00000001");
+        for entry in std::fs::read_dir(home).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            }
+        }
+    }
+    let mut empty = cluster.plan(GOOD);
+    empty.stages.clear();
+    let report = cluster.client(&Fate::new()).run(&empty).unwrap();
+    assert_eq!(report.record.number, 2);
+    assert_eq!(list().unreadable_after_last_applied().unwrap().0, 1);
+    cluster.forget();
+}
+
+#[test]
 fn a_stale_plan_is_refused_by_the_name_of_what_moved() {
     let dir = scratch();
     let cluster = Cluster::new(dir.path());

@@ -464,3 +464,64 @@ fn why_knows_who_imports_whom() {
     "#);
     assert_eq!(why("\"b.toml\", \"base.toml\", \"a.toml\""), told);
 }
+
+#[test]
+fn verbose_tells_what_was_read() {
+    let dir = offline::workspace(&[("harden.toml", "[cluster]\nname = \"x\"\n")]);
+    let said = |args: &[&str]| harden(dir.path(), &[&["eval", "--hash"], args].concat());
+    let info = said(&["-v"]);
+    assert!(info.contains("workspace .: "), "{info}");
+    assert!(!info.contains("read harden.toml"), "{info}");
+    let debug = said(&["-vv"]);
+    assert!(debug.contains("read harden.toml"), "{debug}");
+    assert!(!said(&[]).contains("workspace"));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let dir = offline::workspace(&[("harden.toml", "[cluster]\nname = \"x\"\n")]);
+    let run = |args: &[&str], to: std::process::Stdio| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_harden"));
+        command.current_dir(dir.path()).args(args).stdout(to);
+        command.stderr(std::process::Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let all = [
+        &["eval", "--hash"][..],
+        &["eval", "--format", "json"],
+        &["schema"],
+    ];
+    for args in all {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let (code, said) = run(args, full.into());
+        assert_eq!(code, Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("could not be written to stdout: No space"),
+            "{said}"
+        );
+        // Whoever closes the pipe has seen enough.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(
+            run(args, writer.into()),
+            (Some(0), String::new()),
+            "{args:?}"
+        );
+    }
+    let full = std::fs::File::create("/dev/full").unwrap();
+    assert_eq!(run(&["--help"], full.into()).0, Some(1));
+}
+
+/// The error that docs/profiles.md shows is the one that is told.
+#[test]
+fn the_documented_error_is_the_real_one() {
+    let root = "imports = [\"builtin:baseline\"]\n\n[cluster]\nname = \"prod-eu\"\n\n\n\n[apiserver]\nprofilin = false\n";
+    let dir = workspace(&[("harden.toml", root)]);
+    let said = harden(dir.path(), &["eval"]);
+    let page = include_str!("../docs/profiles.md");
+    let shown = page.split("all of it at once:\n\n```\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    assert!(said.contains(shown), "{said}");
+}

@@ -491,7 +491,7 @@ fn a_plan_says_which_fact_has_moved() {
         would.clone(),
     );
     let plan = build(&desired, &facts);
-    assert_eq!(moved(&plan, &facts), [""; 0]);
+    assert_eq!(compare(&plan, &facts), Comparison::default());
 
     // What does not count: pids, sizes, resource versions, fields of others.
     let mut same = facts.clone();
@@ -505,7 +505,7 @@ fn a_plan_says_which_fact_has_moved() {
     let mut other = served(quota("10"), "77", "argocd");
     other["spec"]["hard"]["secrets"] = "3".into();
     observe(&mut same, &quota("20"), Fact::Value(other), would.clone());
-    assert_eq!(moved(&plan, &same), [""; 0]);
+    assert_eq!(compare(&plan, &same), Comparison::default());
 
     // What does.
     let mut now = facts.clone();
@@ -523,7 +523,7 @@ fn a_plan_says_which_fact_has_moved() {
     observe(&mut now, &quota("20"), Fact::Value(quota("11")), would);
     now.api.cluster_id = Fact::Value("another".into());
     assert_eq!(
-        moved(&plan, &now),
+        compare(&plan, &now).moved,
         [
             "API: this is another cluster, by the uid of namespace kube-system",
             "cp1: file /etc/kubernetes/manifests/kube-apiserver.yaml",
@@ -534,11 +534,96 @@ fn a_plan_says_which_fact_has_moved() {
         ]
     );
     now.nodes.clear();
-    assert_eq!(moved(&plan, &now).len(), 6);
+    assert_eq!(compare(&plan, &now).moved.len(), 6);
 }
 
 #[test]
-fn a_plan_file_reads_back_as_the_same_plan() {
+fn what_cannot_be_asked_has_not_moved() {
+    let desired = desired(vec![
+        flag("profiling", false),
+        mode("/etc/kubernetes/admin.conf", "0600"),
+        object(quota("20")),
+    ]);
+    let mut facts = cluster(&["cp1", "cp2"], &desired);
+    let absent = DryRun::Object(served(quota("20"), "1", "harden"));
+    observe(&mut facts, &quota("20"), Fact::Absent, absent.clone());
+    let plan = build(&desired, &facts);
+    assert!(plan.basis.len() > 4, "{:?}", plan.basis);
+    let unread = |why: &str| Fact::Unreadable(why.to_owned());
+    if let Some(node) = facts.nodes.get_mut("cp1") {
+        node.facts = Fact::Unreadable("no route to host; start it".into());
+    }
+    let conf = Query::Stat(path("/etc/kubernetes/admin.conf"));
+    put(
+        &mut facts,
+        "cp2",
+        conf,
+        Fact::Unreadable("I/O error".into()),
+    );
+    facts.api.cluster_id = unread("the API is away");
+    facts.api.cluster_configuration = unread("forbidden");
+    observe(
+        &mut facts,
+        &quota("20"),
+        Fact::Unreadable("refused".into()),
+        absent,
+    );
+    let found = compare(&plan, &facts);
+    assert_eq!(found.moved, [""; 0]);
+    assert_eq!(
+        found.unread,
+        [
+            "API: the API is away",
+            "cp1 could not be asked: no route to host; start it",
+            "cp2: mode and owner of /etc/kubernetes/admin.conf: I/O error",
+            "API: ClusterConfiguration in ConfigMap kube-system/kubeadm-config: forbidden",
+            "API: ResourceQuota pay/quota: refused",
+        ]
+    );
+}
+
+#[test]
+fn a_plan_file_reads_back_as_the_same_plan_and_only_unchanged() {
+    let desired = desired(vec![
+        mode("/etc/kubernetes/admin.conf", "0600"),
+        flag("profiling", false),
+        object(quota("1")),
+    ]);
+    let plan = build(&desired, &cluster(&["cp1"], &desired));
+    let saved = to_saved(&plan).unwrap();
+    assert_eq!(
+        saved["changes"],
+        serde_json::to_value(&plan.changes).unwrap()
+    );
+    assert_eq!(from_saved(&saved.to_string()).unwrap(), plan);
+    // White space and the order of keys are no change.
+    assert_eq!(from_saved(&format!("{saved:#}\n")).unwrap(), plan);
+
+    let refused = |saved: &Value| from_saved(&saved.to_string()).unwrap_err().to_string();
+    let changed = "the plan file was changed after it was made";
+    let mut edited = saved.clone();
+    let path = &mut edited["stages"][0]["steps"][0]["node"]["files"][0]["path"];
+    assert!(path.is_string(), "{saved:#}");
+    *path = "/etc/shadow".into();
+    assert_eq!(refused(&edited), changed);
+    let mut without = saved.clone();
+    without.as_object_mut().unwrap().remove("sha256");
+    assert_eq!(refused(&without), changed);
+    let mut wrong = saved.clone();
+    wrong["sha256"] = "0".repeat(64).into();
+    assert_eq!(refused(&wrong), changed);
+    let mut other = saved.clone();
+    other["schema"] = "harden.dev/plan/v9".into();
+    assert!(
+        refused(&other).contains("has schema"),
+        "{}",
+        refused(&other)
+    );
+    assert!(from_saved("[]").is_err());
+}
+
+#[test]
+fn a_plan_within_a_record_reads_back() {
     let desired = desired(vec![flag("profiling", false), object(quota("1"))]);
     let plan = build(&desired, &cluster(&["cp1"], &desired));
     let text = serde_json::to_string(&plan).unwrap();
@@ -616,7 +701,7 @@ proptest! {
         prop_assert_eq!(&plan, &build(&desired, &facts));
         prop_assert_eq!(plan.sha256(), build(&desired, &facts).sha256());
         prop_assert_eq!(problems(&plan), Vec::<String>::new());
-        prop_assert_eq!(moved(&plan, &facts), Vec::<String>::new());
+        prop_assert_eq!(compare(&plan, &facts), Comparison::default());
         execute(&plan, &mut facts);
         let after = build(&desired, &facts);
         prop_assert!(after.is_clean(), "{:?}", lines(&after));

@@ -264,17 +264,11 @@ quota = { requests.cpu = "1", pods = 200 }
        |               ^^^^^^^ it does not match
       help: tenants.namespaces: The namespaces of the tenant, which are created where they are missing.
 
-    error: `tenants.pay.quota.requests` must be a quantity such as "500m" or "64Gi", not a table
+    error: `tenants.pay.quota.requests` must be a quantity such as 20, "500m" or "64Gi", not a table
        --> harden.toml:26:11
     26 | quota = { requests.cpu = "1", pods = 200 }
        |           ^^^^^^^^ this is a table
       help: tenants.quota: What each namespace of the tenant may use at most, as in a ResourceQuota. A name that holds a dot must be quoted, as in "requests.cpu".
-
-    error: `tenants.pay.quota.pods` must be a quantity such as "500m" or "64Gi", not an integer
-       --> harden.toml:26:38
-    26 | quota = { requests.cpu = "1", pods = 200 }
-       |                                      ^^^ this is an integer
-      help: tenants.quota: What each namespace of the tenant may use at most, as in a ResourceQuota.
 
     error: `cluster` belongs in harden.toml only
       --> a.toml:1:2
@@ -288,6 +282,32 @@ quota = { requests.cpu = "1", pods = 200 }
       |             ^^^^^^ no mode
       help: files.keys-mode: The widest mode of the control plane's private keys, owned by root.
     "#);
+}
+
+#[test]
+fn a_number_is_a_quantity_too() {
+    let tenant = |pods: &str| format!("[tenants.pay]\nquota = {{ pods = {pods} }}\n");
+    let files = |own: &str, other: &str| {
+        shown(&[
+            ("harden.toml", &root("imports = [\"a.toml\", \"b.toml\"]")),
+            ("a.toml", &tenant(own)),
+            ("b.toml", &tenant(other)),
+        ])
+    };
+    // The same in another writing, so that the two imports agree.
+    let agreed = files("20", "\"20\"");
+    assert!(agreed.contains(r#"{"quota":{"pods":"20"}}"#), "{agreed}");
+    assert_eq!(files("0x14", "20"), agreed);
+    assert!(files("20", "21").contains("error"));
+}
+
+#[test]
+fn an_unknown_key_is_answered_with_each_key_once() {
+    let said = shown(&[("harden.toml", &root("apply.gate = \"1m\""))]);
+    assert!(
+        said.contains("help: use `gate-timeout`\n") || said.ends_with("help: use `gate-timeout`"),
+        "{said}"
+    );
 }
 
 #[test]

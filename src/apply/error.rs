@@ -46,8 +46,10 @@ pub enum ApplyError {
     Stale {
         /// What moved, with its node.
         what: String,
-        /// The generation that records the attempt.
-        generation: u64,
+        /// The record of the attempt.
+        record: Box<Record>,
+        /// Whatever else should be known.
+        notes: Vec<String>,
     },
     /// A step failed. The record says what was put back and what stays.
     #[error("{}", failed(*generation, message, outcome.as_ref()))]

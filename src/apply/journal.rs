@@ -6,7 +6,7 @@ use crate::cluster::Holder;
 use crate::generation::{Entry, Event, Record};
 use crate::host::Opener;
 
-use super::node::{Client, Listed, NodeError};
+use super::node::{Client, Listed, NodeError, plain};
 use super::session::Session;
 use crate::generation::now;
 
@@ -15,6 +15,8 @@ use crate::generation::now;
 pub(crate) struct Past {
     /// The newest copy of each record, by number.
     pub(crate) records: BTreeMap<u64, Record>,
+    /// Why no node has a usable copy of a record, by number and node.
+    pub(crate) unreadable: BTreeMap<u64, BTreeMap<String, String>>,
     /// The transactions on each node.
     pub(crate) steps: BTreeMap<String, Vec<Listed>>,
 }
@@ -23,8 +25,10 @@ impl Past {
     /// The number of the next generation.
     pub(super) fn next(&self) -> u64 {
         let steps = self.steps.values().flatten().map(|s| s.generation).max();
+        // The number of a record that cannot be read is taken too, or that record would be lost.
         let records = self.records.keys().next_back().copied();
-        steps.max(records).unwrap_or(0) + 1
+        let unreadable = self.unreadable.keys().next_back().copied();
+        steps.max(records).max(unreadable).unwrap_or(0) + 1
     }
 
     /// The newest generation that was begun and has not ended.
@@ -38,9 +42,17 @@ impl Past {
         self.steps.insert(name.to_owned(), steps);
         for number in generations {
             // A copy that was cut off or edited must not hide the good ones of other nodes.
-            let Ok(record) = read_record(client, number) else {
-                continue;
+            let record = match read_record(client, number) {
+                Ok(record) => record,
+                Err(why) => {
+                    if !self.records.contains_key(&number) {
+                        let copies = self.unreadable.entry(number).or_default();
+                        copies.insert(name.to_owned(), plain(&why));
+                    }
+                    continue;
+                }
             };
+            self.unreadable.remove(&number);
             let newest = match self.records.get(&number) {
                 Some(known) => age(&record) > age(known),
                 None => true,
@@ -63,13 +75,15 @@ fn age(record: &Record) -> (u64, usize) {
 pub(super) fn read_record(client: &mut Client<'_>, number: u64) -> Result<Record, String> {
     let text = client.read(number).map_err(|e| e.to_string())?;
     let mut lines = text.lines();
-    let mut record: Record =
-        serde_json::from_str(lines.next().unwrap_or_default()).map_err(|e| e.to_string())?;
+    let mut record: Record = serde_json::from_str(lines.next().unwrap_or_default())
+        .map_err(|e| format!("`record` is damaged: {e}"))?;
     if record.number != number {
         return Err(format!("it says that it is number {}", record.number));
     }
     record.journal = lines
-        .map(|line| serde_json::from_str::<Entry>(line).map_err(|e| e.to_string()))
+        .map(|line| {
+            serde_json::from_str::<Entry>(line).map_err(|e| format!("`journal` is damaged: {e}"))
+        })
         .collect::<Result<_, _>>()?;
     Ok(record)
 }

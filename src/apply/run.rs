@@ -47,6 +47,11 @@ pub(super) fn finish(
             record,
             notes: session.notes,
         }),
+        Err(ApplyError::Stale { what, record, .. }) => Err(ApplyError::Stale {
+            what,
+            record,
+            notes: session.notes,
+        }),
         Err(other) => Err(other),
     }
 }
@@ -303,7 +308,8 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
         if failure.moved && untouched && whole {
             return ApplyError::Stale {
                 what: message,
-                generation,
+                record: Box::new(self.record),
+                notes: Vec::new(),
             };
         }
         ApplyError::Failed {

@@ -225,8 +225,11 @@ pub(crate) struct Consent {
 /// Parses the command line; on a usage error the exit status is 1, since 2 means "changes".
 pub(crate) fn parse() -> Result<Args, ExitCode> {
     Args::try_parse().map_err(|error| {
-        let _ = error.print();
-        ExitCode::from(u8::from(error.use_stderr()))
+        let lost = match error.print() {
+            Err(why) => why.kind() != std::io::ErrorKind::BrokenPipe,
+            Ok(()) => false,
+        };
+        ExitCode::from(u8::from(error.use_stderr() || lost))
     })
 }
 

@@ -13,6 +13,7 @@ use harden::plan::{Plan, Purpose};
 use harden::report::{PlanText, plan_text};
 
 use super::args::Consent;
+use super::outcome::Told;
 use super::output::{self, Output};
 use super::progress::Lines;
 use super::session::Session;
@@ -46,8 +47,31 @@ impl<'s> Execution<'s> {
         })
     }
 
+    /// Ends what was interrupted, then makes a plan and executes it. Tells what became of it on
+    /// stdout as well, when JSON is asked for.
+    pub(crate) fn run(
+        &self,
+        plan: impl FnOnce() -> Result<Plan, Failure>,
+    ) -> Result<Exit, Failure> {
+        let mut told = Told::default();
+        let result = self
+            .recover(&self.session.generations(), &mut told)
+            .and_then(|()| plan())
+            .and_then(|plan| self.execute(&plan, &mut told));
+        if result.is_ok() || told.something() {
+            self.output.result("", &told.document());
+        }
+        result
+    }
+
     /// Finishes or puts back an apply that was interrupted, and says which.
-    pub(crate) fn recover(&self, generations: &Generations) -> Result<(), Failure> {
+    fn recover(&self, generations: &Generations, told: &mut Told) -> Result<(), Failure> {
+        for number in generations.unreadable.keys() {
+            let why = generations.why_unreadable(*number).unwrap_or_default();
+            self.output.note(&format!(
+                "The record of generation {number} cannot be read: {why}"
+            ));
+        }
         let Some(open) = generations.unfinished() else {
             return Ok(());
         };
@@ -67,15 +91,16 @@ impl<'s> Execution<'s> {
         let session = self.session;
         let nodes = session.inventory.nodes.values();
         let nodes = nodes.map(|n| (n.name.clone(), n.control_plane)).collect();
-        let report = self.with_apply(|apply| apply.recover(&nodes))?;
-        if let Some(report) = report {
+        let result = self.with_apply(|apply| apply.recover(&nodes));
+        told.recovered(&result);
+        if let Some(report) = result? {
             self.output.note(&report.summary);
         }
         Ok(())
     }
 
     /// Shows a plan, asks, and executes it.
-    pub(crate) fn execute(&self, plan: &Plan) -> Result<Exit, Failure> {
+    fn execute(&self, plan: &Plan, told: &mut Told) -> Result<Exit, Failure> {
         let shown = plan_text(plan, PlanText { details: false });
         self.output.note(shown.trim_end());
         if plan.is_incomplete() {
@@ -90,7 +115,9 @@ impl<'s> Execution<'s> {
         if !self.consent.yes {
             ask("Make these changes?")?;
         }
-        let report = self.with_apply(|apply| apply.run(plan))?;
+        let result = self.with_apply(|apply| apply.run(plan));
+        told.run(&result);
+        let report = result?;
         for note in &report.notes {
             self.output.note(note);
         }
@@ -104,7 +131,7 @@ impl<'s> Execution<'s> {
     fn with_apply<T>(
         &self,
         call: impl FnOnce(&mut Apply<'_>) -> Result<T, ApplyError>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, ApplyError> {
         let session = self.session;
         let mut lines = Lines::new(self.output);
         let hosts = |name: &str| -> Result<_, HostError> { session.inventory.open(name) };
@@ -124,7 +151,7 @@ impl<'s> Execution<'s> {
         };
         let result = call(&mut apply);
         lines.finish();
-        result.map_err(Failure::from)
+        result
     }
 }
 

@@ -1,6 +1,8 @@
 //! `harden generations`.
 
-use harden::generation::{Outcome, Record};
+use std::collections::BTreeMap;
+
+use harden::generation::{Generations, Outcome, Record};
 use harden::plan::Purpose;
 use serde_json::json;
 
@@ -13,23 +15,52 @@ use super::{Exit, Failure};
 pub(crate) fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let session = Session::open(global, super::plan::PATIENCE)?;
     let generations = session.generations();
-    let lines: Vec<String> = generations.records.iter().map(line).collect();
-    let text = match lines.as_slice() {
-        [] => "No generation yet.\n".to_owned(),
-        lines => lines.concat(),
-    };
-    let records: Vec<_> = generations.records.iter().map(summary).collect();
-    output.result(
-        &text,
-        &json!({"schema": "harden.dev/generations/v1", "generations": records, "unread": generations.unread}),
-    );
+    output.result(&text(&generations), &document(&generations));
     for (node, why) in &generations.unread {
         output.note(&format!("{node} could not be asked: {why}"));
     }
-    Ok(if generations.unread.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Error
+    if !generations.unreadable.is_empty() {
+        output.note(
+            "A record that cannot be read is no way back; restore it under /var/lib/harden/generations on \
+             a control-plane node, for example from a backup.",
+        );
+    }
+    Ok(
+        if generations.unread.is_empty() && generations.unreadable.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Error
+        },
+    )
+}
+
+/// All records by number, also those that cannot be read.
+fn text(generations: &Generations) -> String {
+    let mut lines: BTreeMap<u64, String> = generations
+        .records
+        .iter()
+        .map(|record| (record.number, line(record)))
+        .collect();
+    for number in generations.unreadable.keys() {
+        let why = generations.why_unreadable(*number).unwrap_or_default();
+        lines.insert(
+            *number,
+            format!("{number:>4}  unreadable: {}\n", short(&why)),
+        );
+    }
+    if lines.is_empty() {
+        return "No generation yet.\n".to_owned();
+    }
+    lines.into_values().collect()
+}
+
+fn document(generations: &Generations) -> serde_json::Value {
+    let records: Vec<_> = generations.records.iter().map(summary).collect();
+    json!({
+        "schema": "harden.dev/generations/v1",
+        "generations": records,
+        "unreadable": generations.unreadable,
+        "unread": generations.unread,
     })
 }
 
@@ -52,7 +83,8 @@ fn line(record: &Record) -> String {
     )
 }
 
-fn outcome(record: &Record) -> (&'static str, &str) {
+/// The word for how a generation ended, and why it did so.
+pub(super) fn outcome(record: &Record) -> (&'static str, &str) {
     match record.outcome() {
         Some(Outcome::Applied) => ("applied", ""),
         Some(Outcome::Reverted(why)) => ("reverted", why),
@@ -101,4 +133,26 @@ fn summary(record: &Record) -> serde_json::Value {
         "outcome": word,
         "why": why,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_listed() {
+        let copies = BTreeMap::from([("cp1".to_owned(), "`record` is damaged".to_owned())]);
+        let generations = Generations {
+            unreadable: [(7, copies)].into(),
+            ..Generations::default()
+        };
+        assert_eq!(
+            text(&generations),
+            "   7  unreadable: cp1: `record` is damaged\n"
+        );
+        assert_eq!(
+            document(&generations)["unreadable"],
+            json!({"7": {"cp1": "`record` is damaged"}})
+        );
+    }
 }

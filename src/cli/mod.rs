@@ -12,6 +12,7 @@ mod failure;
 mod generations;
 mod lock;
 mod options;
+mod outcome;
 mod output;
 mod plan;
 mod progress;
@@ -44,10 +45,17 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema(own) => options::schema(own, global, &output),
         Command::Render(own) => render::run(own, global, &output),
     };
-    match result {
-        Ok(code) => code.into(),
-        Err(failure) => {
-            output.failure(&failure);
+    let code = result.unwrap_or_else(|failure| {
+        output.failure(&failure);
+        Exit::Error
+    });
+    match output.lost() {
+        None => code.into(),
+        Some(error) => {
+            output.failure(&Failure::new(
+                format!("the result could not be written to stdout: {error}"),
+                "write it where there is room; whatever the command did besides stays done",
+            ));
             Exit::Error.into()
         }
     }

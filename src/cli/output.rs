@@ -1,5 +1,6 @@
 //! Where words go: results to stdout, everything else to stderr.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -19,6 +20,7 @@ const HINT: Style = AnsiColor::Cyan.on_default().bold();
 pub(crate) struct Output {
     format: Format,
     quiet: bool,
+    lost: RefCell<Option<std::io::Error>>,
 }
 
 impl Output {
@@ -38,6 +40,7 @@ impl Output {
         Output {
             format: global.format,
             quiet: global.quiet,
+            lost: RefCell::new(None),
         }
     }
 
@@ -49,9 +52,21 @@ impl Output {
         }
     }
 
-    /// A closed pipe (`harden plan | head`) is no failure.
     fn data(&self, text: &str) {
-        let _ = anstream::stdout().lock().write_all(text.as_bytes());
+        let mut stdout = anstream::stdout().lock();
+        // What is only buffered would fail when nobody looks any more.
+        let written = stdout.write_all(text.as_bytes());
+        if let Err(error) = written.and_then(|()| stdout.flush())
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            self.lost.replace(Some(error));
+        }
+    }
+
+    /// Returns why a result did not reach its reader. A closed pipe (`harden plan | head`) is no
+    /// failure.
+    pub(crate) fn lost(&self) -> Option<std::io::Error> {
+        self.lost.take()
     }
 
     /// Says something on the side.

@@ -1,5 +1,6 @@
 //! `harden plan`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use harden::observe::Wanted;
@@ -8,7 +9,7 @@ use harden::report::{PlanText, plan_text};
 
 use super::args::{Global, PlanArgs};
 use super::output::Output;
-use super::save::{Readers, save};
+use super::save::{Readers, check_target, save};
 use super::session::Session;
 use super::{Exit, Failure};
 
@@ -17,6 +18,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows what differs.
 pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
+    if let Some(path) = &args.output {
+        check_target(path)?;
+    }
     let session = Session::open_locked(global, PATIENCE)?;
     output.findings(&session.desired.findings);
     let wanted = Wanted::for_desired(&session.desired, &session.inventory);
@@ -33,7 +37,7 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
             open.number, open.holder.who
         ));
     }
-    let json = serde_json::to_value(&plan)
+    let json = plan::to_saved(&plan)
         .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?;
     output.result(
         &plan_text(
@@ -46,12 +50,32 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     );
     if let Some(path) = &args.output {
         save(path, &format!("{json:#}\n"), Readers::Owner)?;
-        output.note(&format!(
-            "The plan is saved; `harden apply {}` executes exactly it.",
-            path.display()
-        ));
+        output.note(&saved_note(&global.workspace, path));
     }
     Ok(exit(&plan))
+}
+
+/// Tells the command that executes the plan, for the same workspace.
+fn saved_note(workspace: &Path, plan: &Path) -> String {
+    let workspace = match workspace {
+        here if here == Path::new(".") => String::new(),
+        dir => format!("-C {} ", word(dir)),
+    };
+    format!(
+        "The plan is saved; `harden {workspace}apply {}` executes exactly it.",
+        word(plan)
+    )
+}
+
+/// Writes a path as one word of a shell.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// An incomplete plan is an error even when it has changes: a nightly check must not pass.
@@ -62,5 +86,24 @@ fn exit(plan: &Plan) -> Exit {
         Exit::Done
     } else {
         Exit::Changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_is_told_works_where_it_is_told() {
+        let note = |workspace: &str, plan: &str| saved_note(Path::new(workspace), Path::new(plan));
+        assert_eq!(
+            note(".", "p.json"),
+            "The plan is saved; `harden apply p.json` executes exactly it."
+        );
+        let told = note("my team's", "/tmp/p.json");
+        assert!(
+            told.contains(r"`harden -C 'my team'\''s' apply /tmp/p.json`"),
+            "{told}"
+        );
     }
 }

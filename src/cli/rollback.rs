@@ -1,6 +1,6 @@
 //! `harden rollback`.
 
-use harden::generation::{self, Current, Record};
+use harden::generation::{self, Current, Generations, Record};
 
 use super::args::{Global, RollbackArgs};
 use super::execute::{Execution, PATIENCE};
@@ -12,33 +12,85 @@ use super::{Exit, Failure};
 pub(crate) fn run(args: &RollbackArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
     let session = Session::open(global, PATIENCE)?;
     let execution = Execution::new(&session, output, &args.consent)?;
-    execution.recover(&session.generations())?;
-    let generations = session.generations();
-    let record = match args.generation {
-        Some(number) => generations
-            .records
-            .iter()
-            .find(|r| r.number == number)
-            .ok_or_else(|| {
-                Failure::new(
-                    format!("there is no generation {number}"),
-                    "`harden generations` lists them",
-                )
-            })?,
-        None => generations.last_applied().ok_or_else(|| {
+    execution.run(|| {
+        let generations = session.generations();
+        let record = choose(&generations, args.generation)?;
+        let current = current(&session, record, output);
+        Ok(generation::rollback_plan(record, &current))
+    })
+}
+
+/// Finds the generation to undo.
+fn choose(generations: &Generations, number: Option<u64>) -> Result<&Record, Failure> {
+    let hint = "`harden generations` lists them";
+    let Some(number) = number else {
+        if let Some((newest, why)) = generations.unreadable_after_last_applied() {
+            let hint = match generations.last_applied() {
+                Some(last) => format!(
+                    "restore that record; or `harden rollback {}` undoes the last one that can be read",
+                    last.number
+                ),
+                None => "restore that record on a control-plane node".to_owned(),
+            };
+            return Err(Failure::new(
+                format!(
+                    "generation {newest} may be the last that left something, but its record cannot be read: {why}"
+                ),
+                hint,
+            ));
+        }
+        return generations.last_applied().ok_or_else(|| {
             Failure::new(
                 "there is nothing to roll back: no generation left anything",
-                "`harden generations` lists them",
+                hint,
             )
-        })?,
+        });
     };
-    let current = current(&session, record, output);
-    let plan = generation::rollback_plan(record, &current);
-    execution.execute(&plan)
+    if let Some(why) = generations.why_unreadable(number) {
+        return Err(Failure::new(
+            format!("the record of generation {number} cannot be read: {why}"),
+            format!(
+                "restore /var/lib/harden/generations/{number:08}/ on a control-plane node, for example \
+                 from a backup"
+            ),
+        ));
+    }
+    let mut records = generations.records.iter();
+    records
+        .find(|record| record.number == number)
+        .ok_or_else(|| Failure::new(format!("there is no generation {number}"), hint))
 }
 
 /// Looks at everything that the record touched.
 fn current(session: &Session, record: &Record, output: &Output) -> Current {
     let lookup = generation::rollback_lookup(record);
     session.look_up(&lookup, output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_passed_over() {
+        let copies = [("cp1".to_owned(), "`record` is damaged".to_owned())];
+        let generations = Generations {
+            unreadable: [(7, copies.into())].into(),
+            ..Generations::default()
+        };
+        let refused = |number| match choose(&generations, number) {
+            Err(Failure::Other { what, .. }) => what,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(
+            refused(Some(7)),
+            "the record of generation 7 cannot be read: cp1: `record` is damaged"
+        );
+        assert_eq!(refused(Some(8)), "there is no generation 8");
+        assert_eq!(
+            refused(None),
+            "generation 7 may be the last that left something, but its record cannot be read: \
+             cp1: `record` is damaged"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use super::Failure;
@@ -16,8 +16,30 @@ pub(crate) enum Readers {
     Umask,
 }
 
-/// Writes a file whole or not at all.
+/// Refuses a place where something else than a file is. A rename would put a file there instead: of
+/// a device, of a pipe that somebody reads, of a link.
+pub(crate) fn check_target(path: &Path) -> Result<(), Failure> {
+    let kind = match std::fs::symlink_metadata(path) {
+        // What is not there, or cannot be looked at, is for the writing to tell.
+        Err(_) => return Ok(()),
+        Ok(meta) if meta.is_file() => return Ok(()),
+        Ok(meta) if meta.is_dir() => "a directory",
+        Ok(meta) if meta.is_symlink() => "a symbolic link",
+        Ok(meta) if meta.file_type().is_fifo() => "a pipe",
+        Ok(_) => "a device or socket",
+    };
+    Err(Failure::new(
+        format!(
+            "{} is {kind}, not a regular file; it is left as it is",
+            path.display()
+        ),
+        "name a file, or a place where nothing is yet",
+    ))
+}
+
+/// Writes a file whole or not at all, over a former regular file only.
 pub(crate) fn save(path: &Path, text: &str, readers: Readers) -> Result<(), Failure> {
+    check_target(path)?;
     let write = || -> std::io::Result<()> {
         let dir = match path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
@@ -64,5 +86,27 @@ mod tests {
         save(&path, "second", Readers::Owner).unwrap();
         assert_eq!(mode(), 0o600);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "second");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "kept").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let kind = |name: &str| std::fs::symlink_metadata(at(name)).unwrap().file_type();
+        for name in ["link", "dangling", "directory", "socket"] {
+            let before = kind(name);
+            for readers in [Readers::Owner, Readers::Umask] {
+                let refused = save(&at(name), "new", readers).unwrap_err();
+                assert!(format!("{refused:?}").contains("not a regular file"));
+            }
+            assert_eq!(kind(name), before, "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "kept");
+        assert!(!at("nowhere").exists());
     }
 }

@@ -37,6 +37,16 @@ impl Evaluated {
         control::check(&Catalogue::builtin()?, &modules)?;
         let workspace = profile::load(&global.workspace, &modules)?;
         let desired = module::evaluate(&workspace, &modules)?;
+        tracing::info!(
+            "workspace {}: {} files and {} values give {} resources",
+            global.workspace.display(),
+            workspace.files.len(),
+            workspace.values.iter().count(),
+            desired.resources.len()
+        );
+        for name in workspace.files.keys() {
+            tracing::debug!("read {name}");
+        }
         Ok(Evaluated {
             modules,
             workspace,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{ConstantBuilder, Retryable};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
@@ -96,7 +96,14 @@ impl Client {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
-        self.try_call(call).map_err(|e| explain(what, e))
+        let begun = Instant::now();
+        let result = self.try_call(call).map_err(|e| explain(what, e));
+        let took = begun.elapsed().as_millis();
+        match &result {
+            Ok(_) => tracing::debug!("API: {what} in {took} ms"),
+            Err(error) => tracing::debug!("API: {what} after {took} ms: {error}"),
+        }
+        result
     }
 
     /// Like [`Client::call`], with kube's own error, for callers that read its status.

@@ -1,8 +1,8 @@
 //! Generations: the records of applies, and the way back to one.
 //!
-//! A record lives on every control-plane node under `/var/lib/harden/generations/NUMBER/`, so that
-//! no admin's workstation is needed to finish, revert or roll back. Pre-images of files stay on the
-//! node they came from.
+//! A record lives on every control-plane node under `/var/lib/harden/generations/NUMBER/` (eight
+//! digits), so that no admin's workstation is needed to finish, revert or roll back. Pre-images of
+//! files stay on the node they came from.
 
 use std::collections::BTreeMap;
 
@@ -132,6 +132,8 @@ pub fn first_index(plan: &Plan, number: usize) -> usize {
 pub struct Generations {
     /// The newest copy of each record, oldest generation first.
     pub records: Vec<Record>,
+    /// The records of which no node has a usable copy: why, by number and node.
+    pub unreadable: BTreeMap<u64, BTreeMap<String, String>>,
     /// The nodes that could not be asked, and why.
     pub unread: BTreeMap<String, String>,
 }
@@ -147,6 +149,21 @@ impl Generations {
         let mut newest_first = self.records.iter().rev();
         newest_first.find(|record| !record.done().is_empty())
     }
+
+    /// Returns the newest generation whose record cannot be read, and why, if it may have left
+    /// something after [`Generations::last_applied`].
+    pub fn unreadable_after_last_applied(&self) -> Option<(u64, String)> {
+        let number = *self.unreadable.keys().next_back()?;
+        let last = self.last_applied().map_or(0, |record| record.number);
+        Some((number, self.why_unreadable(number)?)).filter(|_| number > last)
+    }
+
+    /// Returns why no copy of a record can be read; `None` when there is no such record.
+    pub fn why_unreadable(&self, number: u64) -> Option<String> {
+        let copies = self.unreadable.get(&number)?.iter();
+        let copies: Vec<String> = copies.map(|(node, why)| format!("{node}: {why}")).collect();
+        Some(copies.join("; "))
+    }
 }
 
 /// Reads the generations from the control-plane nodes. Takes no lock and writes nothing.
@@ -154,6 +171,7 @@ pub fn list(hosts: &Opener<'_>, control_planes: &[String]) -> Generations {
     let (past, failed) = crate::apply::read_all(hosts, control_planes.iter().cloned());
     Generations {
         records: past.records.into_values().collect(),
+        unreadable: past.unreadable,
         unread: failed
             .into_iter()
             .map(|(name, error)| (name, error.to_string()))

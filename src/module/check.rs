@@ -117,6 +117,10 @@ pub(crate) fn check(
             Some(_) => leaf(Json::from(text.as_ref())),
             None => refuse(ty, node, "no quantity", spot, out),
         },
+        (Type::Quantity, DeValue::Integer(_)) => match integer(value) {
+            Some(number) => leaf(number.to_string().into()),
+            None => refuse(ty, node, "out of range", spot, out),
+        },
         (Type::Mode, DeValue::String(text)) => match scalar::mode(text) {
             Some(bits) => leaf(format!("{bits:04o}").into()),
             None => refuse(ty, node, "no mode", spot, out),

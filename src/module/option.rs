@@ -164,7 +164,8 @@ pub enum Type {
         /// The greatest.
         max: u64,
     },
-    /// A quantity of Kubernetes such as `500m` or `64Gi`.
+    /// A quantity of Kubernetes such as `500m` or `64Gi`; kept as text, though an integer may be
+    /// written.
     Quantity,
     /// Permission bits in octal, such as `0600`.
     Mode,
@@ -235,7 +236,7 @@ impl Type {
                     (min, max) => format!("a duration from {} to {}", text(min), text(max)),
                 }
             }
-            Type::Quantity => "a quantity such as \"500m\" or \"64Gi\"".into(),
+            Type::Quantity => "a quantity such as 20, \"500m\" or \"64Gi\"".into(),
             Type::Mode => "an octal mode such as \"0600\"".into(),
             Type::Cidr => "a network such as \"10.0.0.0/8\"".into(),
             Type::OneOf(types) => {
@@ -279,9 +280,9 @@ impl Type {
             Type::String { .. }
             | Type::Enum(_)
             | Type::Duration { .. }
-            | Type::Quantity
             | Type::Mode
             | Type::Cidr => value.is_str(),
+            Type::Quantity => value.is_str() || value.is_integer(),
             Type::OneOf(types) => types.iter().any(|ty| ty.fits(value)),
             Type::List(_) | Type::Set(_) => value.is_array(),
             Type::Map(_) | Type::Record(_) | Type::Attrs(_) | Type::Object | Type::Secret => {

@@ -109,6 +109,14 @@ pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, Inve
         inventory.configs.insert(name.clone(), config);
         inventory.nodes.insert(name, found.info);
     }
+    tracing::info!(
+        "{} nodes, {} of them control planes",
+        inventory.nodes.len(),
+        inventory.control_planes().len()
+    );
+    for (name, config) in &inventory.configs {
+        tracing::debug!("node {name}: {}", way(config));
+    }
     Ok(inventory)
 }
 
@@ -197,6 +205,15 @@ fn host_config(
         transport,
         connect_timeout: CONNECT_TIMEOUT,
     })
+}
+
+/// Says how a node is reached.
+fn way(config: &HostConfig) -> String {
+    match &config.transport {
+        Transport::Local { .. } => "this machine".into(),
+        Transport::Docker { engine } => format!("{engine} exec"),
+        Transport::Ssh(ssh) => format!("ssh {}@{} port {}", ssh.user, ssh.address, ssh.port),
+    }
 }
 
 fn either<T: Clone>(own: &Option<T>, other: &Option<T>) -> Option<T> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -87,10 +88,7 @@ pub fn observe(
         for _ in 0..PARALLEL.min(wanted.nodes.len()) {
             scope.spawn(|| {
                 while let Some((name, queries)) = next(&queue) {
-                    let facts = match hosts(name) {
-                        Ok(mut host) => node_facts(host.as_mut(), queries),
-                        Err(error) => Fact::Unreadable(with_remedy(&error)),
-                    };
+                    let facts = timed(hosts, name, queries);
                     let info = inventory.nodes.get(name).cloned().unwrap_or(NodeInfo {
                         name: name.clone(),
                         control_plane: false,
@@ -123,6 +121,24 @@ pub fn observe(
 
 fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
     queue.lock().ok()?.next()
+}
+
+/// Connects to a node and looks at it, and logs how long both took.
+fn timed(hosts: &Opener, name: &str, queries: &[Query]) -> Fact<NodeFacts> {
+    let begun = Instant::now();
+    let facts = match hosts(name) {
+        Ok(mut host) => {
+            tracing::debug!("{name}: connected after {} ms", begun.elapsed().as_millis());
+            node_facts(host.as_mut(), queries)
+        }
+        Err(error) => Fact::Unreadable(with_remedy(&error)),
+    };
+    let took = begun.elapsed().as_millis();
+    match &facts {
+        Fact::Unreadable(why) => tracing::info!("{name}: no answer after {took} ms: {why}"),
+        _ => tracing::info!("{name}: {} questions answered in {took} ms", queries.len()),
+    }
+    facts
 }
 
 fn with_remedy(error: &crate::host::HostError) -> String {

@@ -185,30 +185,66 @@ fn projection(wanted: &Value, live: &Value) -> Value {
     }
 }
 
-/// Compares what a plan rests on with fresh facts, and names each fact that has moved since.
-pub fn moved(plan: &Plan, facts: &Facts) -> Vec<String> {
-    let mut moved = Vec::new();
-    if facts.api.cluster_id.value() != Some(&plan.cluster.id) {
-        moved.push("API: this is another cluster, by the uid of namespace kube-system".to_owned());
+/// What became of the facts that a plan rests on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// The facts that have moved since.
+    pub moved: Vec<String>,
+    /// What could not be asked or read, and why: whether it has moved is not known.
+    pub unread: Vec<String>,
+}
+
+/// Compares what a plan rests on with fresh facts.
+pub fn compare(plan: &Plan, facts: &Facts) -> Comparison {
+    let mut found = Comparison::default();
+    match &facts.api.cluster_id {
+        Fact::Unreadable(why) => found.unread.push(format!("API: {why}")),
+        id if id.value() != Some(&plan.cluster.id) => found
+            .moved
+            .push("API: this is another cluster, by the uid of namespace kube-system".to_owned()),
+        _ => {}
     }
     for old in &plan.basis {
-        let new = match (&old.place, &old.subject) {
-            (Place::Node(name), Subject::Query(query)) => {
-                facts.nodes.get(name).map(|node| basis_of_node(node, query))
-            }
-            (Place::Api, Subject::ClusterConfiguration) => Some(basis_of_cluster_configuration(
-                &facts.api.cluster_configuration,
-            )),
-            (Place::Api, Subject::Object { wanted }) => ObjectRef::of(wanted)
-                .and_then(|reference| facts.api.objects.get(&reference))
-                .map(|fact| basis_of_object(wanted, fact)),
-            _ => None,
-        };
-        if new.map(|new| new.sha256) != Some(old.sha256.clone()) {
-            moved.push(format!("{}: {}", old.place, old.subject));
+        match now(old, facts) {
+            Err(why) if !found.unread.contains(&why) => found.unread.push(why),
+            Err(_) => {}
+            Ok(new) if new.as_ref().map(|new| &new.sha256) == Some(&old.sha256) => {}
+            Ok(_) => found.moved.push(format!("{}: {}", old.place, old.subject)),
         }
     }
-    moved
+    found
+}
+
+/// Returns the basis as it is now; `None` when what it was looked at is gone, an error when it could
+/// not be looked at.
+fn now(old: &Basis, facts: &Facts) -> Result<Option<Basis>, String> {
+    let unread = |why: &str| Err(format!("{}: {}: {why}", old.place, old.subject));
+    Ok(match (&old.place, &old.subject) {
+        (Place::Node(name), Subject::Query(query)) => match facts.nodes.get(name) {
+            None => None,
+            Some(node) => match (&node.facts, node.get(query)) {
+                (Fact::Unreadable(why), _) => {
+                    return Err(format!("{name} could not be asked: {why}"));
+                }
+                (_, Fact::Unreadable(why)) => return unread(&why),
+                _ => Some(basis_of_node(node, query)),
+            },
+        },
+        (Place::Api, Subject::ClusterConfiguration) => match &facts.api.cluster_configuration {
+            Fact::Unreadable(why) => return unread(why),
+            text => Some(basis_of_cluster_configuration(text)),
+        },
+        (Place::Api, Subject::Object { wanted }) => {
+            match ObjectRef::of(wanted).and_then(|reference| facts.api.objects.get(&reference)) {
+                None => None,
+                Some(fact) => match &fact.live {
+                    Fact::Unreadable(why) => return unread(why),
+                    _ => Some(basis_of_object(wanted, fact)),
+                },
+            }
+        }
+        _ => None,
+    })
 }
 
 impl std::fmt::Display for Subject {

@@ -13,12 +13,15 @@ use crate::resource::{Change, Place, Problem};
 mod basis;
 mod build;
 mod clash;
+mod saved;
 mod stages;
 
 pub use basis::{
-    basis_of_cluster_configuration, basis_of_node, basis_of_object, moved, queries, wanted_objects,
+    Comparison, basis_of_cluster_configuration, basis_of_node, basis_of_object, compare, queries,
+    wanted_objects,
 };
 pub use build::build;
+pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
 
 /// The `schema` field of a plan file.

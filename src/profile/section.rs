@@ -184,7 +184,9 @@ impl<'s, 't> Section<'s, 't> {
 
     /// Returns the value of a key.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<&'s Node<'t>> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.table.get(key)
     }
 

@@ -121,7 +121,7 @@ fn shape(ty: &Type) -> Json {
             schema
         }
         Type::Duration { .. } => text(DURATION),
-        Type::Quantity => text(QUANTITY),
+        Type::Quantity => json!({"type": ["string", "integer"], "pattern": QUANTITY}),
         Type::Mode => text(MODE),
         Type::Cidr => text(CIDR),
         Type::String {

@@ -330,6 +330,11 @@ fn secrets_and_keys_appear_nowhere() {
     let key = fs::read_to_string(workspace.path("id_ed25519")).expect("a key");
     let secret_line = key.lines().nth(1).expect("a line of the key");
     let said = workspace.harden(&["plan", "-vv", "-o", "plan.json", "--format", "json"]);
+    assert!(
+        said.stderr.contains("questions answered in"),
+        "{}",
+        said.stderr
+    );
     let plan = fs::read_to_string(workspace.path("plan.json")).expect("the plan");
     for text in [&said.stdout, &said.stderr, &plan] {
         assert!(!text.contains(secret_line));

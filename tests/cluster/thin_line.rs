@@ -45,8 +45,16 @@ fn there_and_back(cluster: &Cluster, via: Via) {
     }
     assert_eq!(cluster.snapshot(), before, "plan changed something");
 
-    workspace.harden(&["apply", "--yes", "plan.json"]).exits(0);
+    let applied = workspace
+        .harden(&["apply", "--yes", "plan.json", "--format", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(applied["schema"], "harden.dev/apply/v1");
+    assert_eq!(applied["outcome"], "applied");
+    assert_eq!(applied["steps"][0]["state"], "done");
     workspace.harden(&["plan"]).exits(0).says("No changes");
+    let nothing = workspace.harden(&["apply", "--yes", "--format", "json"]);
+    assert_eq!(nothing.exits(0).json()["outcome"], "unchanged");
     let argv = cluster.argv(&cp, "kube-apiserver");
     assert!(argv.contains("--profiling=false"), "{argv}");
     assert!(

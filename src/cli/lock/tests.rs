@@ -131,9 +131,10 @@ fn a_fifo_in_place_of_the_lock_does_not_hold_the_program_up() {
     let fifo = dir.path().join(LOCK_FILE);
     let made = std::process::Command::new("mkfifo").arg(fifo).status();
     assert!(made.unwrap().success());
-    let summary = write(dir.path(), &lock).unwrap().summary;
-    assert!(summary.contains("FIFO"), "{summary}");
-    assert_eq!(profile::load_lock(dir.path()).unwrap(), Some(lock));
+    match write(dir.path(), &lock) {
+        Err(Failure::Other { what, .. }) => assert!(what.contains("a pipe"), "{what}"),
+        _ => panic!("a pipe was replaced"),
+    }
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn a_lock_that_cannot_be_written_is_told() {
     std::fs::create_dir(dir.path().join(LOCK_FILE)).unwrap();
     match write(dir.path(), &lock) {
         Err(Failure::Other { what, hint }) => {
-            assert!(what.contains("cannot write"), "{what}");
+            assert!(what.contains("is a directory"), "{what}");
             assert!(!hint.is_empty());
         }
         _ => panic!("a directory was replaced"),
