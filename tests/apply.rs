@@ -580,3 +580,16 @@ fn what_is_back_already_is_no_conflict_of_a_rollback() {
     assert!(rollback(&cluster).is_incomplete());
     cluster.forget();
 }
+
+#[test]
+fn the_lease_is_renewed_at_every_step_and_while_a_gate_is_waited_for() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let mut client = cluster.client(&Fate::new());
+    client.run(&cluster.plan(GOOD)).unwrap();
+    assert_eq!(cluster.state.lock().unwrap().renewals, 7);
+    client.settings.renew_after = Duration::ZERO;
+    client.run(&rollback(&cluster)).unwrap();
+    assert!(cluster.state.lock().unwrap().renewals > 14);
+    cluster.forget();
+}

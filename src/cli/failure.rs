@@ -1,5 +1,6 @@
 //! What a user meets when something fails: what happened, and what to do.
 
+use harden::apply::ApplyError;
 use harden::cluster::ApiError;
 use harden::host::HostError;
 use harden::observe::InventoryError;
@@ -76,8 +77,9 @@ impl From<ApiError> for Failure {
             ApiError::Locked { who, pid, .. } => format!(
                 "wait for {who} to finish; if process {pid} is surely gone from its machine, \
                  `--take-over` takes its locks at once (the one in the API expires 15 minutes after \
-                 it was taken)"
+                 it was taken or renewed)"
             ),
+            ApiError::Foreign { .. } => ApplyError::Api(error.clone()).remedy(),
             ApiError::Refused { .. } => String::new(),
         };
         Failure::new(error.to_string(), hint)

@@ -294,6 +294,10 @@ impl Api for Client {
         lease::lock(self, holder, take_over)
     }
 
+    fn renew(&self, holder: &Holder) -> Result<(), ApiError> {
+        lease::renew(self, holder)
+    }
+
     fn unlock(&self, holder: &Holder) -> Result<(), ApiError> {
         lease::unlock(self, holder)
     }
