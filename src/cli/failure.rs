@@ -59,8 +59,9 @@ impl From<ApiError> for Failure {
                     .into()
             }
             ApiError::Forbidden { .. } => {
-                "`kubectl auth can-i --list` shows what this kubeconfig's user may do; docs/nodes.md \
-                 lists what harden needs"
+                "an API server that has just started refuses everybody for some seconds: then try \
+                 again; otherwise `kubectl auth can-i --list` shows what this kubeconfig's user may \
+                 do, and docs/nodes.md lists what harden needs"
                     .into()
             }
             ApiError::Conflict { fields, .. } => {
