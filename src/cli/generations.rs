@@ -35,7 +35,10 @@ pub(crate) fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
 
 fn line(record: &Record) -> String {
     let what = match record.plan.purpose {
-        Purpose::Converge => format!("{} changes", record.plan.changes.len()),
+        Purpose::Converge => match record.plan.changes.len() {
+            1 => "1 change".to_owned(),
+            n => format!("{n} changes"),
+        },
         Purpose::Rollback(of) => format!("rollback of {of}"),
     };
     let (word, why) = outcome(record);

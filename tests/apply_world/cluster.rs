@@ -385,6 +385,7 @@ impl Cluster {
         drop(state);
         let nodes = lookup.nodes.iter().map(|(name, queries)| {
             let node = Node {
+                remedy: String::new(),
                 info: NodeInfo {
                     name: name.clone(),
                     control_plane: name != "w1",
