@@ -106,9 +106,7 @@ fn a_value_of_one_node_is_applied_to_that_node_alone() {
         ),
     );
     let plan = workspace.harden(&["plan"]).exits(2);
-    let plan = plan.says(&format!(
-        "/var/lib/kubelet/config.yaml: 0644 root:root → 0400"
-    ));
+    let plan = plan.says("/var/lib/kubelet/config.yaml: 0644 root:root → 0400");
     assert!(plan.stdout.contains("→ 0600"), "{}", plan.stdout);
     workspace.harden(&["apply", "--yes"]).exits(0);
     assert_eq!((&*mode(&worker), &*mode(&other)), ("400", "600"));
