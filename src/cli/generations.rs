@@ -35,10 +35,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
 
 fn line(record: &Record) -> String {
     let what = match record.plan.purpose {
-        Purpose::Converge => match record.plan.changes.len() {
-            1 => "1 change".to_owned(),
-            n => format!("{n} changes"),
-        },
+        Purpose::Converge => counted(record.plan.changes.len()),
         Purpose::Rollback(of) => format!("rollback of {of}"),
     };
     let (word, why) = outcome(record);
@@ -53,6 +50,13 @@ fn line(record: &Record) -> String {
         time(record.started),
         record.holder.who,
     )
+}
+
+fn counted(changes: usize) -> String {
+    match changes {
+        1 => "1 change".to_owned(),
+        n => format!("{n} changes"),
+    }
 }
 
 fn outcome(record: &Record) -> (&'static str, &str) {
@@ -99,4 +103,15 @@ fn summary(record: &Record) -> serde_json::Value {
         "outcome": word,
         "why": why,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn one_change_is_no_plural() {
+        assert_eq!(
+            [0, 1, 2].map(super::counted),
+            ["0 changes", "1 change", "2 changes"]
+        );
+    }
 }
