@@ -6,14 +6,16 @@ mod apply_world;
 
 use std::time::{Duration, Instant};
 
-use apply_world::cluster::{Cluster, Fate, MANIFEST, manifest};
+use apply_world::cluster::{self, Cluster, Fate, MANIFEST, manifest};
 use apply_world::scratch;
 use harden::apply::ApplyError;
 use harden::apply::node::State;
 use harden::cluster::Holder;
 use harden::generation::{self, Event, Outcome, Record};
 use harden::host::{Host, HostError};
-use harden::plan::{Plan, Purpose, StageName};
+use harden::plan::{Plan, Purpose, StageName, Step};
+use harden::report::{PlanText, plan_text};
+use harden::resource::{Change, Place, Risk};
 
 const GOOD: &str = "--profiling=false";
 
@@ -516,5 +518,133 @@ fn a_rollback_does_not_overwrite_what_moved_and_keeps_a_namespace_in_use() {
         cluster.nodes["cp1"].read("harden/policy.yaml").unwrap(),
         "edited\n"
     );
+    cluster.forget();
+}
+
+/// What a rollback shows is as dangerous as what it undoes, and never needs `accept`.
+#[test]
+fn a_rollback_says_what_it_risks() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let mut client = cluster.client(&Fate::new());
+    let mut plan = cluster.plan(GOOD);
+    let quota = Change {
+        resource: cluster::config_map().to_string(),
+        place: Place::Api,
+        copy: None,
+        before: None,
+        after: None,
+        diff: None,
+        reason: String::new(),
+        controls: Vec::new(),
+        origins: Vec::new(),
+        risk: Risk::Guarded,
+        uniform: false,
+        restarts: None,
+    };
+    plan.changes.push(quota);
+    client.run(&plan).unwrap();
+    let undo = rollback(&cluster);
+    assert_eq!(undo.problems, []);
+    let root = dir.path().display().to_string();
+    let shown: Vec<String> = undo
+        .changes
+        .iter()
+        .map(|c| {
+            let hidden = |text: &Option<String>| match text.as_deref() {
+                // The hash of the content is not what counts here.
+                Some(text) => text.rsplit("… ").next().unwrap().to_owned(),
+                None => "(absent)".to_owned(),
+            };
+            let (before, after) = (hidden(&c.before), hidden(&c.after));
+            let name = c.resource.replace(&root, "");
+            let restarts = c.restarts.as_deref().unwrap_or("nothing");
+            format!(
+                "{} {name}: {before} → {after} {:?} restarts {restarts}",
+                c.place, c.risk
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @"
+    API ConfigMap kube-system/kubeadm-config ClusterConfiguration: as generation 1 left it → as it was Safe restarts nothing
+    API ResourceQuota team/quota: as generation 1 left it → as it was Guarded restarts nothing
+    cp2 /cp2/etc/manifests/kube-apiserver.yaml: 0600 root:root → 0644 root:root Guarded restarts kube-apiserver
+    cp2 /cp2/etc/harden/policy.yaml: 0600 root:root → (absent) Safe restarts nothing
+    cp2 kube-apiserver --profiling: false → true Restart restarts nothing
+    cp1 /cp1/etc/manifests/kube-apiserver.yaml: 0600 root:root → 0644 root:root Guarded restarts kube-apiserver
+    cp1 /cp1/etc/harden/policy.yaml: 0600 root:root → (absent) Safe restarts nothing
+    cp1 kube-apiserver --profiling: false → true Restart restarts nothing
+    API Namespace new: there → (absent) Safe restarts nothing
+    w1 /w1/etc/loose.conf: 0600 root:root → 0644 root:root Guarded restarts nothing
+    cp1 /cp1/etc/loose.conf: 0600 root:root → 0644 root:root Guarded restarts nothing
+    ");
+    let text = plan_text(&undo, PlanText { details: false });
+    let gone = text.lines().find(|l| l.contains("policy.yaml")).unwrap();
+    assert!(
+        gone.trim_start().starts_with('-') || gone.contains("m- "),
+        "{gone}"
+    );
+    client.run(&undo).unwrap();
+    cluster.forget();
+}
+
+#[test]
+fn what_is_back_already_is_no_conflict_of_a_rollback() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    let mut client = cluster.client(&Fate::new());
+    client.run(&cluster.plan(GOOD)).unwrap();
+    // By hand, a mode on one node, and on another everything that a step with a gate has done.
+    cluster.nodes["w1"].write("loose.conf", "x", 0o644);
+    cluster.nodes["cp1"].write(MANIFEST, &manifest("--profiling=true"), 0o644);
+    let undo = rollback(&cluster);
+    let told: Vec<String> = undo
+        .problems
+        .iter()
+        .map(|p| {
+            let file = p.subject.rsplit('/').next().unwrap();
+            format!("{:?} {} {file}: {}", p.severity, p.place, p.message)
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    Warning cp1 kube-apiserver.yaml: it is already as it was before generation 1
+    Warning w1 loose.conf: it is already as it was before generation 1
+    ");
+    assert!(!undo.is_incomplete());
+    let gates: Vec<(&str, usize, bool)> = undo
+        .steps()
+        .filter_map(|(_, step)| match step {
+            Step::Node(step) => Some((&*step.node, step.files.len(), step.gate.is_some())),
+            _ => None,
+        })
+        .collect();
+    // Nothing restarts on cp1, so nothing may wait for it; on w1 nothing is left to be done.
+    assert_eq!(
+        gates,
+        [("cp2", 2, true), ("cp1", 1, false), ("cp1", 1, false)]
+    );
+    client.run(&undo).unwrap();
+    assert_eq!(cluster.snapshot(), before);
+
+    // A third state is a conflict.
+    let cluster = Cluster::new(&dir.path().join("other"));
+    let mut client = cluster.client(&Fate::new());
+    client.run(&cluster.plan(GOOD)).unwrap();
+    cluster.nodes["w1"].write("loose.conf", "x", 0o666);
+    assert!(rollback(&cluster).is_incomplete());
+    cluster.forget();
+}
+
+#[test]
+fn the_lease_is_renewed_at_every_step_and_while_a_gate_is_waited_for() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let mut client = cluster.client(&Fate::new());
+    client.run(&cluster.plan(GOOD)).unwrap();
+    assert_eq!(cluster.state.lock().unwrap().renewals, 7);
+    client.settings.renew_after = Duration::ZERO;
+    client.run(&rollback(&cluster)).unwrap();
+    assert!(cluster.state.lock().unwrap().renewals > 14);
     cluster.forget();
 }

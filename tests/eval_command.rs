@@ -397,7 +397,7 @@ fn the_state_as_json() {
           "option": "apiserver.profiling"
         }
       ],
-      "reason": "Serve profiling data at /debug/pprof.",
+      "reason": "The API server serves no profiling data",
       "risk": "restart",
       "scope": "control-plane",
       "uniform": false

@@ -98,6 +98,11 @@ fn the_engines_errors_are_told_with_what_to_do() {
             "start cp1",
         ),
         (
+            "Error response from daemon: Container 0f is paused, unpause the container before exec",
+            1,
+            "unpause cp1",
+        ),
+        (
             "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is it running?",
             1,
             "start the",
@@ -118,6 +123,11 @@ fn the_engines_errors_are_told_with_what_to_do() {
         }
         assert!(node.tunnel(1).is_err(), "{says}");
     }
+    // Podman does not say why it does not run.
+    let paused = "#!/bin/sh\n[ \"$1\" = inspect ] && { echo paused; exit; }\n\
+                  echo 'Error: can only create exec sessions on running containers' >&2; exit 255\n";
+    let error = run(&mut *node("cp1", &engine(dir.path(), paused)), ":", b"x").unwrap_err();
+    assert!(error.remedy().contains("unpause cp1"), "{}", error.remedy());
     let error = run(&mut *node("cp1", "/nonexistent/engine"), ":", b"").unwrap_err();
     assert!(error.to_string().contains("is missing"), "{error}");
     assert!(!error.remedy().is_empty());

@@ -230,7 +230,11 @@ fn a_manifest_that_is_not_one_is_refused() {
     yaml(&format!("{APISERVER}---\n{APISERVER}"));
     yaml(&APISERVER.replace("kind: Pod", "kind: Pod\nkind: Pod"));
     let kind = |text: &str| assert!(matches!(parse(text), KubeadmError::Kind { .. }), "{text}");
-    kind("");
+    for empty in ["", "# nothing\n"] {
+        assert_eq!(parse(empty).to_string(), "it is empty");
+        assert!(parse(empty).remedy().contains("writes fresh manifests"));
+    }
+    assert!(!parse("kind: Job\n").remedy().contains("migrate"));
     kind("just text");
     kind(&APISERVER.replace("kind: Pod", "kind: Deployment"));
     assert_eq!(parse(SCHEDULER), KubeadmError::NoContainer(API));

@@ -55,16 +55,16 @@ fn plan_tells_what_moved_although_the_api_is_down() {
     lock(dir.path());
     fs::write(dir.path().join("team/a.toml"), "imports = [\"b.toml\"]\n").unwrap();
     fs::write(dir.path().join("team/b.toml"), "").unwrap();
-    insta::assert_snapshot!(harden(dir.path(), &["plan"]), @r#"
-exit 1
---- stdout
---- stderr
-error: the workspace differs from harden.lock, so no node was asked:
-  team/a.toml was changed
-  team/b.toml is imported and not in the lock
-  the cluster could not be compared: failed to read kubeconfig from '"./nowhere"': No such file or directory (os error 2)
-hint: `harden lock` accepts the workspace as it is now; `git diff` shows what changed
-"#);
+    insta::assert_snapshot!(harden(dir.path(), &["plan"]), @"
+    exit 1
+    --- stdout
+    --- stderr
+    error: the workspace differs from harden.lock, so no node was asked:
+      team/a.toml was changed
+      team/b.toml is imported and not in the lock
+      the cluster could not be compared: failed to read kubeconfig from './nowhere': No such file or directory (os error 2)
+    hint: `harden lock` accepts the workspace as it is now; `git diff` shows what changed
+    ");
     let plan = harden(dir.path(), &["plan"]);
     for args in [&["plan", "--frozen"][..], &["apply", "--yes"]] {
         assert_eq!(harden(dir.path(), args), plan, "{args:?}");
@@ -178,22 +178,22 @@ fn check_compares_and_writes_nothing() {
     fs::write(dir.path().join("team/a.toml"), "# other\n").unwrap();
     let before = snapshot(dir.path());
     insta::assert_snapshot!(harden(dir.path(), &["lock", "--check", "--format", "json"]), @r#"
-exit 1
---- stdout
-{
-  "differences": [
-    "team/a.toml was changed"
-  ],
-  "lock": null,
-  "schema": "harden.dev/lock/v1",
-  "written": false
-}
---- stderr
-error: the workspace differs from harden.lock, so no node was asked:
-  team/a.toml was changed
-  the cluster could not be compared: failed to read kubeconfig from '"./nowhere"': No such file or directory (os error 2)
-hint: `harden lock` accepts the workspace as it is now; `git diff` shows what changed
-"#);
+    exit 1
+    --- stdout
+    {
+      "differences": [
+        "team/a.toml was changed"
+      ],
+      "lock": null,
+      "schema": "harden.dev/lock/v1",
+      "written": false
+    }
+    --- stderr
+    error: the workspace differs from harden.lock, so no node was asked:
+      team/a.toml was changed
+      the cluster could not be compared: failed to read kubeconfig from './nowhere': No such file or directory (os error 2)
+    hint: `harden lock` accepts the workspace as it is now; `git diff` shows what changed
+    "#);
     assert_eq!(snapshot(dir.path()), before);
 }
 

@@ -392,8 +392,11 @@ fn an_unreadable_cluster_configuration_is_an_error() {
 fn one_unreachable_node_does_not_hide_the_others() {
     let desired = desired(vec![flag("profiling", false), flag("v", 2)]);
     let mut facts = cluster(&["cp1", "cp2"], &desired);
-    facts.nodes.get_mut("cp1").unwrap().facts = Fact::Unreadable("timeout".into());
+    let cp1 = facts.nodes.get_mut("cp1").unwrap();
+    cp1.facts = Fact::Unreadable("timeout".into());
+    cp1.remedy = "look at its cable".into();
     let plan = build(&desired, &facts);
+    assert_eq!(plan.problems[0].remedy, "look at its cable");
     assert_eq!(
         problems(&plan),
         ["Error cp1 | node: nothing is known of it: timeout"]
@@ -526,15 +529,15 @@ fn a_component_file_brings_file_flag_and_volumes() {
     let mut facts = cluster(&["cp1"], &desired);
     let plan = build(&desired, &facts);
     assert_eq!(problems(&plan), [""; 0]);
-    insta::assert_snapshot!(lines(&plan).join("\n").replace("kube-apiserver --audit-policy-file (file audit-policy)", "…"), @r"
+    insta::assert_snapshot!(lines(&plan).join("\n").replace("kube-apiserver --audit-policy-file (file audit-policy)", "…"), @"
     cp1 | …: - → /etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml with 0600 root:root (Safe)
     API kubeadm-config | …: - → volume harden: /etc/kubernetes/harden, read-only, DirectoryOrCreate (Safe)
     cp1 manifest | …: - → volume harden: /etc/kubernetes/harden, read-only, DirectoryOrCreate (Restart restarts)
     API kubeadm-config | …: - → volume audit-log: /var/log/kubernetes/audit, writable, DirectoryOrCreate (Safe)
     cp1 manifest | …: - → volume audit-log: /var/log/kubernetes/audit, writable, DirectoryOrCreate (Restart restarts)
-    API kubeadm-config | …: - → --audit-policy-file=/etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml (Safe)
-    cp1 manifest | …: - → --audit-policy-file=/etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml (Restart restarts)
-    cp1 process | …: - → --audit-policy-file=/etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml (Restart)
+    API kubeadm-config | …: - → /etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml (Safe)
+    cp1 manifest | …: - → /etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml (Restart restarts)
+    cp1 process | …: - → /etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml (Restart)
     ");
     insta::assert_snapshot!(plan.changes[0].diff.as_ref().unwrap(), @r"
     --- /dev/null

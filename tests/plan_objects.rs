@@ -395,6 +395,11 @@ fn what_is_dangerous_waits_for_consent() {
     for risk in [Risk::Guarded, Risk::Irreversible] {
         let mut dangerous = flag("anonymous-auth", false);
         dangerous.risk = risk;
+        for deeper in ["some.option.field", "some.option.other"] {
+            let mut origin = dangerous.origins[0].clone();
+            origin.option = deeper.into();
+            dangerous.origins.insert(0, origin);
+        }
         let mut desired = desired(vec![dangerous, flag("profiling", false)]);
         let facts = cluster(&["cp1"], &desired);
         let plan = build(&desired, &facts);

@@ -156,3 +156,66 @@ fn every_check_is_of_a_control_of_the_catalogue() {
     let catalogue = Catalogue::builtin().unwrap();
     control::check(&catalogue, &Modules::builtin().unwrap()).unwrap_or_else(|e| panic!("{e:#}"));
 }
+
+/// What an option is about can be the opposite of what a value of it does.
+#[test]
+fn the_reason_of_a_resource_is_what_its_value_serves() {
+    let modules = Modules::builtin().unwrap();
+    let reasons = |text: &str| -> Vec<(String, Vec<String>)> {
+        let mut desired = desired(text, &modules);
+        control::give_reasons(&Catalogue::builtin().unwrap(), &modules, &mut desired);
+        let resources = desired.resources.into_iter();
+        resources.map(|r| (r.reason, r.controls)).collect()
+    };
+    insta::assert_debug_snapshot!(reasons("apiserver.profiling = false\n"), @r#"
+    [
+        (
+            "The API server serves no profiling data",
+            [
+                "apiserver-profiling-off",
+            ],
+        ),
+    ]
+    "#);
+    insta::assert_debug_snapshot!(reasons("apiserver.profiling = true\n"), @r#"
+    [
+        (
+            "option: Serve profiling data at /debug/pprof.",
+            [],
+        ),
+    ]
+    "#);
+    insta::assert_debug_snapshot!(reasons("apiserver.admission-plugins = [\"NodeRestriction\"]\n"), @r#"
+    [
+        (
+            "A kubelet can change only its own node and pods",
+            [
+                "apiserver-admission-plugins",
+                "apiserver-always-pull-images",
+                "apiserver-external-ips-denied",
+                "apiserver-node-restriction",
+            ],
+        ),
+    ]
+    "#);
+    insta::assert_debug_snapshot!(reasons("apiserver.admission-plugins = [\"AlwaysPullImages\"]\n"), @r#"
+    [
+        (
+            "option: Turn these admission plugins on, besides those that are on already.",
+            [
+                "apiserver-admission-plugins",
+                "apiserver-always-pull-images",
+                "apiserver-external-ips-denied",
+            ],
+        ),
+    ]
+    "#);
+    insta::assert_debug_snapshot!(reasons("[tenants.a]\nnamespaces = [\"a\"]\n"), @r#"
+    [
+        (
+            "option: The namespaces of the tenant, which are created where they are missing.",
+            [],
+        ),
+    ]
+    "#);
+}

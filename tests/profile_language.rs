@@ -641,3 +641,49 @@ fn to_accept_a_section_accepts_all_of_it() {
     ]);
     assert_eq!(desired.accept, ["m", "m.a"]);
 }
+
+#[test]
+fn a_tenant_cannot_have_the_clusters_own_namespaces() {
+    let text = "accept = [\"tenants\"]\n[tenants.a]\nnamespaces = [\"mine\", \"kube-system\", \"kube-anything\"]\nnetwork = \"isolated\"\n";
+    insta::assert_snapshot!(wrong(&[("harden.toml", text)]), @r#"
+    error: the tenant `a` cannot have `kube-anything`: Kubernetes keeps namespaces that begin with `kube-` for itself
+      --> harden.toml:4:14
+    4 | namespaces = ["mine", "kube-system", "kube-anything"]
+      |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ 
+      help: remove it from the tenant; isolation, quotas and Pod Security can stop what the cluster itself runs there
+
+    error: the tenant `a` cannot have `kube-system`: Kubernetes keeps namespaces that begin with `kube-` for itself
+      --> harden.toml:4:14
+    4 | namespaces = ["mine", "kube-system", "kube-anything"]
+      |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ 
+      help: remove it from the tenant; isolation, quotas and Pod Security can stop what the cluster itself runs there
+    "#);
+    for name in ["kube-public", "kube-node-lease"] {
+        let text = format!("[tenants.a]\nnamespaces = [{name:?}]\n");
+        assert!(wrong(&[("harden.toml", &text)]).contains("cannot have"));
+    }
+    // Only the prefix is taken.
+    let (_, desired) = good(&[(
+        "harden.toml",
+        "[tenants.a]\nnamespaces = [\"kubeflow\", \"my-kube-x\"]\n",
+    )]);
+    assert_eq!(desired.findings, []);
+}
+
+#[test]
+fn the_default_namespace_and_policies_of_the_cluster_itself_are_told() {
+    let text = "accept = [\"network-policies\"]\n[tenants.a]\nnamespaces = [\"default\"]\n\
+                [network-policies.dns]\nnamespace = \"kube-system\"\npodSelector = {}\npolicyTypes = [\"Ingress\"]\n";
+    let (_, desired) = good(&[("harden.toml", text)]);
+    let told: Vec<String> = desired
+        .findings
+        .iter()
+        .map(|f| format!("{}\n  {} ({})", f.message, f.help, f.origins[0]))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    the NetworkPolicy `dns` is in `kube-system`, where the cluster's own components run
+      make sure that it still lets through what they need: DNS from every namespace, webhooks and metrics from the API server (network-policies.dns at harden.toml:5)
+    the tenant `a` has `default`, where everything lands that names no namespace
+      give the tenant a namespace of its own; whatever else runs in `default` is restricted too (tenants.a.namespaces at harden.toml:4)
+    ");
+}

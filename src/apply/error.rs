@@ -6,6 +6,10 @@ use crate::host::HostError;
 
 use super::node::NodeError;
 
+/// What to do about a lock that this program did not write.
+const FOREIGN: &str = "find out who wrote it (`kubectl -n kube-system get lease harden -o yaml`); \
+                       when nobody needs it, delete it, or `--take-over` takes it";
+
 /// Why an apply ended other than applied. Every one says what state things are in.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -81,6 +85,7 @@ impl ApplyError {
                  `--take-over` takes its locks"
                     .into()
             }
+            ApplyError::Api(ApiError::Foreign { .. }) => FOREIGN.into(),
             ApplyError::Api(_) => "apply again when the API server answers".into(),
             ApplyError::Cluster { .. } => {
                 "choose the context of the plan's cluster, or make a new plan".into()

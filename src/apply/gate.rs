@@ -151,6 +151,7 @@ impl Session<'_, '_> {
                 what: &shut.why,
                 elapsed,
             });
+            self.renew_in_time();
             self.nap();
         }
     }

@@ -52,6 +52,8 @@ pub struct Settings {
     pub api_timeout: Duration,
     /// How long the watchdog waits beyond the gate's time before it puts a node back.
     pub watchdog_margin: Duration,
+    /// After how long a wait the lease in the API is renewed.
+    pub renew_after: Duration,
     /// Whether to take locks over from holders that cannot be told dead.
     pub take_over: bool,
 }
@@ -64,6 +66,7 @@ impl Default for Settings {
             poll: Duration::from_secs(1),
             api_timeout: Duration::from_secs(60),
             watchdog_margin: Duration::from_secs(60),
+            renew_after: Duration::from_secs(60),
             take_over: false,
         }
     }

@@ -189,6 +189,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                 };
                 self.session.tell(Notice::Stage { name, steps });
             }
+            self.session.renew();
             let (title, total) = (step.title(), self.total());
             self.session.tell(Notice::Step {
                 number,

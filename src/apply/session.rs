@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::cluster::{ApiError, Holder};
 use crate::fact::{NodeFacts, Query};
@@ -20,6 +21,8 @@ pub(super) struct Session<'s, 'a> {
     /// The nodes whose lock is held.
     pub(super) locked: BTreeSet<String>,
     api_locked: bool,
+    /// When the lease was taken or last tried to be renewed.
+    renewed: Instant,
     pub(super) notes: Vec<String>,
 }
 
@@ -32,6 +35,7 @@ impl<'s, 'a> Session<'s, 'a> {
             holder,
             locked: BTreeSet::new(),
             api_locked: false,
+            renewed: Instant::now(),
             notes: Vec::new(),
         }
     }
@@ -91,7 +95,32 @@ impl<'s, 'a> Session<'s, 'a> {
             self.apply.api.lock(&self.apply.holder, settings.take_over)
         };
         self.api_locked = result.is_ok();
+        self.renewed = Instant::now();
         result
+    }
+
+    /// Renews the lease, so that it outlasts a long run. An API that does not answer changes
+    /// nothing: the lease lasts, and so do the locks on the nodes.
+    pub(super) fn renew(&mut self) {
+        if !self.api_locked {
+            return;
+        }
+        self.renewed = Instant::now();
+        let renewed = self.apply.api.renew(&self.apply.holder);
+        if let Err(error @ (ApiError::Locked { .. } | ApiError::Foreign { .. })) = renewed {
+            // Stopping halfway would be worse, and no other run gets the locks of the nodes.
+            self.api_locked = false;
+            self.note(format!(
+                "the lock in the API is lost: {error}; the locks on the nodes still hold"
+            ));
+        }
+    }
+
+    /// The same while something is waited for, now and then.
+    pub(super) fn renew_in_time(&mut self) {
+        if self.renewed.elapsed() >= self.apply.settings.renew_after {
+            self.renew();
+        }
     }
 
     /// Takes a node's lock, also from a holder that is known to be dead.

@@ -194,10 +194,13 @@ fn ask(question: &str) -> Result<(), Failure> {
         .interact();
     match answer {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::new("not confirmed; nothing was changed", "")),
-        Err(dialoguer::Error::IO(e)) if e.kind() == std::io::ErrorKind::Interrupted => {
-            Err(Failure::new("not confirmed; nothing was changed", ""))
-        }
+        Ok(false) => Err(Failure::new(
+            "not confirmed; these changes were not made",
+            "",
+        )),
+        Err(dialoguer::Error::IO(e)) if e.kind() == std::io::ErrorKind::Interrupted => Err(
+            Failure::new("not confirmed; these changes were not made", ""),
+        ),
         Err(e) => Err(Failure::new(
             format!("cannot ask: {e}"),
             "`--yes` applies without asking",

@@ -1,5 +1,6 @@
 //! What a user meets when something fails: what happened, and what to do.
 
+use harden::apply::ApplyError;
 use harden::cluster::ApiError;
 use harden::host::HostError;
 use harden::observe::InventoryError;
@@ -58,8 +59,9 @@ impl From<ApiError> for Failure {
                     .into()
             }
             ApiError::Forbidden { .. } => {
-                "`kubectl auth can-i --list` shows what this kubeconfig's user may do; docs/nodes.md \
-                 lists what harden needs"
+                "an API server that has just started refuses everybody for some seconds: then try \
+                 again; otherwise `kubectl auth can-i --list` shows what this kubeconfig's user may \
+                 do, and docs/nodes.md lists what harden needs"
                     .into()
             }
             ApiError::Conflict { fields, .. } => {
@@ -76,8 +78,9 @@ impl From<ApiError> for Failure {
             ApiError::Locked { who, pid, .. } => format!(
                 "wait for {who} to finish; if process {pid} is surely gone from its machine, \
                  `--take-over` takes its locks at once (the one in the API expires 15 minutes after \
-                 it was taken)"
+                 it was taken or renewed)"
             ),
+            ApiError::Foreign { .. } => ApplyError::Api(error.clone()).remedy(),
             ApiError::Refused { .. } => String::new(),
         };
         Failure::new(error.to_string(), hint)

@@ -66,7 +66,7 @@ fn document(generations: &Generations) -> serde_json::Value {
 
 fn line(record: &Record) -> String {
     let what = match record.plan.purpose {
-        Purpose::Converge => format!("{} changes", record.plan.changes.len()),
+        Purpose::Converge => counted(record.plan.changes.len()),
         Purpose::Rollback(of) => format!("rollback of {of}"),
     };
     let (word, why) = outcome(record);
@@ -81,6 +81,13 @@ fn line(record: &Record) -> String {
         time(record.started),
         record.holder.who,
     )
+}
+
+fn counted(changes: usize) -> String {
+    match changes {
+        1 => "1 change".to_owned(),
+        n => format!("{n} changes"),
+    }
 }
 
 /// The word for how a generation ended, and why it did so.
@@ -153,6 +160,14 @@ mod tests {
         assert_eq!(
             document(&generations)["unreadable"],
             json!({"7": {"cp1": "`record` is damaged"}})
+        );
+    }
+
+    #[test]
+    fn one_change_is_no_plural() {
+        assert_eq!(
+            [0, 1, 2].map(super::counted),
+            ["0 changes", "1 change", "2 changes"]
         );
     }
 }

@@ -34,9 +34,11 @@ impl Evaluated {
     /// Reads the workspace and evaluates it.
     pub(crate) fn read(global: &Global) -> Result<Self, profile::Failure> {
         let modules = profile::modules(&global.workspace)?;
-        control::check(&Catalogue::builtin()?, &modules)?;
+        let catalogue = Catalogue::builtin()?;
+        control::check(&catalogue, &modules)?;
         let workspace = profile::load(&global.workspace, &modules)?;
-        let desired = module::evaluate(&workspace, &modules)?;
+        let mut desired = module::evaluate(&workspace, &modules)?;
+        control::give_reasons(&catalogue, &modules, &mut desired);
         tracing::info!(
             "workspace {}: {} files and {} values give {} resources",
             global.workspace.display(),

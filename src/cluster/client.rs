@@ -1,8 +1,10 @@
 //! The real API, by kube.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{ConstantBuilder, Retryable};
@@ -25,6 +27,14 @@ const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// Source: kubernetes v1.35 `cmd/kubeadm/app/util/pkiutil/pki_helpers.go`, `GetAPIServerAltNames`.
 const SERVER_NAME: &str = "kubernetes";
 
+/// The pause before a call is tried again.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How often a call that is forbidden is tried again: an API server that has just started forbids
+/// everything to everybody until it has loaded its RBAC objects. Somebody without rights shall not
+/// wait for each of their calls, so this is for all calls together, until one of them passes.
+const FORBIDDEN_TRIES: usize = 10;
+
 /// A connection to the API of one cluster.
 pub struct Client {
     runtime: Runtime,
@@ -32,6 +42,8 @@ pub struct Client {
     kube: KubeClient,
     /// For how long a call that finds no server is tried again.
     patience: Duration,
+    /// How many tries are left for calls that are forbidden.
+    forbidden_tries: AtomicUsize,
 }
 
 impl std::fmt::Debug for Client {
@@ -86,11 +98,17 @@ impl Client {
             runtime,
             config,
             kube,
+            forbidden_tries: AtomicUsize::new(if patience.is_zero() {
+                0
+            } else {
+                FORBIDDEN_TRIES
+            }),
             patience,
         })
     }
 
-    /// Runs a call, again and again while no server answers, until the patience is at its end.
+    /// Runs a call, again and again while no server answers, until the patience is at its end; and
+    /// for a few seconds when it is forbidden, which may be because the server has just started.
     /// Every call made here may be repeated: reads, and writes that name the state they expect.
     pub(super) fn call<T, F>(&self, what: &str, call: impl FnMut() -> F) -> Result<T, ApiError>
     where
@@ -111,22 +129,43 @@ impl Client {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
-        let every = Duration::from_millis(500);
-        let times = (self.patience.as_millis() / every.as_millis()) as usize;
-        self.runtime.block_on(async {
+        let times = (self.patience.as_millis() / EVERY.as_millis()) as usize;
+        let was_forbidden = Cell::new(false);
+        let again = |error: &kube::Error| {
+            let starting = is_forbidden(error) && {
+                was_forbidden.set(true);
+                let tries = &self.forbidden_tries;
+                let left = |left: usize| left.checked_sub(1);
+                tries
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+                    .is_ok()
+            };
+            starting || no_server(error)
+        };
+        let result = self.runtime.block_on(async {
             let retried = call
                 .retry(
                     ConstantBuilder::default()
-                        .with_delay(every)
+                        .with_delay(EVERY)
                         .with_max_times(times),
                 )
-                .when(no_server);
+                .when(again);
             match tokio::time::timeout(self.patience + Duration::from_secs(40), retried).await {
                 Ok(result) => result,
                 Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
             }
-        })
+        });
+        // The server was starting, and may do so again.
+        if result.is_ok() && was_forbidden.get() {
+            self.forbidden_tries
+                .store(FORBIDDEN_TRIES, Ordering::Relaxed);
+        }
+        result
     }
+}
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 /// Whether the error says that no server took the call.
@@ -140,7 +179,8 @@ fn no_server(error: &kube::Error) -> bool {
 
 fn config_error(error: impl std::fmt::Display, remedy: &str) -> ApiError {
     ApiError::Config {
-        why: error.to_string(),
+        // kube puts quotes around a path that has its own.
+        why: error.to_string().replace("'\"", "'").replace("\"'", "'"),
         remedy: remedy.into(),
     }
 }
@@ -301,6 +341,10 @@ impl Api for Client {
         lease::lock(self, holder, take_over)
     }
 
+    fn renew(&self, holder: &Holder) -> Result<(), ApiError> {
+        lease::renew(self, holder)
+    }
+
     fn unlock(&self, holder: &Holder) -> Result<(), ApiError> {
         lease::unlock(self, holder)
     }
@@ -376,7 +420,82 @@ fn describe_node(node: Node) -> Option<(String, FoundNode)> {
 
 #[cfg(test)]
 mod tests {
-    use super::minor;
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A client of an API that forbids the calls whose number from 0 is in this range.
+    fn forbidding(calls: std::ops::Range<usize>) -> (Client, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let _ = connection.read(&mut [0; 8192]);
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                let (status, body) = if calls.contains(&number) {
+                    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                        "message": "no rights", "reason": "Forbidden", "code": 403});
+                    ("403 Forbidden", status)
+                } else {
+                    let namespace = json!({"kind": "Namespace", "apiVersion": "v1",
+                        "metadata": {"name": "kube-system", "uid": "1"}});
+                    ("200 OK", namespace)
+                };
+                let body = body.to_string();
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n");
+                let rest = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                let _ = connection.write_all((head + &rest).as_bytes());
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {}}]});
+        std::fs::write(&path, text.to_string()).unwrap();
+        let client = Client::new(Some(&path), None, Duration::from_secs(60)).unwrap();
+        (client, seen)
+    }
+
+    #[test]
+    fn a_server_that_has_just_started_is_asked_again() {
+        let (client, seen) = forbidding(0..3);
+        assert_eq!(client.cluster_id().as_deref(), Ok("1"));
+        assert_eq!(seen.load(Ordering::SeqCst), 4);
+        assert_eq!(
+            client.forbidden_tries.load(Ordering::SeqCst),
+            FORBIDDEN_TRIES
+        );
+    }
+
+    #[test]
+    fn who_has_no_rights_waits_once_and_not_at_every_call() {
+        let (client, seen) = forbidding(0..1000);
+        let begun = Instant::now();
+        for asked in [FORBIDDEN_TRIES + 1, FORBIDDEN_TRIES + 2] {
+            let error = client.cluster_id().unwrap_err();
+            assert!(matches!(error, ApiError::Forbidden { .. }), "{error}");
+            assert_eq!(seen.load(Ordering::SeqCst), asked);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_missing_kubeconfig_is_quoted_once() {
+        let missing = Client::new(Some(Path::new("/none/of/it")), None, Duration::ZERO);
+        let why = missing.unwrap_err().to_string();
+        assert!(why.contains("'/none/of/it'"), "{why}");
+    }
 
     #[test]
     fn the_minor_version_is_two_numbers_whatever_a_provider_adds() {

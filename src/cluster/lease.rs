@@ -1,7 +1,10 @@
 //! The cluster's apply lock: Lease kube-system/harden.
 //!
-//! A Lease cannot be renewed while a single API server restarts, so it lasts longer than any
-//! restart; the locks on the nodes guard the same apply from the other side.
+//! It is renewed at each step and while a gate is waited for. That cannot be done while a single API
+//! server restarts, so it lasts longer than any restart; the locks on the nodes guard the same apply
+//! from the other side.
+
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -17,6 +20,9 @@ const NAME: &str = "harden";
 const HOLDER_ANNOTATION: &str = "harden.dev/holder";
 /// After this many seconds without renewal, anybody may take the lock.
 const SECONDS: i32 = 15 * 60;
+
+/// How long a renewal may take.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 /// Takes the lock, or takes it over from a holder that has ended or let it expire; with `take_over`
 /// from any holder.
@@ -49,23 +55,79 @@ pub(super) fn lock(client: &Client, holder: &Holder, take_over: bool) -> Result<
     })
 }
 
+/// Writes the time of now into the lock, if this holder has it.
+pub(super) fn renew(client: &Client, holder: &Holder) -> Result<(), ApiError> {
+    let api: KubeApi<Lease> = KubeApi::namespaced(client.kube().clone(), NAMESPACE);
+    let what = format!("renew the lock, Lease {NAMESPACE}/{NAME}");
+    let wanted = lease_of(holder)?;
+    let renewed = client.once(async {
+        let asked = async {
+            let Some(live) = api.get_opt(NAME).await? else {
+                // Somebody deleted it; it is taken anew.
+                api.create(&PostParams::default(), &wanted).await?;
+                return Ok(Ok(()));
+            };
+            if let Err(error) = refuse_unless_own(&live, holder) {
+                return Ok(Err(error));
+            }
+            let renewed = renewed(&live, &wanted);
+            api.replace(NAME, &PostParams::default(), &renewed).await?;
+            Ok(Ok(()))
+        };
+        match tokio::time::timeout(RENEWAL, asked).await {
+            Ok(result) => result,
+            Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
+        }
+    });
+    match renewed {
+        Ok(result) => result,
+        Err(error) => Err(super::client::explain(&what, error)),
+    }
+}
+
+/// Refuses a lock that anybody else has taken meanwhile, whether they live or not.
+fn refuse_unless_own(live: &Lease, holder: &Holder) -> Result<(), ApiError> {
+    match owner(live) {
+        Some(owner) if owner.is_same(holder) => Ok(()),
+        Some(owner) => Err(ApiError::Locked {
+            who: owner.who,
+            since: owner.since,
+            pid: owner.pid,
+        }),
+        None => Err(foreign(live)),
+    }
+}
+
+/// The live lock with the wanted one's time of renewal.
+fn renewed(live: &Lease, wanted: &Lease) -> Lease {
+    let mut renewed = live.clone();
+    let time = wanted.spec.as_ref().and_then(|s| s.renew_time.clone());
+    renewed.spec.get_or_insert_default().renew_time = time;
+    renewed
+}
+
+fn owner(live: &Lease) -> Option<Holder> {
+    let annotations = live.metadata.annotations.as_ref()?;
+    serde_json::from_str(annotations.get(HOLDER_ANNOTATION)?).ok()
+}
+
+fn foreign(live: &Lease) -> ApiError {
+    let who = live.spec.as_ref().and_then(|s| s.holder_identity.clone());
+    ApiError::Foreign {
+        who: match who {
+            Some(who) => crate::fact::probe::clean_text(&who),
+            None => "somebody who does not say who they are".into(),
+        },
+    }
+}
+
 fn refuse_if_held(live: &Lease, holder: &Holder) -> Result<(), ApiError> {
-    let owner = live
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| serde_json::from_str::<Holder>(a.get(HOLDER_ANNOTATION)?).ok());
-    let Some(owner) = owner else {
+    let Some(owner) = owner(live) else {
         // Not written by any version of this program: only its expiry frees it.
-        let who = live.spec.as_ref().and_then(|s| s.holder_identity.clone());
         return if is_expired(live) {
             Ok(())
         } else {
-            Err(ApiError::Locked {
-                who: who.unwrap_or_else(|| "somebody".into()),
-                since: 0,
-                pid: 0,
-            })
+            Err(foreign(live))
         };
     };
     if owner.is_same(holder) || owner.is_gone() || is_expired(live) {
@@ -130,4 +192,57 @@ pub(super) fn unlock(client: &Client, holder: &Holder) -> Result<(), ApiError> {
             other => other.map(|_| ()),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aged(mut lease: Lease, seconds: i64) -> Lease {
+        let then = Timestamp::now().as_second() - seconds;
+        let then = Timestamp::from_second(then).unwrap_or_default();
+        lease.spec.get_or_insert_default().renew_time = Some(MicroTime(then));
+        lease
+    }
+
+    fn elsewhere() -> Holder {
+        Holder {
+            machine: "other".into(),
+            who: "ann@desk".into(),
+            ..Holder::current()
+        }
+    }
+
+    #[test]
+    fn a_renewed_lock_does_not_expire_and_another_one_is_not_renewed() -> Result<(), ApiError> {
+        let (me, ann) = (Holder::current(), elsewhere());
+        let old = aged(lease_of(&ann)?, 20 * 60);
+        assert!(is_expired(&old));
+        assert!(refuse_if_held(&old, &me).is_ok());
+        let fresh = renewed(&old, &lease_of(&ann)?);
+        assert!(matches!(
+            refuse_if_held(&fresh, &me),
+            Err(ApiError::Locked { who, .. }) if who == "ann@desk"
+        ));
+        let acquired = |lease: &Lease| lease.spec.as_ref().and_then(|s| s.acquire_time.clone());
+        assert_eq!(acquired(&fresh), acquired(&old));
+        assert!(refuse_unless_own(&fresh, &ann).is_ok());
+        // Not even an expired one: whoever it was may still be at it.
+        assert!(refuse_unless_own(&old, &me).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_lock_of_another_program_says_who_and_nothing_it_does_not_know() -> Result<(), ApiError> {
+        let mut lease = lease_of(&elsewhere())?;
+        lease.metadata.annotations = None;
+        lease.spec.get_or_insert_default().holder_identity = Some("some-operator".into());
+        let told = refuse_if_held(&lease, &Holder::current()).map_err(|e| e.to_string());
+        assert_eq!(
+            told,
+            Err("some-operator holds Lease kube-system/harden, which harden did not write".into())
+        );
+        assert!(refuse_if_held(&aged(lease, 20 * 60), &Holder::current()).is_ok());
+        Ok(())
+    }
 }

@@ -63,6 +63,10 @@ pub trait Api: Send + Sync {
     /// also from one that may be alive.
     fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError>;
 
+    /// Renews the lock, so that it does not expire under a long apply. Asks once and waits for
+    /// nothing: the API may be down, and the lock outlasts that.
+    fn renew(&self, holder: &Holder) -> Result<(), ApiError>;
+
     /// Gives the lock back, if this holder has it.
     fn unlock(&self, holder: &Holder) -> Result<(), ApiError>;
 
@@ -135,7 +139,7 @@ pub enum ApiError {
         what: String,
     },
     /// Somebody else applies.
-    #[error("{who} is applying to this cluster since {since} (process {pid})")]
+    #[error("{who} is applying to this cluster since {} (process {pid})", time_of(*since))]
     Locked {
         /// `user@host`.
         who: String,
@@ -143,6 +147,12 @@ pub enum ApiError {
         since: u64,
         /// On that host.
         pid: u32,
+    },
+    /// The lock is there, and this program did not write it.
+    #[error("{who} holds Lease kube-system/harden, which harden did not write")]
+    Foreign {
+        /// What the Lease calls its holder.
+        who: String,
     },
     /// The server refused the content, or anything else.
     #[error("{what}: {why}")]
@@ -152,4 +162,10 @@ pub enum ApiError {
         /// The server's words.
         why: String,
     },
+}
+
+/// RFC 3339, UTC.
+fn time_of(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or_default();
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
 }

@@ -13,6 +13,7 @@ mod check;
 mod coverage;
 mod explain;
 mod read;
+mod reason;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod tests;
 pub use check::check;
 pub use coverage::{Count, Covered, State, count, coverage, in_order_of};
 pub use explain::{ControlCard, Explained, FieldLine, OptionCard, TitledControl, explain};
+pub use reason::give_reasons;
 pub use setting::{Place, Setting};
 
 use crate::profile::section::{File, did_you_mean, one_of, quoted};

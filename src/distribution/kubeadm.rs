@@ -46,6 +46,9 @@ pub fn manifest_path(component: Component) -> NodePath {
         .unwrap_or_else(|_| unreachable!("a constant path"))
 }
 
+/// What a manifest of a static pod holds.
+const POD: &str = "a v1 Pod";
+
 /// Why a manifest or a `ClusterConfiguration` cannot be understood or edited.
 ///
 /// The display says what is wrong; [`KubeadmError::remedy`] says what to do.
@@ -54,6 +57,9 @@ pub enum KubeadmError {
     /// No YAML, several documents, or a key that stands twice.
     #[error("it is not one readable YAML document: {0}")]
     Yaml(String),
+    /// Nothing is in it.
+    #[error("it is empty")]
+    Empty,
     /// Another kind of object.
     #[error("it is not {wanted} but {found}")]
     Kind {
@@ -93,8 +99,11 @@ impl KubeadmError {
     /// Returns what to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            KubeadmError::Yaml(_) | KubeadmError::Shape { .. } => {
+            KubeadmError::Empty | KubeadmError::Yaml(_) | KubeadmError::Shape { .. } => {
                 "repair it by hand; `kubeadm init phase control-plane all --config FILE` writes fresh manifests"
+            }
+            KubeadmError::Kind { wanted: POD, .. } => {
+                "put back what kubeadm wrote; `kubeadm init phase control-plane all --config FILE` writes fresh manifests"
             }
             KubeadmError::Kind { .. } => {
                 "put back what kubeadm wrote; `kubeadm config migrate` converts old configuration versions"

@@ -274,6 +274,9 @@ pub struct Node {
     pub info: NodeInfo,
     /// What was seen.
     pub facts: Fact<NodeFacts>,
+    /// What to do where it could not be reached.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
 }
 
 impl Node {

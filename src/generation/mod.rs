@@ -13,6 +13,7 @@ use crate::host::Opener;
 use crate::plan::{Plan, Step};
 
 mod content;
+mod file_state;
 mod rollback;
 
 pub use content::same_content;

@@ -12,14 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::distribution::Component;
 use crate::fact::{Answer, Fact, Node, NodePath, ObjectRef, Query, sha256};
 use crate::plan::{
-    ConfigMapStep, FileAction, FileState, FileTarget, NodeStep, ObjectAction, ObjectStep, Plan,
-    Purpose, Stage, StageName, Step,
+    ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
+    Plan, Purpose, Stage, StageName, Step,
 };
 use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
 
 use super::content::{covers, same_content};
+use super::file_state::{after, is_undone, loosens, permissions, shown, words};
 use super::{Record, first_index};
 
 /// What must be looked at before [`rollback_plan`] can be called.
@@ -81,6 +83,7 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
         current,
         changes: Vec::new(),
         problems: Vec::new(),
+        settled: BTreeSet::new(),
     };
     let steps = undone(record);
     let left_alone = undo.left_alone(&steps);
@@ -88,7 +91,7 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
     for (number, name, step) in steps.iter().rev() {
         let step = match step {
             Step::Node(step) if left_alone.contains(&step.node) => None,
-            Step::Node(step) => Some(Step::Node(undo.node(*number, step))),
+            Step::Node(step) => undo.node(*number, step).map(Step::Node),
             Step::Object(step) => undo.object(step).map(Step::Object),
             // The ConfigMap describes what runs; it must not run ahead of nodes left alone.
             Step::ConfigMapKey(_) if !left_alone.is_empty() => None,
@@ -133,6 +136,8 @@ struct Undo<'r> {
     current: &'r Current,
     changes: Vec<Change>,
     problems: Vec<Problem>,
+    /// The files of nodes that are as they were already.
+    settled: BTreeSet<(String, NodePath)>,
 }
 
 impl Undo<'_> {
@@ -147,14 +152,36 @@ impl Undo<'_> {
                 if !seen.insert((&step.node, &action.path)) {
                     continue;
                 }
-                if let Some(message) = self.moved(&step.node, action) {
-                    alone.insert(step.node.clone());
-                    self.problem(
-                        Place::Node(step.node.clone()),
-                        action.path.to_string(),
-                        message,
-                        "the node is left as it is; settle the file by hand, then roll back again",
-                    );
+                let place = Place::Node(step.node.clone());
+                match self.now(&step.node, action) {
+                    // Somebody was faster.
+                    Ok(now) if is_undone(action, &now) && now != after(action) => {
+                        self.settled
+                            .insert((step.node.clone(), action.path.clone()));
+                        self.problems.push(Problem {
+                            severity: Severity::Warning,
+                            place,
+                            subject: action.path.to_string(),
+                            message: format!(
+                                "it is already as it was before generation {}",
+                                self.record.number
+                            ),
+                            remedy: String::new(),
+                        });
+                    }
+                    now => {
+                        let Some(message) = now.map_or_else(Some, |n| self.moved(action, &n))
+                        else {
+                            continue;
+                        };
+                        alone.insert(step.node.clone());
+                        self.problem(
+                            place,
+                            action.path.to_string(),
+                            message,
+                            "the node is left as it is; settle the file by hand, then roll back again",
+                        );
+                    }
                 }
             }
         }
@@ -170,46 +197,73 @@ impl Undo<'_> {
         alone
     }
 
-    fn moved(&self, node: &str, action: &FileAction) -> Option<String> {
+    /// Returns the state of the file that an action is about, or why it cannot be compared.
+    fn now(&self, node: &str, action: &FileAction) -> Result<FileState, String> {
         let fact = match self.current.nodes.get(node) {
             Some(node) => node.get(&query(action)),
             None => Fact::Unreadable("the node was not observed".into()),
         };
-        let now = match fact {
-            Fact::Absent => FileState::Absent,
-            Fact::Unreadable(why) => return Some(format!("it cannot be compared: {why}")),
-            Fact::Value(Answer::File(file)) => FileState::File {
+        match fact {
+            Fact::Absent => Ok(FileState::Absent),
+            Fact::Unreadable(why) => Err(format!("it cannot be compared: {why}")),
+            Fact::Value(Answer::File(file)) => Ok(FileState::File {
                 sha256: sha256(&file.content),
                 mode: file.meta.mode,
                 owner: file.meta.owner.clone(),
                 group: file.meta.group.clone(),
-            },
-            Fact::Value(Answer::Stat(meta)) => FileState::Mode {
+            }),
+            Fact::Value(Answer::Stat(meta)) => Ok(FileState::Mode {
                 mode: meta.mode,
                 owner: meta.owner.clone(),
                 group: meta.group.clone(),
-            },
-            Fact::Value(_) => return Some("it cannot be compared".into()),
-        };
+            }),
+            Fact::Value(_) => Err("it cannot be compared".into()),
+        }
+    }
+
+    /// Says what a file is when that is not what the generation left.
+    fn moved(&self, action: &FileAction, now: &FileState) -> Option<String> {
         let left = after(action);
         let same = match (&left, &action.after) {
-            (_, FileTarget::Mode { .. }) => permissions(&left) == permissions(&now),
-            _ => left == now,
+            (_, FileTarget::Mode { .. }) => permissions(&left) == permissions(now),
+            _ => left == *now,
         };
         (!same).then(|| {
             format!(
                 "it is {}, but generation {} left {}",
-                words(&now),
+                words(now),
                 self.record.number,
                 words(&left)
             )
         })
     }
 
-    fn node(&mut self, number: usize, step: &NodeStep) -> NodeStep {
+    /// Undoes a step of a node; `None` when nothing is left to be done.
+    fn node(&mut self, number: usize, step: &NodeStep) -> Option<NodeStep> {
+        let settled = |action: &FileAction| {
+            let file = (step.node.clone(), action.path.clone());
+            self.settled.contains(&file)
+        };
+        let (done, open): (Vec<_>, Vec<_>) = step.files.iter().partition(|f| settled(f));
+        if open.is_empty() {
+            return None;
+        }
+        // What is as it was does not restart, so no gate may wait for it.
+        let done: BTreeSet<Component> = done.iter().filter_map(|f| component(step, f)).collect();
+        let without = |gate: &Option<Gate>| {
+            let mut gate = gate.clone()?;
+            gate.processes
+                .retain(|component, _| !done.contains(component));
+            (!gate.processes.is_empty()).then_some(gate)
+        };
+        let (gate, undo_gate) = (without(&step.gate), without(&step.undo_gate));
+        let place = Place::Node(step.node.clone());
         let first = first_index(&self.record.plan, number);
         let mut files = Vec::new();
         for (offset, action) in step.files.iter().enumerate().rev() {
+            if !open.contains(&action) {
+                continue;
+            }
             let target = match (&action.before, &action.after) {
                 (before, FileTarget::Mode { .. }) => match permissions(before) {
                     Some((mode, owner, group)) => FileTarget::Mode {
@@ -239,35 +293,44 @@ impl Undo<'_> {
                 },
                 after: target,
             };
+            let restarts = component(step, action);
+            let mut risk = match restarts {
+                Some(_) => Risk::Restart,
+                None => Risk::Safe,
+            };
+            if loosens(&undo.before, &action.before) {
+                risk = risk.max(Risk::Guarded);
+            }
             self.changes.push(Change {
-                before: Some(words(&undo.before)),
-                after: Some(words(&action.before)),
-                restarts: None,
-                ..self.change(action.path.to_string(), Place::Node(step.node.clone()))
+                before: shown(&undo.before),
+                after: shown(&action.before),
+                risk,
+                restarts: restarts.map(|component| component.to_string()),
+                ..self.change(action.path.to_string(), place.clone())
             });
             files.push(undo);
         }
-        self.flags(step);
-        if step.gate.is_some() && step.undo_gate.is_none() {
+        self.flags(step, gate.as_ref(), undo_gate.as_ref());
+        if gate.is_some() && undo_gate.is_none() {
             self.problem(
-                Place::Node(step.node.clone()),
+                place,
                 "gate".into(),
                 "the record does not say with which command line the components ran before".into(),
                 "roll this generation back with the version of harden that applied it",
             );
         }
-        NodeStep {
+        Some(NodeStep {
             node: step.node.clone(),
             files,
-            gate: step.undo_gate.clone(),
-            undo_gate: step.gate.clone(),
+            gate: undo_gate,
+            undo_gate: gate,
             uniform: step.uniform,
-        }
+        })
     }
 
-    /// Shows what happens to the command lines.
-    fn flags(&mut self, step: &NodeStep) {
-        let (Some(now), Some(then)) = (&step.gate, &step.undo_gate) else {
+    /// Shows what happens to the command lines; that of the manifest says what restarts.
+    fn flags(&mut self, step: &NodeStep, now: Option<&Gate>, then: Option<&Gate>) {
+        let (Some(now), Some(then)) = (now, then) else {
             return;
         };
         for (component, new) in &now.processes {
@@ -278,17 +341,17 @@ impl Undo<'_> {
                 if new.get(name) == old.get(name) {
                     continue;
                 }
+                let name_and_place = self.change(
+                    format!("{component} --{name}"),
+                    Place::Node(step.node.clone()),
+                );
                 self.changes.push(Change {
                     before: new.get(name).cloned(),
                     after: old.get(name).cloned(),
                     copy: Some(SettingCopy::Process),
-                    risk: Risk::Restart,
-                    restarts: Some(component.to_string()),
+                    risk: name_and_place.risk.max(Risk::Restart),
                     uniform: step.uniform,
-                    ..self.change(
-                        format!("{component} --{name}"),
-                        Place::Node(step.node.clone()),
-                    )
+                    ..name_and_place
                 });
             }
         }
@@ -409,8 +472,13 @@ impl Undo<'_> {
         None
     }
 
+    /// A change that is as dangerous as that of the generation was. None of them needs `accept`:
+    /// whoever rolls back asks for just that.
     fn change(&self, resource: String, place: Place) -> Change {
+        let theirs = self.record.plan.changes.iter();
+        let theirs = theirs.filter(|c| c.resource == resource && c.place == place);
         Change {
+            risk: theirs.map(|c| c.risk).max().unwrap_or(Risk::Safe),
             resource,
             place,
             copy: None,
@@ -420,7 +488,6 @@ impl Undo<'_> {
             reason: format!("undo generation {}", self.record.number),
             controls: Vec::new(),
             origins: Vec::new(),
-            risk: Risk::Safe,
             uniform: false,
             restarts: None,
         }
@@ -437,6 +504,14 @@ impl Undo<'_> {
     }
 }
 
+/// Returns the component whose manifest an action of a step writes.
+fn component(step: &NodeStep, action: &FileAction) -> Option<Component> {
+    let file = action.path.as_str().rsplit('/').next()?;
+    let mut changed = step.gate.iter().flat_map(|gate| gate.processes.keys());
+    let name = |component: &Component| file.strip_suffix(".yaml") == Some(component.name());
+    changed.find(|component| name(component)).copied()
+}
+
 fn key_of(step: &ConfigMapStep) -> (String, String, String) {
     (step.namespace.clone(), step.name.clone(), step.key.clone())
 }
@@ -446,67 +521,6 @@ fn query(action: &FileAction) -> Query {
     match action.after {
         FileTarget::Mode { .. } => Query::Stat(action.path.clone()),
         _ => Query::File(action.path.clone()),
-    }
-}
-
-/// The state that an action leaves.
-fn after(action: &FileAction) -> FileState {
-    match (&action.after, &action.before) {
-        (FileTarget::Absent, _) => FileState::Absent,
-        (
-            FileTarget::Text {
-                text,
-                mode,
-                owner,
-                group,
-            },
-            _,
-        ) => FileState::File {
-            sha256: sha256(text),
-            mode: *mode,
-            owner: owner.clone(),
-            group: group.clone(),
-        },
-        (FileTarget::PreImage { state, .. }, _) => state.clone(),
-        (FileTarget::Mode { mode, owner, group }, FileState::File { sha256, .. }) => {
-            FileState::File {
-                sha256: sha256.clone(),
-                mode: *mode,
-                owner: owner.clone(),
-                group: group.clone(),
-            }
-        }
-        (FileTarget::Mode { mode, owner, group }, _) => FileState::Mode {
-            mode: *mode,
-            owner: owner.clone(),
-            group: group.clone(),
-        },
-    }
-}
-
-fn permissions(state: &FileState) -> Option<(u32, &str, &str)> {
-    match state {
-        FileState::Absent => None,
-        FileState::File {
-            mode, owner, group, ..
-        }
-        | FileState::Mode { mode, owner, group } => Some((*mode, owner, group)),
-    }
-}
-
-fn words(state: &FileState) -> String {
-    match state {
-        FileState::Absent => "absent".into(),
-        FileState::File {
-            sha256,
-            mode,
-            owner,
-            group,
-        } => {
-            let short = sha256.get(..12).unwrap_or(sha256);
-            format!("{short}… {mode:04o} {owner}:{group}")
-        }
-        FileState::Mode { mode, owner, group } => format!("{mode:04o} {owner}:{group}"),
     }
 }
 

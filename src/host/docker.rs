@@ -70,6 +70,16 @@ impl Docker {
         }
     }
 
+    /// Asks the engine for the state of the container, for example `exited`.
+    fn state(&self) -> Option<String> {
+        let output = Command::new(&self.engine)
+            .args(["inspect", "--format", "{{.State.Status}}", self.name()])
+            .stdin(Stdio::null())
+            .output()
+            .ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     /// Tells what the engine says from what a script says: the engine ends before any output, and
     /// its lines begin in its own way.
     fn check(&self, output: &Output, beginning: &str) -> Result<(), HostError> {
@@ -102,8 +112,13 @@ impl Docker {
                 format!("start the {engine} daemon, and check that you may use it: `{engine} ps`")
             } else if has(&["no such container", "no container with name"]) {
                 format!("compare the node's name with `{engine} ps --all`")
-            } else if has(&["is not running", "is paused", "on running containers"]) {
-                format!("start it: `{engine} start {name}`")
+            } else if has(&["is not running", "paused", "on running containers"]) {
+                // Some engines say the same of a container that was never started.
+                if has(&["paused"]) || self.state().as_deref() == Some("paused") {
+                    format!("let it go on: `{engine} unpause {name}`")
+                } else {
+                    format!("start it: `{engine} start {name}`")
+                }
             } else if has(&["executable file not found", "oci runtime"]) {
                 "the container needs `sh` and `env`".to_owned()
             } else {

@@ -167,6 +167,17 @@ pub enum HostError {
 }
 
 impl HostError {
+    /// Returns the node's name.
+    pub fn node(&self) -> &str {
+        match self {
+            HostError::Unreachable { node, .. }
+            | HostError::HostKey { node, .. }
+            | HostError::Login { node, .. }
+            | HostError::Become { node, .. }
+            | HostError::Broken { node, .. } => node,
+        }
+    }
+
     /// Returns what to do about it.
     pub fn remedy(&self) -> &str {
         match self {

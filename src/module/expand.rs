@@ -242,7 +242,11 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             scope: decl.on,
             risk: decl.risk.unwrap_or(risk),
             uniform: uses.iter().any(|u| u.decl.uniform),
-            reason: uses.first().map(|u| u.decl.doc.clone()).unwrap_or_default(),
+            // What an option does is no reason for the value that it has, so it is told apart.
+            reason: uses
+                .first()
+                .map(|u| format!("option: {}", u.decl.doc))
+                .unwrap_or_default(),
             controls: controls.into_iter().cloned().collect(),
             origins,
         });

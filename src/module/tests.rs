@@ -165,14 +165,14 @@ fn a_resource_knows_what_it_was_made_of() {
             )
         })
         .collect();
-    insta::assert_snapshot!(shown.join("\n"), @r#"
-Api Restart uniform=false A. c1+c2 | m.flag at harden.toml:1
-Api Restart uniform=true A. c1+c2+c3 | m.flag at harden.toml:1, m.text at harden.toml:2
-Api Guarded uniform=true B. c1+c2+c3 | m.flag at harden.toml:1, m.items at harden.toml:3, m.text at harden.toml:2
-Workers Manual uniform=true A. c1+c2+c3 | m.flag at harden.toml:1, m.text at harden.toml:2
-Api Guarded uniform=false C.  | m.items at harden.toml:3
-Api Safe uniform=true B. c3 | m.text at harden.toml:2
-"#);
+    insta::assert_snapshot!(shown.join("\n"), @"
+    Api Restart uniform=false option: A. c1+c2 | m.flag at harden.toml:1
+    Api Restart uniform=true option: A. c1+c2+c3 | m.flag at harden.toml:1, m.text at harden.toml:2
+    Api Guarded uniform=true option: B. c1+c2+c3 | m.flag at harden.toml:1, m.items at harden.toml:3, m.text at harden.toml:2
+    Workers Manual uniform=true option: A. c1+c2+c3 | m.flag at harden.toml:1, m.text at harden.toml:2
+    Api Guarded uniform=false option: C.  | m.items at harden.toml:3
+    Api Safe uniform=true option: B. c3 | m.text at harden.toml:2
+    ");
 }
 
 #[test]
@@ -480,45 +480,45 @@ object {"manifest":{"apiVersion":"v1","kind":"LimitRange","metadata":{"labels":{
         })
         .collect();
     insta::assert_debug_snapshot!(reasons, @r#"
-{
-    "\"LimitRange\" \"harden\"": (
-        "Guarded Defaults and bounds of each container or pod, as in a LimitRange.",
-        "tenants.pay at harden.toml:2, tenants.pay.limits at harden.toml:9, tenants.pay.namespaces at harden.toml:3",
-    ),
-    "\"Namespace\" \"pay\"": (
-        "Guarded Refuse pods that do not keep this Pod Security Standard.",
-        "tenants.pay at harden.toml:2, tenants.pay.labels.team at harden.toml:4, tenants.pay.namespaces at harden.toml:3, tenants.pay.pod-security at harden.toml:5",
-    ),
-    "\"Namespace\" \"pay-jobs\"": (
-        "Guarded Refuse pods that do not keep this Pod Security Standard.",
-        "tenants.pay at harden.toml:2, tenants.pay.labels.team at harden.toml:4, tenants.pay.namespaces at harden.toml:3, tenants.pay.pod-security at harden.toml:5",
-    ),
-    "\"Namespace\" \"small\"": (
-        "Safe The namespaces of the tenant, which are created where they are missing.",
-        "tenants.small at harden.toml:10, tenants.small.namespaces at harden.toml:11",
-    ),
-    "\"NetworkPolicy\" \"harden-allow-dns\"": (
-        "Guarded Let the tenant's pods talk to each other and to the cluster's DNS only.",
-        "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.network at harden.toml:6",
-    ),
-    "\"NetworkPolicy\" \"harden-allow-same-tenant\"": (
-        "Guarded Let the tenant's pods talk to each other and to the cluster's DNS only.",
-        "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.network at harden.toml:6",
-    ),
-    "\"NetworkPolicy\" \"harden-default-deny\"": (
-        "Guarded Let the tenant's pods talk to each other and to the cluster's DNS only.",
-        "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.network at harden.toml:6",
-    ),
-    "\"NetworkPolicy\" \"harden-egress\"": (
-        "Guarded What the tenant's pods may reach besides, as rules of a NetworkPolicy.",
-        "tenants.pay at harden.toml:2, tenants.pay.egress at harden.toml:7, tenants.pay.namespaces at harden.toml:3",
-    ),
-    "\"ResourceQuota\" \"harden\"": (
-        "Guarded What each namespace of the tenant may use at most, as in a ResourceQuota.",
-        "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.quota.pods at harden.toml:8, tenants.pay.quota.requests.cpu at harden.toml:8",
-    ),
-}
-"#);
+    {
+        "\"LimitRange\" \"harden\"": (
+            "Guarded option: Defaults and bounds of each container or pod, as in a LimitRange.",
+            "tenants.pay at harden.toml:2, tenants.pay.limits at harden.toml:9, tenants.pay.namespaces at harden.toml:3",
+        ),
+        "\"Namespace\" \"pay\"": (
+            "Guarded option: Refuse pods that do not keep this Pod Security Standard.",
+            "tenants.pay at harden.toml:2, tenants.pay.labels.team at harden.toml:4, tenants.pay.namespaces at harden.toml:3, tenants.pay.pod-security at harden.toml:5",
+        ),
+        "\"Namespace\" \"pay-jobs\"": (
+            "Guarded option: Refuse pods that do not keep this Pod Security Standard.",
+            "tenants.pay at harden.toml:2, tenants.pay.labels.team at harden.toml:4, tenants.pay.namespaces at harden.toml:3, tenants.pay.pod-security at harden.toml:5",
+        ),
+        "\"Namespace\" \"small\"": (
+            "Safe option: The namespaces of the tenant, which are created where they are missing.",
+            "tenants.small at harden.toml:10, tenants.small.namespaces at harden.toml:11",
+        ),
+        "\"NetworkPolicy\" \"harden-allow-dns\"": (
+            "Guarded option: Let the tenant's pods talk to each other and to the cluster's DNS only.",
+            "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.network at harden.toml:6",
+        ),
+        "\"NetworkPolicy\" \"harden-allow-same-tenant\"": (
+            "Guarded option: Let the tenant's pods talk to each other and to the cluster's DNS only.",
+            "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.network at harden.toml:6",
+        ),
+        "\"NetworkPolicy\" \"harden-default-deny\"": (
+            "Guarded option: Let the tenant's pods talk to each other and to the cluster's DNS only.",
+            "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.network at harden.toml:6",
+        ),
+        "\"NetworkPolicy\" \"harden-egress\"": (
+            "Guarded option: What the tenant's pods may reach besides, as rules of a NetworkPolicy.",
+            "tenants.pay at harden.toml:2, tenants.pay.egress at harden.toml:7, tenants.pay.namespaces at harden.toml:3",
+        ),
+        "\"ResourceQuota\" \"harden\"": (
+            "Guarded option: What each namespace of the tenant may use at most, as in a ResourceQuota.",
+            "tenants.pay at harden.toml:2, tenants.pay.namespaces at harden.toml:3, tenants.pay.quota.pods at harden.toml:8, tenants.pay.quota.requests.cpu at harden.toml:8",
+        ),
+    }
+    "#);
 }
 
 proptest! {

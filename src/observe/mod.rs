@@ -10,7 +10,7 @@ use crate::cluster::Api;
 use crate::distribution::kubeadm;
 use crate::fact::probe;
 use crate::fact::{ApiFacts, Fact, Facts, Node, NodeFacts, NodeInfo, Query, sha256};
-use crate::host::{Exit, Host, Limits, Opener, Script};
+use crate::host::{Exit, Host, HostError, Limits, Opener, Script};
 use crate::plan::{Plan, Subject};
 use crate::resource::{Desired, Place};
 
@@ -88,14 +88,22 @@ pub fn observe(
         for _ in 0..PARALLEL.min(wanted.nodes.len()) {
             scope.spawn(|| {
                 while let Some((name, queries)) = next(&queue) {
-                    let facts = timed(hosts, name, queries);
+                    let (facts, remedy) = match timed(hosts, name, queries) {
+                        Ok(facts) => (Fact::Value(facts), String::new()),
+                        Err(silent) => (Fact::Unreadable(silent.why), silent.remedy),
+                    };
                     let info = inventory.nodes.get(name).cloned().unwrap_or(NodeInfo {
                         name: name.clone(),
                         control_plane: false,
                     });
                     done(name);
                     if let Ok(mut nodes) = nodes.lock() {
-                        nodes.insert(name.clone(), Node { info, facts });
+                        let node = Node {
+                            info,
+                            facts,
+                            remedy,
+                        };
+                        nodes.insert(name.clone(), node);
                     }
                 }
             });
@@ -124,32 +132,38 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 }
 
 /// Connects to a node and looks at it, and logs how long both took.
-fn timed(hosts: &Opener, name: &str, queries: &[Query]) -> Fact<NodeFacts> {
+fn timed(hosts: &Opener, name: &str, queries: &[Query]) -> Result<NodeFacts, Silent> {
     let begun = Instant::now();
-    let facts = match hosts(name) {
-        Ok(mut host) => {
-            tracing::debug!("{name}: connected after {} ms", begun.elapsed().as_millis());
-            node_facts(host.as_mut(), queries)
-        }
-        Err(error) => Fact::Unreadable(with_remedy(&error)),
-    };
+    let asked = hosts(name)
+        .map_err(|error| Silent::of(&error))
+        .and_then(|mut host| {
+            tracing::debug!("{name}: opened after {} ms", begun.elapsed().as_millis());
+            ask(host.as_mut(), queries)
+        });
     let took = begun.elapsed().as_millis();
-    match &facts {
-        Fact::Unreadable(why) => tracing::info!("{name}: no answer after {took} ms: {why}"),
-        _ => tracing::info!("{name}: {} questions answered in {took} ms", queries.len()),
+    match &asked {
+        Err(silent) => tracing::info!("{name}: no answer after {took} ms: {}", silent.why),
+        Ok(_) => tracing::info!("{name}: {} questions answered in {took} ms", queries.len()),
     }
-    facts
+    asked
 }
 
-fn with_remedy(error: &crate::host::HostError) -> String {
-    format!("{error}; {}", error.remedy())
+/// Why a node gave no answer.
+struct Silent {
+    /// Without the node's name, which stands before it wherever it is shown.
+    why: String,
+    /// What to do.
+    remedy: String,
 }
 
-/// Looks at one node, in one round trip.
-pub fn node_facts(host: &mut dyn Host, queries: &[Query]) -> Fact<NodeFacts> {
-    match look(host, queries) {
-        Ok(facts) => Fact::Value(facts),
-        Err(why) => Fact::Unreadable(why),
+impl Silent {
+    fn of(error: &HostError) -> Self {
+        let why = error.to_string();
+        let name = format!("{}: ", error.node());
+        Silent {
+            why: why.strip_prefix(&name).unwrap_or(&why).to_owned(),
+            remedy: error.remedy().to_owned(),
+        }
     }
 }
 
@@ -158,22 +172,33 @@ pub fn node_facts(host: &mut dyn Host, queries: &[Query]) -> Fact<NodeFacts> {
 /// # Errors
 /// Why there is no usable answer, in one line with what to do.
 pub fn look(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, String> {
+    let name = host.name().to_owned();
+    ask(host, queries).map_err(|silent| match silent.remedy.as_str() {
+        "" => silent.why,
+        remedy => format!("{name}: {}; {remedy}", silent.why),
+    })
+}
+
+fn ask(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, Silent> {
     let nonce = nonce(host.name());
     let request = probe::encode(&nonce, queries);
     let output = host
         .run(PROBE, &request, Limits::default())
-        .map_err(|e| with_remedy(&e))?;
+        .map_err(|e| Silent::of(&e))?;
     // The sentinel decides, not the exit status: a killed script can look successful over SSH.
     probe::parse(&nonce, queries, &output.stdout).map_err(|error| {
         let end = match &output.exit {
             Exit::Code(code) => format!("exit status {code}"),
             Exit::Signal(signal) => format!("killed by {signal}"),
         };
-        format!(
-            "the probe gave no usable answer: {error} ({end}{}{})",
-            if output.stderr.is_empty() { "" } else { ": " },
-            output.stderr.trim()
-        )
+        Silent {
+            why: format!(
+                "the probe gave no usable answer: {error} ({end}{}{})",
+                if output.stderr.is_empty() { "" } else { ": " },
+                output.stderr.trim()
+            ),
+            remedy: String::new(),
+        }
     })
 }
 
@@ -188,4 +213,20 @@ fn nonce(node: &str) -> String {
         .unwrap_or_default();
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     sha256(format!("{node} {now} {run} {}", std::process::id()))[..32].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_node_is_named_once_and_says_what_to_do() {
+        let silent = Silent::of(&HostError::HostKey {
+            node: "cp1".into(),
+            why: "its key is unknown: SHA256:x".into(),
+            remedy: "compare it with the node's console".into(),
+        });
+        assert_eq!(silent.why, "its key is unknown: SHA256:x");
+        assert_eq!(silent.remedy, "compare it with the node's console");
+    }
 }

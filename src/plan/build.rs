@@ -82,7 +82,10 @@ fn unreachable_node(node: &Node, draft: &mut Draft) {
         place: Place::Node(node.info.name.clone()),
         subject: "node".into(),
         message: format!("nothing is known of it: {why}"),
-        remedy: "make it reachable, or take it out of the inventory, and plan again".into(),
+        remedy: match node.remedy.as_str() {
+            "" => "run the same login by hand to see what it prints, and plan again".into(),
+            remedy => remedy.to_owned(),
+        },
     });
 }
 
@@ -148,11 +151,13 @@ fn not_executed(resource: &Resource, accept: &[String]) -> Option<(&'static str,
     if options.iter().any(|o| accept.iter().any(|a| a == o)) {
         return None;
     }
-    let options: Vec<String> = options.iter().map(|o| format!("{o:?}")).collect();
-    let remedy = format!(
-        "if you mean it, set accept = [{}] in the profile",
-        options.join(", ")
-    );
+    // One name is enough, and one that covers others serves for what else they make.
+    let depth = |name: &&&str| (name.matches('.').count(), name.len());
+    let shortest = options.iter().min_by_key(depth);
+    let remedy = match shortest {
+        Some(name) => format!("if you mean it, set accept = [{name:?}] in the profile"),
+        None => "accept an option behind it in the profile".to_owned(),
+    };
     Some((why, remedy))
 }
 

@@ -9,6 +9,7 @@ mod explain_text;
 mod find;
 mod options;
 mod plan_text;
+mod problems;
 mod render;
 mod schema;
 mod state;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
 
+use super::problems::problems_text;
 use crate::plan::{Plan, Purpose, StageName, Step};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
@@ -93,16 +94,16 @@ fn resource(out: &mut String, group: &[&Change], show: PlanText) {
         let copy = change.copy.map(|c| format!(" [{c}]")).unwrap_or_default();
         let before = change.before.as_deref().unwrap_or("(absent)");
         let after = change.after.as_deref().unwrap_or("(absent)");
-        let restarts = match &change.restarts {
-            Some(what) => format!(", restarts {what}"),
-            None => String::new(),
+        let risk = match (change.risk, &change.restarts) {
+            (Risk::Restart, Some(what)) => format!("restarts {what}"),
+            (other, Some(what)) => format!("{}, restarts {what}", risk(other)),
+            (other, None) => risk(other).to_owned(),
         };
         line(
             out,
             format_args!(
-                "  {style}{sign} {}{copy}{style:#}: {before} → {after}  {DIM}({}{restarts}){DIM:#}",
+                "  {style}{sign} {}{copy}{style:#}: {before} → {after}  {DIM}({risk}){DIM:#}",
                 change.resource,
-                risk(change.risk),
             ),
         );
     }
@@ -156,25 +157,12 @@ fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, styl
         return;
     }
     line(out, format_args!("\n{style}{title}{style:#}"));
-    for problem in some {
-        line(
-            out,
-            format_args!(
-                "  ! {}: {}: {}",
-                problem.place, problem.subject, problem.message
-            ),
-        );
-        if !problem.remedy.is_empty() {
-            line(
-                out,
-                format_args!("      {DIM}remedy:{DIM:#} {}", problem.remedy),
-            );
-        }
-    }
+    out.push_str(&problems_text(&some));
 }
 
 fn order(out: &mut String, plan: &Plan) {
     line(out, format_args!("\n{HEADING}Order of work{HEADING:#}"));
+    let width = plan.steps().count().to_string().len();
     let mut number = 0;
     for stage in &plan.stages {
         for step in &stage.steps {
@@ -188,7 +176,7 @@ fn order(out: &mut String, plan: &Plan) {
             line(
                 out,
                 format_args!(
-                    "  {number}. {DIM}{}{DIM:#} {}{gate}",
+                    "  {number:>width$}. {DIM}{}{DIM:#} {}{gate}",
                     stage_name(stage.name),
                     step.title()
                 ),
@@ -254,4 +242,88 @@ fn summary(plan: &Plan) -> String {
         plan.changes.len(),
         risks.join(", "),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::plan::{Cluster, ConfigMapStep, SCHEMA, Stage};
+
+    fn plan(steps: usize) -> Plan {
+        let step = |number: usize| {
+            Step::ConfigMapKey(ConfigMapStep {
+                namespace: "a".into(),
+                name: "b".into(),
+                key: number.to_string(),
+                before: String::new(),
+                after: String::new(),
+            })
+        };
+        let change = |risk, restarts: Option<&str>| Change {
+            resource: "kube-apiserver --v".into(),
+            place: Place::Node("cp1".into()),
+            copy: None,
+            before: None,
+            after: Some("2".into()),
+            diff: None,
+            reason: String::new(),
+            controls: Vec::new(),
+            origins: Vec::new(),
+            risk,
+            uniform: false,
+            restarts: restarts.map(str::to_owned),
+        };
+        Plan {
+            schema: SCHEMA.into(),
+            version: String::new(),
+            cluster: Cluster {
+                name: "c".into(),
+                id: String::new(),
+            },
+            desired: String::new(),
+            purpose: Purpose::Converge,
+            nodes: BTreeMap::from([("cp1".to_owned(), true)]),
+            changes: vec![
+                change(Risk::Restart, Some("kube-apiserver")),
+                change(Risk::Guarded, Some("kube-apiserver")),
+                change(Risk::Restart, None),
+            ],
+            stages: vec![Stage {
+                name: StageName::KubeadmConfig,
+                steps: (1..=steps).map(step).collect(),
+            }],
+            problems: Vec::new(),
+            basis: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn steps_stay_aligned_and_a_restart_is_said_once() {
+        let text = plan_text(&plan(10), PlanText { details: false });
+        let text = anstream::adapter::strip_str(&text).to_string();
+        insta::assert_snapshot!(text, @"
+        Plan for cluster c
+
+        cp1 (control plane)
+          + kube-apiserver --v: (absent) → 2  (restarts kube-apiserver)
+          + kube-apiserver --v: (absent) → 2  (guarded, restarts kube-apiserver)
+          + kube-apiserver --v: (absent) → 2  (restart)
+
+        Order of work
+           1. kubeadm-config API: ConfigMap a/b 1
+           2. kubeadm-config API: ConfigMap a/b 2
+           3. kubeadm-config API: ConfigMap a/b 3
+           4. kubeadm-config API: ConfigMap a/b 4
+           5. kubeadm-config API: ConfigMap a/b 5
+           6. kubeadm-config API: ConfigMap a/b 6
+           7. kubeadm-config API: ConfigMap a/b 7
+           8. kubeadm-config API: ConfigMap a/b 8
+           9. kubeadm-config API: ConfigMap a/b 9
+          10. kubeadm-config API: ConfigMap a/b 10
+
+        3 changes (2 restart, 1 guarded); restarts kube-apiserver on cp1.
+        ");
+    }
 }

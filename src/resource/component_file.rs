@@ -293,7 +293,6 @@ impl Behaviour for ComponentFile {
             copies.compare_volume(volume, draft);
         }
         let wanted = Wanted::Exact(self.path.as_str().to_owned());
-        let show = |value: &str| format!("--{}={value}", self.flag);
-        copies.compare_flag(&self.flag, &wanted, show, draft);
+        copies.compare_flag(&self.flag, &wanted, str::to_owned, draft);
     }
 }

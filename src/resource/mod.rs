@@ -214,7 +214,8 @@ pub struct Resource {
     pub risk: Risk,
     /// Whether all nodes in scope must have the same (a failure then reverts all of them).
     pub uniform: bool,
-    /// Why it is wanted: the doc line of the option behind it.
+    /// Why it is wanted: the titles of its controls, or else `option: ` and what the option behind it
+    /// says of itself.
     pub reason: String,
     /// The controls that it serves, by stable name.
     pub controls: Vec<String>,

@@ -76,6 +76,8 @@ pub struct State {
     pub objects: BTreeMap<ObjectRef, Value>,
     pub key: String,
     pub lease: Option<Holder>,
+    /// How often it was renewed.
+    pub renewals: usize,
     pub kubelets: BTreeMap<String, Kubelet>,
     /// Flags that the server of a node refuses.
     pub refuses: BTreeMap<String, String>,
@@ -383,6 +385,7 @@ impl Cluster {
         drop(state);
         let nodes = lookup.nodes.iter().map(|(name, queries)| {
             let node = Node {
+                remedy: String::new(),
                 info: NodeInfo {
                     name: name.clone(),
                     control_plane: name != "w1",
@@ -422,6 +425,7 @@ impl Cluster {
                 poll: Duration::from_millis(1),
                 api_timeout: Duration::from_millis(20),
                 watchdog_margin: Duration::from_secs(40),
+                renew_after: Duration::from_secs(60),
                 take_over: false,
             },
             heard: Vec::new(),
@@ -653,6 +657,17 @@ impl Api for FakeApi {
             _ => {
                 s.lease = Some(holder.clone());
                 Ok(())
+            }
+        })
+    }
+    fn renew(&self, holder: &Holder) -> Result<(), ApiError> {
+        self.call(|s| {
+            s.renewals += 1;
+            match &s.lease {
+                Some(other) if other == holder => Ok(()),
+                _ => Err(ApiError::Foreign {
+                    who: "somebody".into(),
+                }),
             }
         })
     }

@@ -108,7 +108,14 @@ pub fn cluster(control_plane: &[&str], desired: &Desired) -> Facts {
             .map(|query| (query.clone(), answer(&query)))
             .collect();
         let facts = Fact::Value(facts);
-        nodes.insert(info.name.clone(), Node { info, facts });
+        nodes.insert(
+            info.name.clone(),
+            Node {
+                info,
+                facts,
+                remedy: String::new(),
+            },
+        );
     }
     let objects = wanted_objects(desired)
         .into_iter()

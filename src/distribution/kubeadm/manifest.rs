@@ -31,10 +31,13 @@ impl Manifest {
     }
 
     fn of(pod: &Value, component: Component) -> Result<Self, KubeadmError> {
+        if pod.is_null() {
+            return Err(KubeadmError::Empty);
+        }
         let kind = |field: &str| pod.get(field).and_then(Value::as_str).unwrap_or("nothing");
         if (kind("apiVersion"), kind("kind")) != ("v1", "Pod") {
             return Err(KubeadmError::Kind {
-                wanted: "a v1 Pod",
+                wanted: super::POD,
                 found: format!("{} {}", kind("apiVersion"), kind("kind")),
             });
         }
