@@ -73,12 +73,16 @@ pub(super) fn settings(modules: &Modules) -> Map<String, Json> {
         said(gate, text(TIME)),
     )]));
     let modules_doc = "Modules of the workspace: .toml files, or directories of them.";
+    let sections: Vec<&str> = modules.iter().map(|(name, _)| name).collect();
     let accept = "Options whose guarded changes may be made; a name covers what is below it.";
     Map::from_iter([
         ("modules".to_owned(), said(modules_doc, list(string()))),
         (
             "accept".to_owned(),
-            said(accept, list(option_name(modules))),
+            said(
+                accept,
+                list(json!({"anyOf": [option_name(modules), {"enum": sections}]})),
+            ),
         ),
         (
             "cluster".to_owned(),
