@@ -20,3 +20,9 @@ fn the_options_reference() {
         "docs/options.md differs from the modules; `{REGENERATE}=1 cargo test --test generated_docs` writes it anew"
     );
 }
+
+#[test]
+fn the_module_that_the_page_shows_whole() {
+    let page = include_str!("../docs/profiles.md");
+    assert!(page.contains(include_str!("../modules/scheduler.toml")));
+}

@@ -106,7 +106,7 @@ pub(crate) enum Command {
     /// Write the JSON Schema of harden.toml or of a profile, for editors
     ///
     /// With the options of the modules of the workspace, or without a workspace of the built-in
-    /// ones. The schema refuses nothing that `plan` accepts; `plan` checks more than a schema can.
+    /// ones. `plan` and `eval` check more than a schema can.
     Schema(SchemaArgs),
     /// Write the desired state as a tree of files, for review; asks no cluster
     ///
