@@ -462,7 +462,15 @@ fn why_knows_who_imports_whom() {
       overridden   base.toml:2  "0600"  by a.toml:3
     files.keys-mode: The widest mode of the control plane's private keys, owned by root.
     "#);
-    assert_eq!(why("\"b.toml\", \"base.toml\", \"a.toml\""), told);
+    assert_eq!(why("\"b.toml\", \"a.toml\""), told);
+    // Imported directly, the third asks for its own value: nothing beside it makes that laxer.
+    insta::assert_snapshot!(why("\"b.toml\", \"base.toml\", \"a.toml\""), @r#"
+    files.keys-mode = "0600"
+      less strict  a.toml:3     "0640"  than base.toml:2
+      less strict  b.toml:3     "0644"  than base.toml:2
+      holds        base.toml:2  "0600"
+    files.keys-mode: The widest mode of the control plane's private keys, owned by root.
+    "#);
 }
 
 #[test]

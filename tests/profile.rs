@@ -78,13 +78,14 @@ scheduler.profiling = true from harden.toml:3, builtin:baseline:19 (overridden)
 }
 
 #[test]
-fn a_diamond_imports_once_and_what_overrides_its_tip_holds() {
+fn in_a_diamond_each_side_is_what_it_comes_to() {
+    // One side overrides the tip, the other does not: they disagree, and the stricter one wins.
     insta::assert_snapshot!(shown(&[
         ("harden.toml", &root("imports = [\"a.toml\", \"b.toml\"]")),
         ("a.toml", "imports = [\"base.toml\"]\n[apiserver]\nprofiling = true\n"),
         ("b.toml", "imports = [\"base.toml\"]\n"),
         ("base.toml", "[apiserver]\nprofiling = false\n"),
-    ]), @r#"apiserver.profiling = true from a.toml:3, base.toml:2 (overridden)"#);
+    ]), @r#"apiserver.profiling = false from a.toml:3 (overridden), base.toml:2"#);
 }
 
 #[test]

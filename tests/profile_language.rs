@@ -687,3 +687,21 @@ fn the_default_namespace_and_policies_of_the_cluster_itself_are_told() {
       give the tenant a namespace of its own; whatever else runs in `default` is restricted too (tenants.a.namespaces at harden.toml:4)
     ");
 }
+
+#[test]
+fn an_import_cannot_weaken_what_another_one_asks_for() {
+    let team = "imports = [\"builtin:cis-level1\"]\nunset = [\"audit.policy\"]\n[files]\nkeys-mode = \"0777\"\n\
+                [tenants.\"*\"]\npod-security = \"privileged\"\n";
+    for imports in [
+        "\"team.toml\", \"builtin:cis-level2\"",
+        "\"builtin:cis-level2\", \"team.toml\"",
+    ] {
+        let text = format!(
+            "imports = [{imports}]\naccept = [\"tenants\"]\n[tenants.a]\nnamespaces = [\"a\"]\n"
+        );
+        let files = [("harden.toml", &*text), ("team.toml", team)];
+        assert_eq!(value(&files, "files.keys-mode"), "\"0600\"");
+        assert_eq!(value(&files, "audit.policy"), "\"metadata\"");
+        assert!(value(&files, "tenants").contains(r#""pod-security":"restricted""#));
+    }
+}

@@ -1,5 +1,5 @@
-//! Laws of merging, against a model of the import graph: what stands above what decides, and
-//! neither order nor shape of the imports.
+//! Laws of merging, against a model: what a file comes to is what its imports come to, and its own
+//! values instead of theirs; neither order nor repetition of the imports decides anything.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,6 +108,39 @@ fn settled(option: &str, given: &BTreeSet<usize>) -> Option<Json> {
     })
 }
 
+/// Whether a value is at least as strict as another.
+fn at_least(option: &str, one: &Json, other: &Json) -> bool {
+    let place =
+        |order: &[&str], value: &Json| order.iter().position(|o| Some(*o) == value.as_str());
+    match option {
+        "bool" => one == &Json::from(true) || one == other,
+        "low" => one.as_i64() <= other.as_i64(),
+        "high" => {
+            let order = ["1m30s", "2m", "1h"];
+            place(&order, one) >= place(&order, other)
+        }
+        "word" => {
+            let order = ["lax", "middling", "strict"];
+            place(&order, one) >= place(&order, other)
+        }
+        "quantity" => {
+            let order = ["3", "2", "1000m", "1"];
+            // The last two are the same.
+            place(&order, one).min(Some(2)) >= place(&order, other).min(Some(2))
+        }
+        "mode" => {
+            let bits = |value: &Json| u32::from_str_radix(value.as_str().unwrap(), 8).unwrap();
+            bits(one) & !bits(other) == 0
+        }
+        "set" => other
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|item| one.as_array().unwrap().contains(item)),
+        _ => one == other,
+    }
+}
+
 /// A file of the model.
 #[derive(Debug, Clone, Default)]
 struct Node {
@@ -203,6 +236,17 @@ fn below(nodes: &[Node]) -> Vec<BTreeSet<usize>> {
     below
 }
 
+/// The numbers of an option that a file comes to: its own, or those of its imports; of a set both.
+fn arriving(nodes: &[Node], file: usize, o: usize) -> BTreeSet<usize> {
+    let node = &nodes[file];
+    let own: BTreeSet<usize> = node.own.get(&o).copied().into_iter().collect();
+    if node.unset.contains(&o) || (!own.is_empty() && OPTIONS[o] != "set") {
+        return own;
+    }
+    let imported = node.imports.iter().flat_map(|i| arriving(nodes, *i, o));
+    own.into_iter().chain(imported).collect()
+}
+
 /// What the model says, or the options that are disagreed on or unset in vain.
 fn model(nodes: &[Node]) -> Result<BTreeMap<String, Json>, BTreeSet<String>> {
     let below = below(nodes);
@@ -226,16 +270,7 @@ fn model(nodes: &[Node]) -> Result<BTreeMap<String, Json>, BTreeSet<String>> {
                 faults.insert(full.clone());
             }
         }
-        let left: Vec<usize> = given
-            .into_iter()
-            .filter(|i| !takers.iter().any(|taker| below[*taker].contains(i)))
-            .collect();
-        // Sets unite whatever stands above.
-        let top = left
-            .iter()
-            .filter(|i| *option == "set" || !left.iter().any(|other| below[*other].contains(i)))
-            .map(|i| nodes[*i].own[&o])
-            .collect::<BTreeSet<usize>>();
+        let top = arriving(nodes, 0, o);
         if top.is_empty() {
             continue;
         }
@@ -363,6 +398,24 @@ proptest! {
             (Ok(one), Ok(other)) => prop_assert_eq!(one, other),
             (Err(one), Err(other)) => prop_assert_eq!(named(&one), named(&other)),
             (one, other) => prop_assert!(false, "{one:?} {other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_more_import_makes_nothing_laxer_and_takes_nothing_back(nodes in graph(), more in 0..6_usize) {
+        let mut root = nodes.clone();
+        root[0].own.clear();
+        root[0].unset.clear();
+        let before = loaded(&root);
+        root[0].imports.push(1 + more % (nodes.len() - 1));
+        if let (Ok(before), Ok(after)) = (before, loaded(&root)) {
+            for (name, value) in &before {
+                let (Some(now), Some(option)) = (after.get(name), name.strip_prefix("m.")) else {
+                    prop_assert!(false, "{name} is gone: {before:?} {after:?}");
+                    continue;
+                };
+                prop_assert!(at_least(option, now, value), "{name}: {value} became {now}");
+            }
         }
     }
 

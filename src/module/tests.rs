@@ -47,6 +47,7 @@ fn values(modules: &Modules, text: &str) -> Values {
         file: file.clone(),
         own,
         unset: BTreeMap::new(),
+        imports: BTreeSet::new(),
         below: BTreeSet::new(),
     };
     merge(&[layer], modules).0

@@ -21,6 +21,8 @@ pub(crate) struct Layer {
     pub(crate) own: BTreeMap<String, Checked>,
     /// What the file takes back of its imports, by full name, with the place.
     pub(crate) unset: BTreeMap<String, Range<usize>>,
+    /// The indices of the files that it imports itself.
+    pub(crate) imports: BTreeSet<usize>,
     /// The indices of all files that it imports, directly or not.
     pub(crate) below: BTreeSet<usize>,
 }

@@ -1,10 +1,10 @@
 //! Merges the files of a profile.
 //!
-//! A file stands above every file that it imports, directly or not. Of the definitions of one
-//! value, those hold above which no other stands, unless a file above takes them back by `unset`.
-//! Where several hold, sets unite, the strictest of values with an order wins, and everything else
-//! must be equal. This is a property of the import graph, so neither the order of imports nor an
-//! import that is reached twice can change the result.
+//! What a file comes to is what its imports come to, united, without what it takes back by `unset`,
+//! and with its own values instead of theirs. Where imports come to several values, sets unite, the
+//! strictest of values with an order wins, and everything else must be equal. So an import can
+//! never make laxer, or take back, what another import beside it asks for; and neither the order of
+//! imports nor an import that is reached twice can change the result.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,7 @@ pub(crate) fn merge(layers: &[Layer], modules: &Modules) -> (Values, Vec<Diagnos
         layers,
         faults: Vec::new(),
         taken: BTreeSet::new(),
+        taking: layers.iter().any(|layer| !layer.unset.is_empty()),
     };
     let mut values = BTreeMap::new();
     for (name, given) in options {
@@ -70,24 +71,25 @@ struct Merger<'l> {
     faults: Vec<Diagnostic>,
     /// The names in `unset` that took something back, by layer.
     taken: BTreeSet<(usize, &'l str)>,
+    /// Whether any file takes anything back.
+    taking: bool,
 }
 
 impl<'l> Merger<'l> {
     /// Merges the definitions of one value; `None` when all of them were taken back.
     fn value(&mut self, name: &str, mut given: Vec<Given<'l>>) -> Option<Value> {
-        let mut back = BTreeSet::new();
         for (at, layer) in self.layers.iter().enumerate() {
-            let Some((unset, _)) = layer.unset.get_key_value(name) else {
-                continue;
-            };
             // Two files may take back the same.
-            let below = |one: &&Given<'l>| layer.below.contains(&one.layer);
-            for one in given.iter().filter(below) {
-                back.insert(one.layer);
+            if let Some((unset, _)) = layer.unset.get_key_value(name)
+                && given.iter().any(|one| layer.below.contains(&one.layer))
+            {
                 self.taken.insert((at, unset));
             }
         }
-        given.retain(|one| !back.contains(&one.layer));
+        if self.taking {
+            let arriving = self.arriving(name, |_| false);
+            given.retain(|one| arriving.contains(&one.layer));
+        }
         // The type check gives all definitions of one value the same kind of body.
         match given.first().map(|g| &g.checked.body)? {
             Body::Table(_) => Some(self.table(name, &given)),
@@ -142,10 +144,12 @@ impl<'l> Merger<'l> {
     }
 
     fn whole(&mut self, name: &str, given: &[Given<'l>]) -> Value {
-        let is_below = |one: &Given<'l>| {
-            let stands = |other: &Given<'l>| self.layers[other.layer].below.contains(&one.layer);
-            given.iter().any(stands)
+        let defining: BTreeSet<usize> = given.iter().map(|one| one.layer).collect();
+        let arriving = match given {
+            [only] => [only.layer].into(),
+            _ => self.arriving(name, |layer| defining.contains(&layer)),
         };
+        let is_below = |one: &Given<'l>| !arriving.contains(&one.layer);
         let top: Vec<&Given<'l>> = given.iter().filter(|one| !is_below(one)).collect();
         let best = strictest(&top).map(|one| &one.checked.body);
         let mut definitions = Vec::new();
@@ -170,6 +174,28 @@ impl<'l> Merger<'l> {
             content: Content::Whole(value),
             definitions,
         }
+    }
+
+    /// Returns the files whose definitions of a value arrive in `harden.toml`: no file on the way
+    /// takes them back, or ends the way because it says the value itself.
+    fn arriving(&self, name: &str, ends: impl Fn(usize) -> bool) -> BTreeSet<usize> {
+        let inside = |unset: &String| {
+            let rest = name.strip_prefix(unset.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let mut arriving = BTreeSet::new();
+        // The root is finished last.
+        let mut open: Vec<usize> = self.layers.len().checked_sub(1).into_iter().collect();
+        while let Some(at) = open.pop() {
+            if !arriving.insert(at) || ends(at) {
+                continue;
+            }
+            let layer = &self.layers[at];
+            if !layer.unset.keys().any(inside) {
+                open.extend(&layer.imports);
+            }
+        }
+        arriving
     }
 
     /// Gives every entry of an attribute set the fields that it leaves open and `*` sets.

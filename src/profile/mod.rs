@@ -96,6 +96,7 @@ fn with_node(layers: &[Layer], own: &BTreeMap<String, Checked>) -> Vec<Layer> {
             file,
             own: own.clone(),
             unset: BTreeMap::new(),
+            imports: [layers.len() - 1].into(),
             below: (0..layers.len()).collect(),
         });
     }

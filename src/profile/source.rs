@@ -101,7 +101,7 @@ impl<'m> Loader<'m> {
         self.faults.extend(out.sorted());
 
         self.way.push((key.clone(), file.name.clone()));
-        let mut below = BTreeSet::new();
+        let (mut direct, mut below) = (BTreeSet::new(), BTreeSet::new());
         let from = matches!(key, Key::Builtin(_));
         for (import, span) in imports {
             let each = match self.directory(import, &span, &file) {
@@ -114,6 +114,7 @@ impl<'m> Loader<'m> {
             for import in each {
                 match self.import(&import, &span, &file, from) {
                     Ok(Some(index)) => {
+                        direct.insert(index);
                         below.insert(index);
                         below.extend(self.layers[index].below.iter().copied());
                     }
@@ -128,6 +129,7 @@ impl<'m> Loader<'m> {
             file,
             own,
             unset,
+            imports: direct,
             below,
         });
         self.known.insert(key, Some(index));
