@@ -165,6 +165,11 @@ fn why_tells_every_definition_and_what_became_of_it() {
     files.keys-mode = "0600"
       holds        builtin:baseline:36  "0600"
       less strict  team/a.toml:2        "0640"  than builtin:baseline:36
+    on node cp1:
+    files.keys-mode = "0400"
+      holds        harden.toml:6        "0400"
+      overridden   builtin:baseline:36  "0600"  by harden.toml:6
+      overridden   team/a.toml:2        "0640"  by harden.toml:6
     files.keys-mode: The widest mode of the control plane's private keys, owned by root.
     --- stderr
     "#);
@@ -327,6 +332,9 @@ fn why_as_json() {
           "value": "0640"
         }
       ],
+      "nodes": {
+        "cp1": "0400"
+      },
       "option": "files.keys-mode",
       "schema": "harden.dev/why/v1",
       "unset": [],

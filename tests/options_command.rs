@@ -161,3 +161,23 @@ fn what_is_wrong_with_a_module_is_told() {
     );
     assert_eq!(harden(dir.path(), &["schema"]), said);
 }
+
+#[test]
+fn a_workspace_that_was_asked_for_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in [
+        &["options"][..],
+        &["schema"],
+        &["explain", "apiserver.profiling"],
+    ] {
+        let said = harden(dir.path(), &[&["-C", "nowhere"], command].concat());
+        assert!(
+            said.starts_with("exit 1") || said.contains("exit 1"),
+            "{said}"
+        );
+        assert!(
+            said.contains("nowhere/harden.toml cannot be read"),
+            "{said}"
+        );
+    }
+}

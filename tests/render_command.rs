@@ -225,20 +225,12 @@ fn a_former_render_is_replaced_as_a_whole() {
     let out = dir.path().join("out");
     stdout(dir.path(), &["render", "out"]);
     let wanted = tree(&out);
-    fs::write(out.join("objects/stale.yaml"), "old").unwrap();
-    fs::write(out.join("desired.sha256"), "changed").unwrap();
-    // A link in it is removed, and what it leads to is left alone.
-    fs::create_dir(dir.path().join("beside")).unwrap();
-    fs::write(dir.path().join("beside/file"), "kept").unwrap();
-    std::os::unix::fs::symlink(dir.path().join("beside"), out.join("nodes/link")).unwrap();
     stdout(dir.path(), &["render", "out/"]);
     assert_eq!(tree(&out), wanted);
     assert_eq!(
-        fs::read_to_string(dir.path().join("beside/file")).unwrap(),
-        "kept"
+        names(dir.path()),
+        ["admin.conf", "harden.toml", "out", "team"]
     );
-    let left = ["admin.conf", "beside", "harden.toml", "out", "team"];
-    assert_eq!(names(dir.path()), left);
     // With fewer tenants there are fewer files.
     fs::write(dir.path().join("harden.toml"), "cluster.name = \"x\"\n").unwrap();
     let few = json(dir.path(), &["render", "out"]);
@@ -247,6 +239,46 @@ fn a_former_render_is_replaced_as_a_whole() {
         serde_json::json!([".harden-render", "desired.sha256"])
     );
     assert_eq!(tree(&out).len(), 2);
+}
+
+#[test]
+fn what_was_added_to_a_render_or_changed_in_it_is_not_lost() {
+    let refused = |change: &dyn Fn(&std::path::Path), what: &str| {
+        let dir = workspace(&FILES);
+        stdout(dir.path(), &["render", "out"]);
+        let out = dir.path().join("out");
+        change(&out);
+        let mark = fs::metadata(out.join(".harden-render")).unwrap();
+        let said = harden(dir.path(), &["render", "out"]);
+        assert!(said.contains("exit 1") && said.contains(what), "{said}");
+        // It is the same file, so nothing was replaced.
+        let now = fs::metadata(out.join(".harden-render")).unwrap();
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::ino(&mark),
+            std::os::unix::fs::MetadataExt::ino(&now)
+        );
+    };
+    let write = |name: &'static str| {
+        move |out: &std::path::Path| fs::write(out.join(name), "mine").unwrap()
+    };
+    refused(&write("objects/own.yaml"), "holds \"objects/own.yaml\"");
+    refused(&write("own"), "holds \"own\"");
+    refused(
+        &write("desired.sha256"),
+        "was changed since it was rendered",
+    );
+    refused(
+        &|out| fs::create_dir(out.join("nodes/own")).unwrap(),
+        "holds \"nodes/own\"",
+    );
+    refused(
+        &|out| std::os::unix::fs::symlink("/etc", out.join("nodes/link")).unwrap(),
+        "holds \"nodes/link\"",
+    );
+    refused(
+        &|out| fs::remove_file(out.join("desired.sha256")).unwrap(),
+        "was changed since it was rendered",
+    );
 }
 
 #[test]
@@ -276,43 +308,43 @@ fn what_no_render_wrote_is_left_alone() {
     --- stdout
     --- stderr
     error: . is not empty and holds no former render; nothing was written
-    hint: name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote
+    hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     team: exit 1
     --- stdout
     --- stderr
     error: team is not empty and holds no former render; nothing was written
-    hint: name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote
+    hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     harden.toml: exit 1
     --- stdout
     --- stderr
     error: harden.toml is no directory; nothing was written
-    hint: name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote
+    hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     link: exit 1
     --- stdout
     --- stderr
     error: link is no directory; nothing was written
-    hint: name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote
+    hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     ours: exit 1
     --- stdout
     --- stderr
     error: ours holds ".git" besides a former render, which would be lost; nothing was written
-    hint: name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote
+    hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     none/out: exit 1
     --- stdout
     --- stderr
     error: none/out has no directory above it; nothing was written
-    hint: name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote
+    hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     /: exit 1
     --- stdout
     --- stderr
-    error: / is not empty and holds no former render; nothing was written
-    hint: name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote
+    error: / cannot be read: Permission denied (os error 13); nothing was written
+    hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
     "#);
     assert_eq!(tree(dir.path()), before);
     assert_eq!(

@@ -6,11 +6,12 @@ use harden::report::{explain_json, explain_text};
 
 use super::args::{ExplainArgs, Global};
 use super::output::Output;
+use super::session;
 use super::{Exit, Failure};
 
 /// Explains one name.
 pub(crate) fn run(args: &ExplainArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let modules = profile::modules(&global.workspace)?;
+    let modules = session::modules(global)?;
     let catalogue = Catalogue::builtin()?;
     control::check(&catalogue, &modules)?;
     // Outside of a workspace there are no values to show.

@@ -1,10 +1,10 @@
 //! `harden options` and `harden schema`: what a profile may say.
 
-use harden::profile;
 use harden::report::{self, SchemaOf};
 
 use super::args::{Global, OptionsArgs, SchemaArgs};
 use super::output::Output;
+use super::session;
 use super::{Exit, Failure};
 
 /// Shows the options of the workspace's modules, or without a workspace of the built-in ones.
@@ -13,7 +13,7 @@ pub(crate) fn options(
     global: &Global,
     output: &Output,
 ) -> Result<Exit, Failure> {
-    let modules = profile::modules(&global.workspace)?;
+    let modules = session::modules(global)?;
     let found = report::options(&modules, args.query.as_deref());
     if let (true, Some(query)) = (found.is_empty(), &args.query) {
         return Err(Failure::new(
@@ -27,7 +27,7 @@ pub(crate) fn options(
 
 /// Writes a JSON Schema.
 pub(crate) fn schema(args: &SchemaArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let modules = profile::modules(&global.workspace)?;
+    let modules = session::modules(global)?;
     let of = if args.profile {
         SchemaOf::Profile
     } else {

@@ -5,13 +5,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use harden::report::{self, RENDER_MARK, RENDERED};
+use harden::report::{self, RENDER_MARK};
 use serde_json::json;
 
 use super::args::{Global, RenderArgs};
 use super::output::Output;
 use super::session::Evaluated;
 use super::{Exit, Failure};
+
+/// The largest file that a render may have written, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// Writes the desired state as a tree of files.
 pub(crate) fn run(args: &RenderArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
@@ -95,33 +98,60 @@ fn former(dir: &Path) -> Result<Former, Failure> {
     if !meta.is_dir() {
         return Err(refuse(dir, "is no directory"));
     }
-    let cannot = |error: io::Error| refuse(dir, &format!("cannot be listed: {error}"));
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(cannot)? {
-        names.push(entry.map_err(cannot)?.file_name());
+    let cannot = |error: io::Error| refuse(dir, &format!("cannot be read: {error}"));
+    let mut files = BTreeMap::new();
+    read(dir, "", &mut files).map_err(cannot)?;
+    let Some(mark) = files.remove(RENDER_MARK) else {
+        let is_empty = fs::read_dir(dir).map_err(cannot)?.next().is_none();
+        return match is_empty {
+            true => Ok(Former::Empty),
+            false => Err(refuse(dir, "is not empty and holds no former render")),
+        };
+    };
+    if mark == report::render_mark(&files) {
+        return Ok(Former::Render);
     }
-    names.sort();
-    if names.is_empty() {
-        return Ok(Former::Empty);
+    let is_listed = |name: &String| {
+        mark.lines().any(|line| {
+            line.split_once("  ")
+                .is_some_and(|(_, listed)| listed == name)
+        })
+    };
+    let what = match files.keys().find(|name| !is_listed(name)) {
+        Some(other) => format!("holds {other:?} besides a former render, which would be lost"),
+        None => "was changed since it was rendered, which would be lost".into(),
+    };
+    Err(refuse(dir, &what))
+}
+
+/// Reads every file below a directory, by its path there. What is no text or no file is read as
+/// something that no render writes.
+fn read(dir: &Path, prefix: &str, files: &mut BTreeMap<String, String>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            let path = entry.path();
+            // No render leaves a directory empty.
+            if fs::read_dir(&path)?.next().is_none() {
+                files.insert(name.clone(), String::new());
+            }
+            read(&path, &format!("{name}/"), files)?;
+        } else if kind.is_file() && entry.metadata()?.len() <= LARGEST {
+            let bytes = fs::read(entry.path())?;
+            files.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+        } else {
+            files.insert(name, String::new());
+        }
     }
-    let mark = fs::symlink_metadata(dir.join(RENDER_MARK));
-    if !mark.is_ok_and(|meta| meta.is_file()) {
-        return Err(refuse(dir, "is not empty and holds no former render"));
-    }
-    let other = names
-        .iter()
-        .find(|name| !RENDERED.iter().any(|own| *name == own));
-    if let Some(other) = other {
-        let what = format!("holds {other:?} besides a former render, which would be lost");
-        return Err(refuse(dir, &what));
-    }
-    Ok(Former::Render)
+    Ok(())
 }
 
 fn refuse(dir: &Path, why: &str) -> Failure {
     Failure::new(
         format!("{} {why}; nothing was written", dir.display()),
-        "name a directory that is yet to be made, is empty, or holds nothing but what `harden render` wrote",
+        "name a directory that is yet to be made, is empty, or is as `harden render` left it",
     )
 }
 

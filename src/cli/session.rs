@@ -1,5 +1,7 @@
 //! What most commands begin with: workspace, API, inventory, facts.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use harden::cluster::{Api, ApiError, Client, Holder};
@@ -28,6 +30,23 @@ pub(crate) struct Evaluated {
     pub(crate) modules: Modules,
     pub(crate) workspace: Workspace,
     pub(crate) desired: Desired,
+}
+
+/// Reads the modules of the workspace, or the built-in ones where there is none. A workspace that was
+/// asked for must be there.
+pub(crate) fn modules(global: &Global) -> Result<Modules, Failure> {
+    let file = global.workspace.join("harden.toml");
+    let is_asked_for = global.workspace != Path::new(".");
+    if let Err(error) = std::fs::File::open(&file) {
+        let is_missing = error.kind() == ErrorKind::NotFound && !file.is_symlink();
+        if is_asked_for || !is_missing {
+            return Err(Failure::new(
+                format!("{} cannot be read: {error}", file.display()),
+                "`-C` names a directory with a harden.toml; outside of one, leave it out",
+            ));
+        }
+    }
+    Ok(profile::modules(&global.workspace)?)
 }
 
 impl Evaluated {

@@ -147,11 +147,39 @@ impl State<'_> {
                 }
             }
             None => {
-                let _ = writeln!(
-                    text,
-                    "{HEADING}{shown}{HEADING:#} has no value: it is unmanaged, neither touched nor judged"
+                let finds = |values| find::find(&name, self.modules, values);
+                let mut of_nodes = self.workspace.node_values.values();
+                let on_a_node = of_nodes.any(|v| finds(v).is_ok_and(|found| found.value.is_some()));
+                let what = if on_a_node {
+                    "has no value that all nodes share"
+                } else {
+                    "has no value: it is unmanaged, neither touched nor judged"
+                };
+                let _ = writeln!(text, "{HEADING}{shown}{HEADING:#} {what}");
+            }
+        }
+        // What a node has of its own, unless it is that node that was asked for.
+        let mut nodes = serde_json::Map::new();
+        for (node, values) in &self.workspace.node_values {
+            let Ok(Found {
+                value: Some(own), ..
+            }) = find::find(&name, self.modules, values)
+            else {
+                continue;
+            };
+            if value.is_some_and(|shared| shared.json() == own.json()) {
+                continue;
+            }
+            let _ = writeln!(text, "{DIM}on node {node}:{DIM:#}");
+            for leaf in leaves(own) {
+                chain(
+                    &mut text,
+                    &full_name(&name, &leaf.path),
+                    leaf.value,
+                    imports,
                 );
             }
+            nodes.insert(node.clone(), own.json());
         }
         let unset = self.unset(|other| is_inside(other, &name) || is_inside(&name, other));
         for (other, place) in &unset {
@@ -170,6 +198,7 @@ impl State<'_> {
             "value": value.map(Value::json),
             "definitions": definitions.unwrap_or_default(),
             "unset": unset_json(&unset),
+            "nodes": nodes,
         });
         Ok(Why { text, json, hint })
     }

@@ -20,6 +20,6 @@ pub use controls_text::{Listing, controls_json, controls_text};
 pub use explain_text::{explain_json, explain_text};
 pub use options::{Described, options, options_json, options_markdown, options_text};
 pub use plan_text::{PlanText, plan_text};
-pub use render::{RENDER_MARK, RENDERED, render};
+pub use render::{RENDER_MARK, render, render_mark};
 pub use schema::{SchemaOf, schema};
 pub use state::State;

@@ -10,9 +10,6 @@ use crate::resource::{Desired, Part, Resource, Scope};
 /// The file that tells a rendered tree from other directories.
 pub const RENDER_MARK: &str = ".harden-render";
 
-/// The names right in a rendered tree.
-pub const RENDERED: [&str; 4] = [RENDER_MARK, "desired.sha256", "nodes", "objects"];
-
 /// The longest name of a file, in bytes; every file system has 255.
 const MAX_NAME: usize = 200;
 
@@ -46,9 +43,19 @@ pub fn render(desired: &Desired) -> Result<BTreeMap<String, String>, String> {
         files.insert(path.clone(), yaml(settings)?);
     }
     files.insert("desired.sha256".into(), format!("{}\n", desired.sha256()));
-    let mark = "Written by `harden render`, which replaces this directory as a whole.\n";
-    files.insert(RENDER_MARK.into(), mark.into());
+    files.insert(RENDER_MARK.into(), render_mark(&files));
     Ok(files)
+}
+
+/// Writes what the mark of a tree holds: every other file with its hash, as sha256sum(1) reads it. A
+/// tree that is as its mark says holds nothing that would be lost.
+pub fn render_mark(files: &BTreeMap<String, String>) -> String {
+    let mut mark =
+        "# Written by `harden render`, which replaces this directory as a whole.\n".to_owned();
+    for (name, text) in files.iter().filter(|(name, _)| *name != RENDER_MARK) {
+        mark.push_str(&format!("{}  {name}\n", sha256(text)));
+    }
+    mark
 }
 
 #[derive(Default)]
