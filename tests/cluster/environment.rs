@@ -349,11 +349,19 @@ impl Workspace {
 }
 
 impl Workspace {
-    /// Starts harden, waits until a line of stderr holds the text, does something, and lets harden
-    /// end by itself. Returns what harden said and what the body gave.
+    /// Starts harden, stops it (SIGSTOP) when a line of stderr holds the text, does something, and
+    /// lets harden go on to its end. Returns what harden said and what the body gave.
     #[track_caller]
     pub fn while_at<T>(&self, args: &[&str], text: &str, body: impl FnOnce() -> T) -> (Said, T) {
-        self.at(args, text, |_| body())
+        let signal = |signal: &str, pid: u32| {
+            run(Command::new("kill").args(["-s", signal, &pid.to_string()])).exits(0)
+        };
+        self.at(args, text, |pid| {
+            signal("STOP", pid);
+            let made = body();
+            signal("CONT", pid);
+            made
+        })
     }
 
     /// Starts harden, sends it a signal when a line of stderr holds the text, and returns what it said.

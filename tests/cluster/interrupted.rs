@@ -113,7 +113,7 @@ fn two_applies_at_once_the_second_is_refused_and_names_the_first() {
     let cluster = single();
     cluster.weaken();
     let workspace = cluster.workspace(Via::Ssh, &[], "");
-    // At the first step, while the API still answers: later its restart would be the reason.
+    // At the first step, before the API restarts: otherwise that would be the reason.
     let (first, mut second) = workspace.while_at(&["apply", "--yes"], "[1/", || {
         workspace.harden(&["apply", "--yes"])
     });
