@@ -19,7 +19,7 @@ mod name;
 mod option;
 mod option_type;
 mod predicate;
-mod scalar;
+pub(crate) mod scalar;
 mod table;
 mod template;
 #[cfg(test)]

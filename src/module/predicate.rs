@@ -2,12 +2,17 @@
 //! than the one that an option recommends passes as well.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
 use super::expression::{Expression, Surroundings};
 use crate::profile::section::{Complaints, Section};
 use crate::resource::Subject;
+
+/// A check sees nothing but its subject, so one will do for all. Making one costs more than asking a
+/// check, and every resource of a profile is held against some.
+static SURROUNDINGS: LazyLock<Result<Surroundings, String>> = LazyLock::new(Surroundings::new);
 
 /// A check of a control.
 #[derive(Debug, Clone)]
@@ -36,7 +41,8 @@ impl Check {
             Json::Object(names) => names.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             _ => Vec::new(),
         };
-        self.that.holds(&Surroundings::new()?, &names)
+        let surroundings = SURROUNDINGS.as_ref().map_err(String::clone)?;
+        self.that.holds(surroundings, &names)
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::module::Modules;
 use crate::module::check::Checked;
+use crate::module::scalar;
 
 /// The sections of `harden.toml` that are no options.
 pub(super) struct Settings {
@@ -248,8 +249,11 @@ fn apply(table: &DeTable<'_>, out: &mut Complaints<'_>) -> ApplySettings {
     let mut section = Section::new(table, "apply");
     let mut settings = ApplySettings::default();
     if let Some(text) = section.string("gate-timeout", out) {
-        match duration(text) {
-            Some(time) if (1..=3600).contains(&time.as_secs()) => settings.gate_timeout = time,
+        // A gate is timed in whole seconds, so milliseconds are no unit of it.
+        match scalar::duration(text).filter(|_| !text.contains("ms")) {
+            Some(time) if (1_000..=3_600_000).contains(&time) => {
+                settings.gate_timeout = Duration::from_millis(time);
+            }
             _ => {
                 let span = section
                     .get("gate-timeout")
@@ -265,23 +269,4 @@ fn apply(table: &DeTable<'_>, out: &mut Complaints<'_>) -> ApplySettings {
     }
     section.finish(out);
     settings
-}
-
-/// Reads a duration such as `90s`, `4m` or `1h30m`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut seconds: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest[..end].parse().ok()?;
-        let unit = match rest[end..].chars().next()? {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
-        rest = &rest[end + 1..];
-    }
-    (!text.is_empty()).then(|| Duration::from_secs(seconds))
 }
