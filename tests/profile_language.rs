@@ -479,31 +479,15 @@ fn a_value_that_does_not_exist_everywhere() {
 }
 
 /// The first of the two seed examples, as it was given.
-const SEED_APP: &str = r#"
-accept = ["network-policies"]
-[network-policies.my-app]
-namespace   = "default"
-podSelector = { matchLabels = { app = "my-app" } }
-policyTypes = ["Ingress", "Egress"]
-ingress     = [{ from = [{ podSelector = { matchLabels = { role = "frontend" } } }] }]
-egress      = [{ to = [{ podSelector = { matchLabels = { role = "database" } } }] }]
-"#;
+const SEED_APP: &str = include_str!("fixtures/policies/my-app.toml");
 
 /// The second one, as it was given, with its weaknesses.
-const SEED_TENANT: &str = r#"
-accept = ["network-policies"]
-[network-policies.tenant-1]
-namespace   = "tenant-1"
-podSelector = {}
-policyTypes = ["Egress"]
-[[network-policies.tenant-1.egress]]
-[[network-policies.tenant-1.egress.to]]
-ipBlock = { cidr = "0.0.0.0/0", except = ["100.64.0.0/10", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] }
-[[network-policies.tenant-1.egress.to]]
-namespaceSelector = { matchLabels = { tenant = "tenant-1" } }
-[[network-policies.tenant-1.egress]]
-ports = [{ protocol = "UDP", port = 53 }, { protocol = "TCP", port = 53 }, { protocol = "TCP", port = 443 }, { protocol = "TCP", port = 8443 }]
-"#;
+const SEED_TENANT: &str = include_str!("fixtures/policies/tenant-1.toml");
+
+/// A workspace with one of them.
+fn accepted(policy: &str) -> String {
+    format!("\naccept = [\"network-policies\"]\n{policy}")
+}
 
 fn spec_of(desired: &Desired) -> serde_json::Value {
     desired.resources[0].kind.behaviour().object().unwrap()["spec"].clone()
@@ -511,7 +495,7 @@ fn spec_of(desired: &Desired) -> serde_json::Value {
 
 #[test]
 fn the_policy_of_an_application_is_expressed_as_given() {
-    let (_, desired) = good(&[("harden.toml", SEED_APP)]);
+    let (_, desired) = good(&[("harden.toml", &accepted(SEED_APP))]);
     assert_eq!(
         spec_of(&desired),
         serde_json::json!({
@@ -526,7 +510,7 @@ fn the_policy_of_an_application_is_expressed_as_given() {
 
 #[test]
 fn the_policy_of_a_tenant_is_expressed_as_given_and_its_weaknesses_are_found() {
-    let (_, desired) = good(&[("harden.toml", SEED_TENANT)]);
+    let (_, desired) = good(&[("harden.toml", &accepted(SEED_TENANT))]);
     let port = |protocol: &str, port: u16| serde_json::json!({"protocol": protocol, "port": port});
     assert_eq!(
         spec_of(&desired),

@@ -115,25 +115,11 @@ fn a_value_of_one_node_is_applied_to_that_node_alone() {
     assert_eq!((&*mode(&worker), &*mode(&other)), ("644", "644"));
 }
 
-const SEEDS: &str = r#"
-[network-policies.my-app]
-namespace   = "default"
-podSelector = { matchLabels = { app = "my-app" } }
-policyTypes = ["Ingress", "Egress"]
-ingress     = [{ from = [{ podSelector = { matchLabels = { role = "frontend" } } }] }]
-egress      = [{ to = [{ podSelector = { matchLabels = { role = "database" } } }] }]
-[network-policies.tenant-1]
-namespace   = "tenant-1"
-podSelector = {}
-policyTypes = ["Egress"]
-[[network-policies.tenant-1.egress]]
-[[network-policies.tenant-1.egress.to]]
-ipBlock = { cidr = "0.0.0.0/0", except = ["100.64.0.0/10", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] }
-[[network-policies.tenant-1.egress.to]]
-namespaceSelector = { matchLabels = { tenant = "tenant-1" } }
-[[network-policies.tenant-1.egress]]
-ports = [{ protocol = "UDP", port = 53 }, { protocol = "TCP", port = 53 }, { protocol = "TCP", port = 443 }, { protocol = "TCP", port = 8443 }]
-"#;
+/// The policies as they were given; tests/profile_language.rs reads them too.
+const SEEDS: &str = concat!(
+    include_str!("../fixtures/policies/my-app.toml"),
+    include_str!("../fixtures/policies/tenant-1.toml"),
+);
 
 #[test]
 #[ignore = "needs testenv/up single"]
