@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # A cluster made by kind, and the workspace from which harden reaches it.
 
-cluster_name() { echo "harden-$1"; }
+cluster_name() { echo "$PREFIX-$1"; }
 
 # The nodes that a topology has, in kind's names.
 cluster_nodes() {
   case $1 in
-    single) echo harden-single-control-plane harden-single-worker ;;
-    ha) echo harden-ha-control-plane harden-ha-control-plane2 harden-ha-control-plane3 harden-ha-worker ;;
+    single) printf "$PREFIX-single-%s " control-plane worker ;;
+    ha) printf "$PREFIX-ha-%s " control-plane control-plane2 control-plane3 worker ;;
   esac
 }
 
@@ -18,7 +18,7 @@ control_planes() {
   done
 }
 
-first_control_plane() { echo "harden-$1-control-plane"; }
+first_control_plane() { echo "$PREFIX-$1-control-plane"; }
 
 # on NODE COMMAND...: as root on a node. Standard input is passed on.
 on() { docker exec -i "$@"; }

@@ -4,6 +4,7 @@
 TESTENV=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 REPOSITORY=$(dirname "$TESTENV")
 RUN=$TESTENV/run # workspaces, logs, the daemon that we started; not in git
+PREFIX=${HARDEN_TESTENV_PREFIX:-harden} # of the clusters' names: another one lets two clones have theirs side by side
 CACHE=${HARDEN_TESTENV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/harden-testenv}
 
 KIND_VERSION=v0.33.0

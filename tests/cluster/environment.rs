@@ -105,7 +105,8 @@ impl Cluster {
     }
 
     pub fn node(&self, name: &str) -> String {
-        format!("harden-{}-{name}", self.topology)
+        let prefix = std::env::var("HARDEN_TESTENV_PREFIX").unwrap_or_else(|_| "harden".into());
+        format!("{prefix}-{}-{name}", self.topology)
     }
 
     /// The control-plane nodes in the order in which apply takes them.
