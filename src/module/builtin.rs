@@ -9,6 +9,8 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         include_str!("../../modules/controller-manager.toml"),
     ),
     ("files", include_str!("../../modules/files.toml")),
+    ("kube-proxy", include_str!("../../modules/kube-proxy.toml")),
+    ("kubelet", include_str!("../../modules/kubelet.toml")),
     (
         "network-policies",
         include_str!("../../modules/network-policies.toml"),
