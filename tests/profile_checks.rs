@@ -149,7 +149,7 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
             "kubelet-client-cert-rotation",
         ),
         (
-            "kubelet.tls-cipher-suites = [\"TLS_RSA_WITH_AES_128_CBC_SHA\"]",
+            "kubelet.tls-cipher-suites = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\", \"TLS_RSA_WITH_AES_128_CBC_SHA\"]",
             "kubelet-ciphers-strong",
         ),
         ("kubelet.seccomp-default = false", "kubelet-seccomp-default"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::cluster::Api;
+use crate::cluster::{Api, ApiError};
 use crate::fact::{ApiQuery, Fact};
 use crate::host::{Host, HostError};
 
@@ -47,6 +47,11 @@ pub(super) fn ask_node(
             ApiQuery::KubeletConfig(node) => match api.kubelet_config(node) {
                 Ok(Some(config)) => Fact::Value(config),
                 Ok(None) => Fact::Absent,
+                // The API server answers, and cannot reach the kubelet.
+                Err(ApiError::Refused { why, .. }) => {
+                    tracing::info!("{node}: the kubelet does not answer: {why}");
+                    Fact::Absent
+                }
                 Err(error) => Fact::Unreadable(error.to_string()),
             },
             ApiQuery::KubeProxyConfig(_) => match host.as_deref_mut() {

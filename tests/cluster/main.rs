@@ -8,6 +8,7 @@ mod copies;
 mod environment;
 mod ha;
 mod interrupted;
+mod kubelets;
 mod language;
 mod lock;
 mod refused;
