@@ -9,6 +9,7 @@ mod environment;
 mod ha;
 mod interrupted;
 mod language;
+mod load_client;
 mod lock;
 mod refused;
 mod thin_line;
