@@ -64,9 +64,6 @@ take_lock() {
   fi
 }
 
-# locked COMMAND...: only that command has the lock. For what runs beside other testenv commands.
-locked() { (take_lock && "$@"); }
-
 only_topologies() { # WORD...: refuse what is not one
   local word
   for word; do

@@ -81,7 +81,7 @@ tree pki
 tree key -name '*.key'
 tree crt -name '*.crt'
 words() { tr '\0' '\n' < "/proc/$2/cmdline" | sed "s/^/$1	/"; }
-pid=$(pgrep -xo kubelet) || exit 1
+pid=$(pgrep -xo kubelet) || { echo "no kubelet runs: wait until the node is healthy" >&2; exit 1; }
 words kubelet "$pid"
 if pid=$(pgrep -xo kube-proxy); then
   printf 'proxy-pid	%s\n' "$pid"
