@@ -285,7 +285,7 @@ func readPods(list []byte, masters []string) ([]subject, error) {
 			status, _ := item["status"].(map[string]any)
 			name, _ := metadata["name"].(string)
 			if status["phase"] != "Running" {
-				return nil, fmt.Errorf("the Pod %s is %v, not Running: wait until the cluster is healthy", name, status["phase"])
+				return nil, fmt.Errorf("the Pod %s is %v: %w", name, status["phase"], errNotYet)
 			}
 			node, _ := spec["nodeName"].(string)
 			on = append(on, node)
@@ -293,7 +293,7 @@ func readPods(list []byte, masters []string) ([]subject, error) {
 		}
 		for _, node := range masters {
 			if len(on) > 0 && !slices.Contains(on, node) {
-				return nil, fmt.Errorf("%s has no Pod of %s: wait until the cluster is healthy", node, program)
+				return nil, fmt.Errorf("%s has no Pod of %s: %w", node, program, errNotYet)
 			}
 		}
 	}
@@ -317,14 +317,25 @@ func runs(spec map[string]any, program string) bool {
 	return false
 }
 
-func collect(ctx context.Context, run runner, masters, workers []string) ([]subject, error) {
-	list, err := run(ctx, masters[0], "", append(kubectl, "--namespace", "kube-system", "get", "pods", "--output", "json")...)
-	if err != nil {
-		return nil, err
-	}
-	subjects, err := readPods(list, masters)
-	if err != nil {
-		return nil, err
+// errNotYet is said of a control plane that is just being replaced: the API shows a static Pod of which it has not
+// heard from the kubelet yet.
+var errNotYet = errors.New("not running yet, wait until the cluster is healthy")
+
+// collect gathers everything, and gives a control plane that is being replaced some time.
+func collect(ctx context.Context, run runner, masters, workers []string, patience time.Duration) ([]subject, error) {
+	var subjects []subject
+	for begin := time.Now(); ; {
+		list, err := run(ctx, masters[0], "", append(kubectl, "--namespace", "kube-system", "get", "pods", "--output", "json")...)
+		if err == nil {
+			subjects, err = readPods(list, masters)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errNotYet) || time.Since(begin) > patience {
+			return nil, err
+		}
+		time.Sleep(patience / 50)
 	}
 	for _, node := range append(slices.Clone(masters), workers...) {
 		s, err := collectNode(ctx, run, node, masters[0], slices.Contains(masters, node))

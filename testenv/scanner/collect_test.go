@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fake answers as a control-plane node and a worker do.
@@ -91,6 +92,28 @@ func TestOnlyStaticPodsOfAllControlPlanesCount(t *testing.T) {
 		if _, err := readPods(list, []string{"a", "b"}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+func TestAControlPlaneThatIsBeingReplacedIsWaitedFor(t *testing.T) {
+	text := strings.ReplaceAll(apiserverPod, "NODE", "n")
+	asked := 0
+	pending := string(listed(strings.Replace(text, "PHASE", "Pending", 1)))
+	running := string(listed(strings.Replace(text, "PHASE", "Running", 1)))
+	run := func(ctx context.Context, node, input string, command ...string) ([]byte, error) {
+		if strings.Contains(strings.Join(command, " "), "get pods") {
+			if asked++; asked < 3 {
+				return []byte(pending), nil
+			}
+		}
+		return fake(kubeletWords, running)(ctx, node, input, command...)
+	}
+	subjects, err := collect(context.Background(), run, []string{"n"}, []string{"w"}, 10*time.Second)
+	if err != nil || asked != 3 || len(subjects) != 3 || !subjects[1].master || subjects[2].master {
+		t.Errorf("%v after %d, %v", subjects, asked, err)
+	}
+	if _, err := collect(context.Background(), fake(kubeletWords, pending), []string{"n"}, nil, time.Millisecond); !errors.Is(err, errNotYet) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -68,7 +68,7 @@ func scan(words []string) (int, error) {
 	if asked.scored {
 		rules = slices.DeleteFunc(rules, func(r rule) bool { return !r.scored })
 	}
-	subjects, err := collect(ctx, dockerExec, asked.masters, asked.workers)
+	subjects, err := collect(ctx, dockerExec, asked.masters, asked.workers, time.Minute)
 	if err != nil {
 		return 0, err
 	}
