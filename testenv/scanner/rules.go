@@ -15,6 +15,7 @@ import (
 	"github.com/aquasecurity/trivy-checks/pkg/specs"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/types"
 	"gopkg.in/yaml.v3"
 )
@@ -280,6 +281,12 @@ func readSpecification(byID map[string]*rule) error {
 // deny runs the rule on one input and returns its messages; none means that nothing is wrong.
 func (r *rule) deny(ctx context.Context, input any) ([]string, error) {
 	results, err := r.query.Eval(ctx, rego.EvalInput(input))
+	// Some rules have a function with an output a violation, and OPA wants one at most: two are a conflict. (KCV0092, when
+	// two ciphers are weak.) There is no output without a violation, so it is a failure, though not of which value.
+	var stopped *topdown.Error
+	if errors.As(err, &stopped) && stopped.Code == topdown.ConflictErr && len(r.keys) > 0 {
+		return []string{r.title + ": more than one value is wrong"}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.id, err)
 	}

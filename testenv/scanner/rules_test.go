@@ -171,6 +171,27 @@ func TestAFailureNamesThePlacesThatFail(t *testing.T) {
 	}
 }
 
+func TestSeveralWrongValuesAreAFailureToo(t *testing.T) {
+	set := loaded(t)
+	kubelet := strings.Replace(badKubelet, `"TLS_RSA_WITH_RC4_128_SHA"`, `"TLS_RSA_WITH_RC4_128_SHA", "TLS_RSA_WITH_AES_128_CBC_SHA"`, 1)
+	n := node(t, 644, 755, "ops:ops", "root:root", kubelet, "--hostname-override=x")
+	for name, values := range n.facts { // a second wrong one
+		for _, value := range values.([]any) {
+			switch value := value.(type) {
+			case int:
+				add(n.facts, name, value+1)
+			case string:
+				add(n.facts, name, "not "+value)
+			}
+		}
+	}
+	for id, v := range results(t, set, []subject{n}) {
+		if len(v.Where) > 0 && v.Result != failed {
+			t.Errorf("%s: %+v", id, v)
+		}
+	}
+}
+
 func TestTheTablesAreAboutTheRules(t *testing.T) {
 	set := loaded(t)
 	controls := map[string]bool{}
