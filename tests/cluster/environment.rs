@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::load_client::LoadClient;
+
 /// By which means the nodes are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
@@ -194,6 +196,13 @@ impl Cluster {
     pub fn weaken(&self) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testenv/weaken");
         run(Command::new(script).arg(self.topology)).exits(0);
+    }
+
+    /// Starts a client that reads, writes and watches through the cluster's address; what it noticed
+    /// comes from its `finish`.
+    #[track_caller]
+    pub fn load(&self) -> LoadClient {
+        LoadClient::start(self.topology, self.run.parent().expect("a directory"))
     }
 
     /// Everything that harden may change, in words that two snapshots can be compared by: names,

@@ -10,6 +10,7 @@ mod ha;
 mod interrupted;
 mod kubelets;
 mod language;
+mod load_client;
 mod lock;
 mod refused;
 mod thin_line;
