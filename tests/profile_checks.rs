@@ -24,12 +24,15 @@ fn checks(modules: &Modules) -> Vec<&Check> {
         .collect()
 }
 
-/// Every check that sees something of it, and whether it passes.
+/// Every check of a control that a resource is meant to serve, and whether it passes.
 fn verdicts<'m>(desired: &Desired, modules: &'m Modules) -> Vec<(&'m Check, bool)> {
     let mut verdicts = Vec::new();
     for resource in &desired.resources {
         for (subject, seen) in resource.kind.behaviour().as_wanted() {
-            for check in checks(modules).into_iter().filter(|c| c.subject == subject) {
+            let of = |check: &&Check| {
+                check.subject == subject && resource.controls.contains(&check.control)
+            };
+            for check in checks(modules).into_iter().filter(of) {
                 let passes = check.passes(&seen);
                 let passes = passes.unwrap_or_else(|e| panic!("{} on {seen}: {e}", check.control));
                 verdicts.push((check, passes));
