@@ -775,7 +775,7 @@ fn modes_that_can_stop_the_api_ask_for_consent() {
 
 #[test]
 fn the_webhook_proves_itself_by_files_on_the_node() {
-    let text = "[audit]\npolicy = \"metadata\"\nwebhook-initial-backoff = \"5s\"\n[audit.webhook]\n\
+    let text = "[audit]\npolicy = \"metadata\"\nwebhook-initial-backoff = \"5s\"\n[audit.webhook-config]\n\
         server = \"https://audit.example.com\"\ncertificate-authority = \"/etc/kubernetes/pki/audit-ca.crt\"\n\
         client-certificate = \"/etc/kubernetes/pki/audit/client.crt\"\nclient-key = \"/etc/kubernetes/pki/audit/client.key\"\n";
     let desired = good(text);
@@ -812,10 +812,10 @@ fn the_webhook_proves_itself_by_files_on_the_node() {
         "tokenFile = \"/etc/kubernetes/pki/token\"",
     ] {
         assert!(
-            wrong(&format!("[audit.webhook]\n{wrong_one}\n")).contains("help: "),
+            wrong(&format!("[audit.webhook-config]\n{wrong_one}\n")).contains("help: "),
             "{wrong_one}"
         );
     }
-    let desired = good("[audit.webhook]\nserver = \"https://a\"\n");
+    let desired = good("[audit.webhook-config]\nserver = \"https://a\"\n");
     assert!(desired.findings[0].message.contains("gets no events"));
 }
