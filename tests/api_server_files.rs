@@ -206,6 +206,22 @@ fn flags_of_an_issuer_are_named_and_nothing_is_changed() {
     assert!(plan.is_clean() && plan.stages.is_empty());
 }
 
+#[test]
+fn a_file_of_somebody_else_is_named_before_it_is_left() {
+    let desired = good("apiserver.anonymous = \"health-only\"");
+    let mut facts = cluster(&["cp1"], &desired);
+    give(
+        &mut facts,
+        "cp1",
+        "--authentication-config=/etc/kubernetes/auth.yaml",
+    );
+    let plan = build(&desired, &facts);
+    insta::assert_snapshot!(problems(&plan).join("\n"), @"Warning cp1 | kube-apiserver --authentication-config (file authentication): /etc/kubernetes/auth.yaml is no longer read, and what it says no longer holds");
+    assert!(!plan.is_incomplete());
+    execute(&plan, &mut facts);
+    assert_eq!(problems(&build(&desired, &facts)), [""; 0]);
+}
+
 const ISSUER: &str = r#"
 accept = ["apiserver.jwt"]
 [apiserver.jwt.corp]
