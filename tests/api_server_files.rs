@@ -581,6 +581,18 @@ fn exemptions_and_versions_need_levels() {
     );
 }
 
+/// What docs/profiles.md shows of these files holds together.
+#[test]
+fn the_example_of_the_page_is_whole() {
+    let page = include_str!("../docs/profiles.md");
+    let (_, rest) = page.split_once("## The API server's files").unwrap();
+    let (_, rest) = rest.split_once("```toml\n").unwrap();
+    let desired = good(rest.split_once("```").unwrap().0);
+    assert_eq!(desired.findings, []);
+    let plan = planned(&desired);
+    assert_eq!(problems(&plan), [""; 0]);
+}
+
 // ------------------------------------------------------------------ what several contribute
 
 fn additive(value: Value) -> Kind {
