@@ -271,7 +271,8 @@ fn a_control_says_who_asks_for_it_and_what_serves_it() {
       why        Without one nobody can tell afterwards who did what, or find out how far an intruder got.
       hazard     The log needs disk; in a path that is no volume of the pod it is lost with the container.
       state      enforced: an option serves it, and a test on a real cluster proves it
-      options    audit.policy: Record who did what to which object, without request and response bodies.
+      options    audit.policy: Record who did what to which object: `metadata` without bodies, `baseline` with those of changes that hold no secret, `writes` only changes and sessions.
+                 audit.policy-rules: A policy of your own instead of `policy`: the rules of an audit Policy, in Kubernetes' own fields, of which the first that matches decides.
       checks     kube-apiserver --audit-log-path: value != null && value != ""
       proof      tests/cluster thin_line::over_ssh_weaken_plan_apply_plan_rollback
                  tests/cluster thin_line::over_docker_weaken_plan_apply_plan_rollback

@@ -24,12 +24,15 @@ fn checks(modules: &Modules) -> Vec<&Check> {
         .collect()
 }
 
-/// Every check that sees something of it, and whether it passes.
+/// Every check of a control that a resource is meant to serve, and whether it passes.
 fn verdicts<'m>(desired: &Desired, modules: &'m Modules) -> Vec<(&'m Check, bool)> {
     let mut verdicts = Vec::new();
     for resource in &desired.resources {
         for (subject, seen) in resource.kind.behaviour().as_wanted() {
-            for check in checks(modules).into_iter().filter(|c| c.subject == subject) {
+            let of = |check: &&Check| {
+                check.subject == subject && resource.controls.contains(&check.control)
+            };
+            for check in checks(modules).into_iter().filter(of) {
                 let passes = check.passes(&seen);
                 let passes = passes.unwrap_or_else(|e| panic!("{} on {seen}: {e}", check.control));
                 verdicts.push((check, passes));
@@ -115,6 +118,11 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
             "apiserver.admission-plugins = [\"EventRateLimit\"]",
             "apiserver-node-restriction",
         ),
+        ("audit.policy = \"writes\"", "audit-policy-key-concerns"),
+        (
+            "audit.policy-rules = [{ level = \"Metadata\", verbs = [\"create\"] }]",
+            "audit-policy-key-concerns",
+        ),
         ("audit.log-max-age = 29", "audit-log-retention"),
         ("audit.log-max-backup = 9", "audit-log-retention"),
         ("audit.log-max-size = 99", "audit-log-retention"),
@@ -181,6 +189,9 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
         "files.certificates-mode = \"0600\"",
         "apiserver.tls-min-version = \"VersionTLS13\"",
         "scheduler.bind-address = \"::1\"",
+        "apiserver.anonymous = \"health-only\"",
+        "audit.policy = \"baseline\"",
+        "admission.event-rate-limit.limits = [{ type = \"User\", qps = 1, burst = 1 }]",
     ] {
         assert_good(text, &modules);
     }
@@ -190,6 +201,46 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
 fn every_check_is_of_a_control_of_the_catalogue() {
     let catalogue = Catalogue::builtin().unwrap();
     control::check(&catalogue, &Modules::builtin().unwrap()).unwrap_or_else(|e| panic!("{e:#}"));
+}
+
+/// A check that looks into a file sees the flags beside it, for some properties come from either.
+#[test]
+fn anonymous_access_is_limited_by_the_file_or_by_the_flag() {
+    let modules = Modules::builtin().unwrap();
+    let check = checks(&modules)
+        .into_iter()
+        .find(|check| check.control == "apiserver-anonymous-limited")
+        .unwrap();
+    let path = |path: &str| serde_json::json!({"path": path});
+    let anonymous = |conditions: serde_json::Value| serde_json::json!({"anonymous": {"enabled": true, "conditions": conditions}});
+    let none = serde_json::json!({});
+    let off = serde_json::json!({"anonymous-auth": "false"});
+    let health = anonymous(serde_json::json!([path("/livez"), path("/readyz")]));
+    for (content, flags, passes) in [
+        (serde_json::Value::Null, &none, false),
+        (serde_json::Value::Null, &off, true),
+        (none.clone(), &none, false),
+        (health, &none, true),
+        (anonymous(serde_json::json!([])), &none, false),
+        (
+            anonymous(serde_json::json!([path("/livez"), path("/metrics")])),
+            &none,
+            false,
+        ),
+        (
+            serde_json::json!({"anonymous": {"enabled": true}}),
+            &none,
+            false,
+        ),
+        (
+            serde_json::json!({"anonymous": {"enabled": false}}),
+            &none,
+            true,
+        ),
+    ] {
+        let seen = serde_json::json!({"content": content, "flags": flags});
+        assert_eq!(check.passes(&seen), Ok(passes), "{seen}");
+    }
 }
 
 /// What an option is about can be the opposite of what a value of it does.

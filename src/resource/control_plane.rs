@@ -165,24 +165,25 @@ impl<'a> Copies<'a> {
         }
     }
 
-    /// Returns the copies that have a flag, each once.
-    pub(super) fn with_flag(&self, name: &str) -> Vec<(Place, SettingCopy)> {
+    /// Returns the copies that have a flag, each with its values.
+    pub(super) fn with_flag(&self, name: &str) -> Vec<(Place, SettingCopy, Vec<String>)> {
         let config = self.config.as_ref();
-        let config = config.is_some_and(|c| !c.values(self.component, name).is_empty());
-        let mut found = Vec::new();
-        found.extend(config.then_some((Place::Api, SettingCopy::KubeadmConfig)));
-        for node in &self.nodes {
-            let place = || Place::Node(node.node.to_owned());
-            let manifest = node.manifest.as_ref();
-            if manifest.is_some_and(|manifest| !manifest.values(name).is_empty()) {
-                found.push((place(), SettingCopy::Manifest));
-            }
-            let process = node.process;
-            if process.is_some_and(|process| !argv::values(&process.argv, name).is_empty()) {
-                found.push((place(), SettingCopy::Process));
-            }
-        }
-        found
+        let config = config.map(|config| config.values(self.component, name));
+        let config = config.map(|values| (Place::Api, SettingCopy::KubeadmConfig, values));
+        let of_nodes = self.nodes.iter().flat_map(|node| {
+            let manifest = node.manifest.as_ref().map(|manifest| manifest.values(name));
+            let process = node
+                .process
+                .map(|running| argv::values(&running.argv, name));
+            [
+                (SettingCopy::Manifest, manifest),
+                (SettingCopy::Process, process),
+            ]
+            .into_iter()
+            .filter_map(|(copy, values)| Some((Place::Node(node.node.to_owned()), copy, values?)))
+        });
+        let all = config.into_iter().chain(of_nodes);
+        all.filter(|(.., values)| !values.is_empty()).collect()
     }
 
     /// Compares a volume that the component's pod must mount.

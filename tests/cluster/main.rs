@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod audit;
 mod bad_input;
 mod copies;
 mod environment;
