@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::control_plane::{Copies, Wanted};
+use super::control_plane::Copies;
+use super::wanted::Wanted;
 use super::{
     Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, Severity,
     Subject,
