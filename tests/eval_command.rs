@@ -80,7 +80,7 @@ fn the_state_with_places() {
     # controller-manager.terminated-pod-gc-threshold is taken back by `unset`  # harden.toml:2
 
     58 resources: 50 on control-plane nodes, 2 on every node, 6 in the API
-    SHA-256 of the desired state: c939a9a98fedbaaa4ec7ebe2e0a884a81ef4a2b11a52342df44616e68f9c1900
+    SHA-256 of the desired state: 6ea757ff04121f8a714b75db97e8cbe954625575cdef8d0beaa28fa40e58b229
     --- stderr
     warning: the tenant `payments` has an egress rule without `to`: its ports are open to every tenant and every private range
       tenants.payments at harden.toml:9, tenants.payments at team/a.toml:5
@@ -257,7 +257,7 @@ fn names_that_are_none() {
     --- stdout
     --- stderr
     error: there is no option `apiserver`
-    hint: it is a section, with the options `apiserver.admission-plugins`, `apiserver.profiling`, `apiserver.service-account-lookup`, `apiserver.tls-min-version`
+    hint: it is a section, with the options `apiserver.admission-plugins`, `apiserver.anonymous`, `apiserver.jwt`, `apiserver.profiling`, `apiserver.service-account-lookup`, `apiserver.tls-min-version`
 
     exit 1
     --- stdout
