@@ -137,7 +137,7 @@ fn the_catalogue_as_json() {
     assert_eq!(control["options"][0], "scheduler.profiling");
     assert_eq!(control["ids"]["cis-1.12"][0], "1.4.1");
     assert!(control["proof"][0].as_str().unwrap().contains("::"));
-    assert_eq!(document["benchmarks"].as_array().unwrap().len(), 10);
+    assert_eq!(document["benchmarks"].as_array().unwrap().len(), 11);
 }
 
 #[test]

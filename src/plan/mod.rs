@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::Component;
 use crate::fact::{NodePath, ObjectRef, Query};
+use crate::resource::mode::Mode;
 use crate::resource::{Change, Place, Problem};
 
 mod basis;
@@ -17,8 +18,8 @@ mod saved;
 mod stages;
 
 pub use basis::{
-    Comparison, basis_of_cluster_configuration, basis_of_node, basis_of_object, compare, queries,
-    wanted_objects,
+    Comparison, basis_of_cluster_configuration, basis_of_entries, basis_of_node, basis_of_object,
+    compare, queries, wanted_objects,
 };
 pub use build::build;
 pub use saved::{SavedError, from_saved, to_saved};
@@ -295,6 +296,8 @@ pub struct Basis {
 pub enum Subject {
     /// A query on a node.
     Query(Query),
+    /// The entries of a directory that are not as this mode wants them.
+    Entries(Mode),
     /// The text of ClusterConfiguration in ConfigMap kube-system/kubeadm-config.
     ClusterConfiguration,
     /// Those fields of an object that the wanted object sets.

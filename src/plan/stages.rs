@@ -268,11 +268,8 @@ impl Effects {
             });
         }
         for ((name, path), wanted) in std::mem::take(&mut self.modes) {
-            let stat = facts
-                .nodes
-                .get(&name)
-                .map(|node| node.get(&Query::Stat(path.clone())));
-            let Some(Fact::Value(Answer::Stat(meta))) = stat else {
+            let node = facts.nodes.get(&name);
+            let Some(meta) = node.and_then(|node| node.meta(&path)) else {
                 continue;
             };
             let before = permissions(meta);

@@ -250,6 +250,7 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
             FileTarget::Mode { mode, owner, group } => new(*mode, owner, group),
             other => panic!("{other:?}"),
         };
+        relist(facts, &step.node, &action.path, &now);
         let known = facts.nodes[&step.node].facts.value().unwrap();
         if known.contains_key(&stat) {
             put(facts, &step.node, stat, Fact::Value(Answer::Stat(now)));
@@ -258,6 +259,28 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
     for (component, argv) in step.gate.iter().flat_map(|gate| &gate.processes) {
         let query = Query::Process(component.program());
         put(facts, &step.node, query, process(8, argv.clone()));
+    }
+}
+
+/// Changes an entry in what is known of the directories above it.
+fn relist(facts: &mut Facts, node: &str, path: &NodePath, now: &Meta) {
+    let (dir, name) = path.split().unwrap();
+    let above = dir
+        .split()
+        .map(|(above, sub)| (above, format!("{sub}/{name}")));
+    let listings = above.map(|(above, name)| (Query::Below(above), name));
+    let listings = listings
+        .into_iter()
+        .chain([(Query::Dir(dir.clone()), name.to_owned())]);
+    for (query, name) in listings {
+        let Fact::Value(Answer::Dir(entries)) = facts.nodes[node].get(&query) else {
+            continue;
+        };
+        if entries.contains_key(&name) {
+            let mut entries = entries.clone();
+            entries.insert(name, now.clone());
+            put(facts, node, query, Fact::Value(Answer::Dir(entries)));
+        }
     }
 }
 
