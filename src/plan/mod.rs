@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::Component;
-use crate::fact::{NodePath, ObjectRef, Query};
+use crate::fact::{Ids, NodePath, ObjectRef, Query};
 use crate::resource::mode::Mode;
 use crate::resource::{Change, Place, Problem};
 
@@ -188,6 +188,11 @@ pub enum FileState {
         /// Group by name.
         group: String,
     },
+    /// A directory: whom it and everything below it belong to.
+    Owners {
+        /// Each once, sorted.
+        owners: Vec<Ids>,
+    },
 }
 
 /// What a transaction makes of a path.
@@ -226,6 +231,9 @@ pub enum FileTarget {
         /// Group by name.
         group: String,
     },
+    /// This owner of a directory and of everything below it, also of what is added until the
+    /// transaction is committed. Who owned each path before stays on the node.
+    Owner(Ids),
 }
 
 /// What must hold on a control-plane node after its static pods were changed.
