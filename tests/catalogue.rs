@@ -163,8 +163,6 @@ apiserver.admission-plugins (option)
   risk       restart; the same on every node, or on none
   module     apiserver: Command-line flags of kube-apiserver
   controls   apiserver-admission-plugins: The admission plugins that the profile names are on
-             apiserver-always-pull-images: Every start of a pod asks the registry for the image
-             apiserver-external-ips-denied: Services cannot claim external addresses
              apiserver-node-restriction: A kubelet can change only its own node and pods
   example    apiserver.admission-plugins = ["NodeRestriction"]
 "#);

@@ -80,7 +80,7 @@ fn the_state_with_places() {
     # controller-manager.terminated-pod-gc-threshold is taken back by `unset`  # harden.toml:2
 
     58 resources: 50 on control-plane nodes, 2 on every node, 6 in the API
-    SHA-256 of the desired state: c939a9a98fedbaaa4ec7ebe2e0a884a81ef4a2b11a52342df44616e68f9c1900
+    SHA-256 of the desired state: a483234445648dab3fe561ed25840a60cbd211ab622bf809a8dccfd0622be07c
     --- stderr
     warning: the tenant `payments` has an egress rule without `to`: its ports are open to every tenant and every private range
       tenants.payments at harden.toml:9, tenants.payments at team/a.toml:5
@@ -257,7 +257,7 @@ fn names_that_are_none() {
     --- stdout
     --- stderr
     error: there is no option `apiserver`
-    hint: it is a section, with the options `apiserver.admission-plugins`, `apiserver.profiling`, `apiserver.service-account-lookup`, `apiserver.tls-min-version`
+    hint: it is a section, with the options `apiserver.admission-plugins`, `apiserver.always-admit`, `apiserver.always-pull-images`, `apiserver.authorization-mode`, `apiserver.client-ca-file`, `apiserver.deny-service-external-ips`, `apiserver.etcd-ca-file`, `apiserver.etcd-client-certificate`, `apiserver.kubelet-certificate-authority`, `apiserver.kubelet-client-certificate`, `apiserver.namespace-lifecycle`, `apiserver.profiling`, `apiserver.request-timeout`, `apiserver.service-account-admission`, `apiserver.service-account-extend-token-expiration`, `apiserver.service-account-key-file`, `apiserver.service-account-lookup`, `apiserver.tls-certificate`, `apiserver.tls-cipher-suites`, `apiserver.tls-min-version`, `apiserver.token-auth-file`
 
     exit 1
     --- stdout

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use harden::control::{self, Catalogue};
 use harden::module::{Check, Modules, evaluate};
 use harden::profile::load;
-use harden::resource::Desired;
+use harden::resource::{Desired, Subject};
 
 fn desired(text: &str, modules: &Modules) -> Desired {
     let dir = tempfile::tempdir().unwrap();
@@ -24,12 +24,26 @@ fn checks(modules: &Modules) -> Vec<&Check> {
         .collect()
 }
 
-/// Every check that sees something of it, and whether it passes.
+/// What a check sees of a subject where it is as it is wanted.
+fn wanted(desired: &Desired, subject: &Subject) -> serde_json::Value {
+    let all = desired.resources.iter();
+    all.flat_map(|resource| resource.kind.behaviour().as_wanted())
+        .find(|(wanted, _)| wanted == subject)
+        .map_or(serde_json::Value::Null, |(_, seen)| seen["value"].clone())
+}
+
+/// Every check that sees something of it and is of a control that it serves, and whether it passes.
+/// A resource knows only its own items of a list, so that the checks of others say nothing of it.
 fn verdicts<'m>(desired: &Desired, modules: &'m Modules) -> Vec<(&'m Check, bool)> {
     let mut verdicts = Vec::new();
     for resource in &desired.resources {
-        for (subject, seen) in resource.kind.behaviour().as_wanted() {
-            for check in checks(modules).into_iter().filter(|c| c.subject == subject) {
+        for (subject, mut seen) in resource.kind.behaviour().as_wanted() {
+            let serves =
+                |c: &&Check| c.subject == subject && resource.controls.contains(&c.control);
+            for check in checks(modules).into_iter().filter(serves) {
+                if let Some(other) = &check.other {
+                    seen["other"] = wanted(desired, other);
+                }
                 let passes = check.passes(&seen);
                 let passes = passes.unwrap_or_else(|e| panic!("{} on {seen}: {e}", check.control));
                 verdicts.push((check, passes));
@@ -66,7 +80,15 @@ fn every_built_in_profile_passes() {
         let text = format!("imports = [\"builtin:{profile}\"]\n{TENANT}");
         seen.extend(assert_good(&text, &modules));
     }
-    // No check is left out: each sees something in one profile at least.
+    // No check is left out: each sees something in a profile or in what an option recommends.
+    for decl in modules.options() {
+        if let Some(example) = &decl.example {
+            seen.extend(assert_good(
+                &format!("{} = {example}\n", decl.name),
+                &modules,
+            ));
+        }
+    }
     let all: BTreeSet<String> = checks(&modules).iter().map(|c| c.control.clone()).collect();
     assert_eq!(seen, all);
 }
@@ -191,8 +213,6 @@ fn the_reason_of_a_resource_is_what_its_value_serves() {
             "A kubelet can change only its own node and pods",
             [
                 "apiserver-admission-plugins",
-                "apiserver-always-pull-images",
-                "apiserver-external-ips-denied",
                 "apiserver-node-restriction",
             ],
         ),
@@ -201,11 +221,9 @@ fn the_reason_of_a_resource_is_what_its_value_serves() {
     insta::assert_debug_snapshot!(reasons("apiserver.admission-plugins = [\"AlwaysPullImages\"]\n"), @r#"
     [
         (
-            "option: Turn these admission plugins on, besides those that are on already.",
+            "The admission plugins that the profile names are on",
             [
                 "apiserver-admission-plugins",
-                "apiserver-always-pull-images",
-                "apiserver-external-ips-denied",
             ],
         ),
     ]

@@ -131,6 +131,16 @@ handed_over() { # TREE UID:GID: gives all of it away; what a running program add
     return 1
 }
 
+among() { # STATE STATE: whether both are of trees, and each owner of the first is one of the second
+    case $1 in owners/?*) ;; *) return 1 ;; esac
+    case $2 in owners/?*) ;; *) return 1 ;; esac
+    left=${1#owners/},
+    while [ -n "$left" ]; do
+        case ,${2#owners/}, in *",${left%%,*},"*) ;; *) return 1 ;; esac
+        left=${left#*,}
+    done
+}
+
 given_back() { # TREE FILE: each path to its owner in that list, and what is new to the owner of the tree
     IFS=' ' read -r top entry <"$2" || return 1
     chown -hR "$top" "$1" 2>/dev/null
@@ -352,7 +362,7 @@ END
             ;;
         owners)
             for try in 1 2 3 4 5; do
-                given_back "$path" "$step/$index.owners" && [ "$ids" = "$was" ] && break
+                given_back "$path" "$step/$index.owners" && among "$ids" "$was" && break
             done
             ;;
         mode)
@@ -360,6 +370,8 @@ END
             ;;
         esac
         look "$path" "$was"
+        # Whoever owned only what is gone by now need not be found.
+        ! among "$ids" "$was" || ids=$was
     fi
     [ "$was" != absent ] || remove_dirs "$step/$index.dirs"
     sweep "$path" "$index"

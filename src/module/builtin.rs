@@ -8,6 +8,7 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         "controller-manager",
         include_str!("../../modules/controller-manager.toml"),
     ),
+    ("etcd", include_str!("../../modules/etcd.toml")),
     ("files", include_str!("../../modules/files.toml")),
     (
         "network-policies",

@@ -33,6 +33,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             None => draft.changes.append(&mut own.changes),
         }
     }
+    clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
     let stages = stages::stages(&mut draft, facts);
     Plan {

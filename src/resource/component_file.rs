@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::control_plane::{Copies, Wanted};
+use super::control_plane::Copies;
 use super::flag::check_flag_name;
+use super::wanted::Wanted;
 use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Risk, Subject};
-use crate::distribution::kubeadm::{HARDEN_DIR, manifest_path};
+use crate::distribution::kubeadm::{HARDEN_DIR, KubeadmError, manifest_path};
 use crate::distribution::{Component, Volume};
 use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query, sha256};
 
@@ -93,6 +94,10 @@ impl ComponentFile {
         let table: Table = serde_json::from_value(value).map_err(|e| e.to_string())?;
         check_flag_name(&table.flag).map_err(|e| e.replacen("name:", "flag:", 1))?;
         check_label("name", &table.name)?;
+        if table.component == Component::Etcd {
+            let error = KubeadmError::NoVolumes;
+            return Err(format!("component: {error}; {}", error.remedy()));
+        }
         let hash = sha256(&table.content);
         let path = format!("{HARDEN_DIR}/{}-{}.yaml", table.name, &hash[..12]);
         let path = NodePath::new(path).map_err(|e| format!("name: {e}"))?;

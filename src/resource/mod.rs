@@ -16,6 +16,7 @@ mod control_plane;
 pub mod flag;
 pub mod mode;
 pub mod object;
+mod wanted;
 
 /// Declares the kinds: the name of the table in a module, and the type that a table becomes.
 macro_rules! kinds {
@@ -62,8 +63,13 @@ kinds! {
 /// What every kind does.
 pub trait Behaviour {
     /// Names the resource for a reader, for example `kube-apiserver --profiling`. Unique among the
-    /// resources of one scope.
+    /// resources of one scope, but for those that share it.
     fn name(&self) -> String;
+
+    /// Whether this and another resource of the same name can both be had, as two items of one list.
+    fn shares_with(&self, _other: &Kind) -> bool {
+        false
+    }
 
     /// Lists what must be looked at on each node in scope.
     fn queries(&self) -> Vec<Query>;

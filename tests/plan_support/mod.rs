@@ -11,7 +11,7 @@ use harden::plan::*;
 use harden::resource::*;
 use serde_json::{Value, json};
 
-pub const MANIFESTS: [(Component, &str); 3] = [
+pub const MANIFESTS: [(Component, &str); 4] = [
     (
         Component::KubeApiserver,
         include_str!("../fixtures/kubeadm-1.35/kube-apiserver.yaml"),
@@ -23,6 +23,10 @@ pub const MANIFESTS: [(Component, &str); 3] = [
     (
         Component::KubeScheduler,
         include_str!("../fixtures/kubeadm-1.35/kube-scheduler.yaml"),
+    ),
+    (
+        Component::Etcd,
+        include_str!("../fixtures/kubeadm-1.35/etcd.yaml"),
     ),
 ];
 pub const V1BETA3: &str = include_str!("../fixtures/kubeadm-1.35/v1beta3.yaml");
@@ -151,8 +155,7 @@ fn answer(query: &Query) -> Fact<Answer> {
         Query::Dir(dir) if dir.as_str() == MANIFESTS_DIR => {
             let names = MANIFESTS.map(|(c, _)| format!("{c}.yaml"));
             let entry = |name| (name, meta(FileKind::Regular, 0o600));
-            let mut entries: BTreeMap<_, _> = names.into_iter().map(entry).collect();
-            entries.insert("etcd.yaml".into(), meta(FileKind::Regular, 0o600));
+            let entries: BTreeMap<_, _> = names.into_iter().map(entry).collect();
             Fact::Value(Answer::Dir(entries))
         }
         Query::Stat(_) => Fact::Value(Answer::Stat(meta(FileKind::Regular, 0o644))),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::own_flags::own_flag;
 use super::{KubeadmError, RESTART_ANNOTATION, argv, yaml};
 use crate::distribution::{Component, ComponentEdit, Volume};
 
@@ -171,8 +172,15 @@ pub fn edit_manifest(
 ) -> Result<String, KubeadmError> {
     let before = yaml::read(text)?;
     let manifest = Manifest::of(&before, component)?;
+    let edits: Vec<ComponentEdit> = edits.iter().cloned().map(ComponentEdit::settled).collect();
+    let edits = edits.as_slice();
+    let is_volume = |edit: &ComponentEdit| matches!(edit, ComponentEdit::SetVolume(_));
+    if component == Component::Etcd && edits.iter().any(is_volume) {
+        return Err(KubeadmError::NoVolumes);
+    }
     let mut after = before.clone();
     let mut words = Words {
+        component,
         command: manifest.command,
         argv: manifest.argv,
     };
@@ -224,6 +232,7 @@ pub fn edit_manifest(
 
 /// A command line in its two parts.
 struct Words {
+    component: Component,
     argv: Vec<String>,
     command: usize,
 }
@@ -249,12 +258,16 @@ impl Words {
         self.remove(name);
         let rank = |name: &str| order.iter().position(|n| argv::same_name(n, name));
         let own = rank(name);
-        // Behind kubeadm's own flags and the extra ones listed before it.
+        let is_kubeadms = own.is_none() && own_flag(self.component, name).is_some();
+        // One of kubeadm's own stands by its name; any other behind all of those and the extra ones
+        // listed before it.
         let at = argv::flags(&self.argv)
             .into_iter()
             .rev()
             .find(|flag| match (rank(&flag.name), own) {
                 (Some(other), Some(own)) => other < own,
+                (Some(_), None) if is_kubeadms => false,
+                (None, None) if is_kubeadms => flag.name.as_str() < name,
                 _ => true,
             })
             .map_or(1, |flag| flag.at + flag.words);
