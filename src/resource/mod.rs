@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Component, ComponentEdit};
-use crate::fact::{Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
+use crate::fact::{Facts, Ids, Node, NodeInfo, NodePath, ObjectRef, Query};
 
 pub mod component_file;
 mod control_plane;
+pub mod etcd_user;
 pub mod flag;
 pub mod mode;
 pub mod object;
@@ -58,6 +59,7 @@ kinds! {
     "component-file" => ComponentFile(component_file::ComponentFile),
     "mode" => Mode(mode::Mode),
     "object" => Object(object::Object),
+    "etcd-user" => EtcdUser(etcd_user::EtcdUser),
 }
 
 /// What every kind does.
@@ -487,6 +489,16 @@ pub enum Effect {
         mode: u32,
         /// Owner and group by name.
         owner: (String, String),
+    },
+    /// Give a directory and everything below it to a user and group, in the transaction of the same
+    /// change's manifest, if there is one; so it is then with its files and modes as well.
+    Owner {
+        /// The node.
+        node: String,
+        /// The directory.
+        path: NodePath,
+        /// The new owner.
+        owner: Ids,
     },
     /// Apply an object server-side.
     Object {

@@ -251,6 +251,18 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
                 meta
             }
             FileTarget::Mode { mode, owner, group } => new(*mode, owner, group),
+            FileTarget::Owner(ids) => {
+                let query = Query::Owners(action.path.clone());
+                let Fact::Value(Answer::Owners(owners)) = facts.nodes[&step.node].get(&query)
+                else {
+                    panic!("nobody looked at {}", action.path);
+                };
+                let owners = owners.iter().copied().collect();
+                assert_eq!(action.before, FileState::Owners { owners });
+                let all = Fact::Value(Answer::Owners([*ids].into()));
+                put(facts, &step.node, query, all);
+                continue;
+            }
             other => panic!("{other:?}"),
         };
         relist(facts, &step.node, &action.path, &now);
