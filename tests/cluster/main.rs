@@ -6,6 +6,7 @@
 mod bad_input;
 mod copies;
 mod environment;
+mod etcd_user;
 mod ha;
 mod interrupted;
 mod language;
