@@ -54,13 +54,19 @@ struct Table {
     data_dir: NodePath,
 }
 
+/// What is in the way, and what to do about it.
+type Obstacle = (String, String);
+
+/// A path that etcd cannot read, what it is, and the bits that it lacks.
+type Lacking<'n> = (NodePath, &'n Meta, u32);
+
 /// What is known of one node, all of which is needed to change anything.
 struct Seen<'n> {
     ids: Ids,
     manifest: Manifest,
     owners: Vec<Ids>,
-    /// What etcd must read and cannot, with the bits that it lacks.
-    unreadable: Vec<(NodePath, &'n Meta, u32)>,
+    /// What etcd must read and cannot.
+    unreadable: Vec<Lacking<'n>>,
     patch: Option<&'n str>,
 }
 
@@ -90,7 +96,7 @@ impl EtcdUser {
     }
 
     /// Reads everything of a node, or says what is in the way and what to do about it.
-    fn look<'n>(&self, node: &'n Node) -> Result<Seen<'n>, (String, String)> {
+    fn look<'n>(&self, node: &'n Node) -> Result<Seen<'n>, Obstacle> {
         let again = || "check that the login may look at it as root, and plan again".to_owned();
         let ids = match node.get(&Query::Account(self.account.clone())) {
             Fact::Value(Answer::Account(ids)) if ids.uid > 0 && ids.gid > 0 => *ids,
@@ -145,7 +151,7 @@ impl EtcdUser {
     }
 
     /// Reads the manifest, if it names no file that etcd might not be able to read.
-    fn manifest(&self, node: &Node) -> Result<Manifest, (String, String)> {
+    fn manifest(&self, node: &Node) -> Result<Manifest, Obstacle> {
         let path = manifest_path(Component::Etcd);
         let manifest = match node.text(&path) {
             Fact::Value(text) => Manifest::parse(text, Component::Etcd)
@@ -194,7 +200,7 @@ impl EtcdUser {
     fn diff_node(&self, resource: &Resource, node: &Node, seen: &Seen<'_>, draft: &mut Draft) {
         let name = &node.info.name;
         let run_as = run_as(seen.ids);
-        let effect_of_mode = |(path, meta, bits): &(NodePath, &Meta, u32)| Effect::Mode {
+        let effect_of_mode = |(path, meta, bits): &Lacking<'_>| Effect::Mode {
             node: name.clone(),
             path: path.clone(),
             mode: meta.mode | bits,
@@ -344,7 +350,7 @@ fn needed() -> Vec<(NodePath, u32)> {
 }
 
 /// Finds what group root cannot read.
-fn unreadable(node: &Node) -> Result<Vec<(NodePath, &Meta, u32)>, (String, String)> {
+fn unreadable(node: &Node) -> Result<Vec<Lacking<'_>>, Obstacle> {
     let mut found = Vec::new();
     for (path, bits) in needed() {
         let wrong = |why: String, remedy: &str| Err((why, remedy.to_owned()));
