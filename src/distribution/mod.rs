@@ -71,6 +71,29 @@ pub struct Volume {
     pub path_type: String,
 }
 
+/// As whom a static pod runs, by number: `runAsUser`, `runAsGroup` and `supplementalGroups` of core/v1
+/// PodSecurityContext.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunAs {
+    /// The user.
+    pub user: u32,
+    /// The group.
+    pub group: u32,
+    /// More groups of the process.
+    pub supplementary: Vec<u32>,
+}
+
+impl std::fmt::Display for RunAs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.user, self.group)?;
+        for (at, group) in self.supplementary.iter().enumerate() {
+            let before = if at == 0 { " with group " } else { ", " };
+            write!(f, "{before}{group}")?;
+        }
+        Ok(())
+    }
+}
+
 /// One edit of a component's configuration, the same for its manifest and for ClusterConfiguration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ComponentEdit {
@@ -96,6 +119,8 @@ pub enum ComponentEdit {
     },
     /// Mount the volume, replacing one of the same name.
     SetVolume(Volume),
+    /// Run the pod as this user. Means nothing to ClusterConfiguration, which has no place for it.
+    RunAs(RunAs),
     /// Restart the component although its manifest needs no other change: set the pod annotation
     /// `harden.dev/restart` to this text. Means nothing to ClusterConfiguration.
     Restart(String),

@@ -218,6 +218,9 @@ impl Undo<'_> {
                 owner: meta.owner.clone(),
                 group: meta.group.clone(),
             }),
+            Fact::Value(Answer::Owners(owners)) => Ok(FileState::Owners {
+                owners: owners.iter().copied().collect(),
+            }),
             Fact::Value(_) => Err("it cannot be compared".into()),
         }
     }
@@ -533,6 +536,11 @@ fn key_of(step: &ConfigMapStep) -> (String, String, String) {
 fn query(action: &FileAction) -> Query {
     match action.after {
         FileTarget::Mode { .. } => Query::Stat(action.path.clone()),
+        FileTarget::Owner(_)
+        | FileTarget::PreImage {
+            state: FileState::Owners { .. },
+            ..
+        } => Query::Owners(action.path.clone()),
         _ => Query::File(action.path.clone()),
     }
 }

@@ -30,6 +30,7 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
         let of_node = make(values, &mut faults);
         diverge(node, of_node, &mut resources);
     }
+    findings.extend(crate::resource::reconcile(&mut resources));
     // A node repeats what is wrong with the values that it shares.
     let mut told = BTreeSet::new();
     faults.retain(|fault| told.insert(format!("{fault:#}")));

@@ -108,6 +108,7 @@ fn target(effect: &Effect) -> Option<(Place, String)> {
         | ComponentEdit::RemoveFlag { name }
         | ComponentEdit::EditList { name, .. } => Some(format!("{component} --{name}")),
         ComponentEdit::SetVolume(volume) => Some(format!("{component} volume {}", volume.name)),
+        ComponentEdit::RunAs(_) => Some(format!("user of {component}")),
         ComponentEdit::Restart(_) => None,
     };
     Some(match effect {
@@ -126,6 +127,7 @@ fn target(effect: &Effect) -> Option<(Place, String)> {
         }
         Effect::File { node, path, .. } => (Place::Node(node.clone()), format!("file {path}")),
         Effect::Mode { node, path, .. } => (Place::Node(node.clone()), format!("mode of {path}")),
+        Effect::Owner { node, path, .. } => (Place::Node(node.clone()), format!("owner of {path}")),
         Effect::Object { reference, .. } => (Place::Api, reference.to_string()),
     })
 }

@@ -339,7 +339,7 @@ impl Cluster {
                 self.state.lock().unwrap().kubelets[name].log.clone(),
             )),
             Query::File(path) | Query::Stat(path) => self.file(query, path),
-            Query::Dir(_) => Fact::Unreadable("not here".into()),
+            _ => Fact::Unreadable("not here".into()),
         };
         queries.iter().map(|q| (q.clone(), answer(q))).collect()
     }

@@ -7,6 +7,7 @@ mod audit;
 mod bad_input;
 mod copies;
 mod environment;
+mod etcd_user;
 mod ha;
 mod interrupted;
 mod kubelets;

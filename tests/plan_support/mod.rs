@@ -315,8 +315,21 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
                 meta
             }
             FileTarget::Mode { mode, owner, group } => new(*mode, owner, group),
+            FileTarget::Owner(ids) => {
+                let query = Query::Owners(action.path.clone());
+                let Fact::Value(Answer::Owners(owners)) = facts.nodes[&step.node].get(&query)
+                else {
+                    panic!("nobody looked at {}", action.path);
+                };
+                let owners = owners.iter().copied().collect();
+                assert_eq!(action.before, FileState::Owners { owners });
+                let all = Fact::Value(Answer::Owners([*ids].into()));
+                put(facts, &step.node, query, all);
+                continue;
+            }
             other => panic!("{other:?}"),
         };
+        relist(facts, &step.node, &action.path, &now);
         let known = facts.nodes[&step.node].facts.value().unwrap();
         if known.contains_key(&stat) {
             put(facts, &step.node, stat, Fact::Value(Answer::Stat(now)));
@@ -336,6 +349,28 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
             .iter()
             .fold(running, |value, key| &mut value[key]);
         *inner = field.value.clone();
+    }
+}
+
+/// Changes an entry in what is known of the directories above it.
+fn relist(facts: &mut Facts, node: &str, path: &NodePath, now: &Meta) {
+    let (dir, name) = path.split().unwrap();
+    let above = dir
+        .split()
+        .map(|(above, sub)| (above, format!("{sub}/{name}")));
+    let listings = above.map(|(above, name)| (Query::Below(above), name));
+    let listings = listings
+        .into_iter()
+        .chain([(Query::Dir(dir.clone()), name.to_owned())]);
+    for (query, name) in listings {
+        let Fact::Value(Answer::Dir(entries)) = facts.nodes[node].get(&query) else {
+            continue;
+        };
+        if entries.contains_key(&name) {
+            let mut entries = entries.clone();
+            entries.insert(name, now.clone());
+            put(facts, node, query, Fact::Value(Answer::Dir(entries)));
+        }
     }
 }
 

@@ -242,6 +242,7 @@ pub fn edit_cluster_configuration(
             }
             ComponentEdit::SetVolume(_)
             | ComponentEdit::EditList { .. }
+            | ComponentEdit::RunAs(_)
             | ComponentEdit::Restart(_) => {}
         }
     }

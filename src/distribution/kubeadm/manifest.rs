@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::own_flags::own_flag;
 use super::{KubeadmError, RESTART_ANNOTATION, argv, yaml};
-use crate::distribution::{Component, ComponentEdit, Volume};
+use crate::distribution::{Component, ComponentEdit, RunAs, Volume};
 
 /// What a component's manifest says, as far as its flags and mounts go.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,7 @@ pub struct Manifest {
     env: BTreeMap<String, Option<String>>,
     volumes: Vec<Value>,
     mounts: Vec<Value>,
+    run_as: Option<RunAs>,
 }
 
 impl Manifest {
@@ -73,7 +74,14 @@ impl Manifest {
             env,
             volumes: list(pod.pointer("/spec/volumes"), "spec.volumes")?.clone(),
             mounts: list(container.get("volumeMounts"), "volumeMounts")?.clone(),
+            run_as: run_as(pod, container),
         })
+    }
+
+    /// Returns as whom the component runs, where the manifest names user and group; `None` where that
+    /// is left to the image.
+    pub fn run_as(&self) -> Option<&RunAs> {
+        self.run_as.as_ref()
     }
 
     /// Returns the values that a flag has, in their order.
@@ -226,6 +234,9 @@ pub fn edit_manifest(
         if let ComponentEdit::Restart(mark) = edit {
             annotate(&mut after, mark)?;
         }
+        if let ComponentEdit::RunAs(user) = edit {
+            set_user(&mut after, component, user)?;
+        }
     }
     yaml::rewrite(text, &before, &after)
 }
@@ -305,6 +316,62 @@ fn annotate(pod: &mut Value, mark: &str) -> Result<(), KubeadmError> {
         .as_object_mut()
         .ok_or_else(|| shape("metadata.annotations"))?
         .insert(RESTART_ANNOTATION.to_owned(), mark.into());
+    Ok(())
+}
+
+/// Reads as whom a container runs: what it says itself comes before what the pod says (core/v1
+/// SecurityContext.runAsUser).
+fn run_as(pod: &Value, container: &Value) -> Option<RunAs> {
+    let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let field = |name: &str| {
+        let own = container.get("securityContext").and_then(|c| c.get(name));
+        let own = own.filter(|value| !value.is_null());
+        number(own.or_else(|| pod.pointer("/spec/securityContext")?.get(name))?)
+    };
+    let groups = pod.pointer("/spec/securityContext/supplementalGroups");
+    let groups = groups
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    Some(RunAs {
+        user: field("runAsUser")?,
+        group: field("runAsGroup")?,
+        supplementary: groups.iter().filter_map(number).collect(),
+    })
+}
+
+/// Sets as whom the pod runs; what else its security context says stays.
+fn set_user(pod: &mut Value, component: Component, user: &RunAs) -> Result<(), KubeadmError> {
+    let shape = |field: &str| KubeadmError::Shape {
+        field: field.to_owned(),
+        wanted: "a mapping",
+    };
+    let spec = pod
+        .get_mut("spec")
+        .and_then(Value::as_object_mut)
+        .ok_or_else(|| shape("spec"))?;
+    let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        if container.get("name").and_then(Value::as_str) == Some(component.name())
+            && let Some(own) = container.get_mut("securityContext")
+            && let Some(own) = own.as_object_mut()
+        {
+            own.remove("runAsUser");
+            own.remove("runAsGroup");
+        }
+    }
+    let context = spec.entry("securityContext").or_insert(Value::Null);
+    if context.is_null() {
+        *context = json!({});
+    }
+    let context = context
+        .as_object_mut()
+        .ok_or_else(|| shape("spec.securityContext"))?;
+    context.insert("runAsUser".into(), user.user.into());
+    context.insert("runAsGroup".into(), user.group.into());
+    context.insert(
+        "supplementalGroups".into(),
+        user.supplementary.clone().into(),
+    );
     Ok(())
 }
 
