@@ -14,10 +14,12 @@ use crate::fact::NodePath;
 pub mod argv;
 pub mod cluster_configuration;
 pub mod manifest;
+pub mod own_flags;
 mod yaml;
 
 pub use cluster_configuration::{ClusterConfiguration, edit_cluster_configuration};
 pub use manifest::{Manifest, edit_manifest};
+pub use yaml::{document, scalar};
 
 /// The kubelet's `staticPodPath` on a kubeadm node (kubernetes v1.35
 /// cmd/kubeadm/app/constants/constants.go: `ManifestsSubDirName`).

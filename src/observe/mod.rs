@@ -45,8 +45,22 @@ impl Wanted {
                 .nodes
                 .iter()
                 .map(|(name, info)| (name.clone(), crate::plan::queries(desired, info)))
+                .chain(
+                    inventory
+                        .joining
+                        .values()
+                        .filter_map(|info| to_prepare(desired, info)),
+                )
                 .collect(),
             objects: crate::plan::wanted_objects(desired),
+        }
+    }
+
+    /// Returns what preparing a node for joining needs.
+    pub fn to_prepare(desired: &Desired, node: &NodeInfo) -> Self {
+        Wanted {
+            nodes: to_prepare(desired, node).into_iter().collect(),
+            objects: Vec::new(),
         }
     }
 
@@ -73,6 +87,12 @@ impl Wanted {
     }
 }
 
+/// `None` when nothing needs to be looked at, so that the node is not even contacted.
+fn to_prepare(desired: &Desired, node: &NodeInfo) -> Option<(String, Vec<Query>)> {
+    let queries = crate::plan::queries_to_prepare(desired, node);
+    (!queries.is_empty()).then(|| (node.name.clone(), queries))
+}
+
 /// Looks at the nodes, several at a time, and at the API. `done` is called with each node's name
 /// when its answer is there.
 pub fn observe(
@@ -92,7 +112,7 @@ pub fn observe(
                         Ok(facts) => (Fact::Value(facts), String::new()),
                         Err(silent) => (Fact::Unreadable(silent.why), silent.remedy),
                     };
-                    let info = inventory.nodes.get(name).cloned().unwrap_or(NodeInfo {
+                    let info = inventory.find(name).cloned().unwrap_or(NodeInfo {
                         name: name.clone(),
                         control_plane: false,
                     });

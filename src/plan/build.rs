@@ -13,11 +13,7 @@ use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Resource, 
 /// the plan's problems; everything else is planned all the same.
 pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     let mut draft = Draft::default();
-    let id = match &facts.api.cluster_id {
-        Fact::Value(id) => id.clone(),
-        Fact::Absent => no_identity(&mut draft, "namespace kube-system is not there"),
-        Fact::Unreadable(why) => no_identity(&mut draft, why),
-    };
+    let id = identity(facts, &mut draft);
     for node in facts.nodes.values() {
         if !basis::queries(desired, &node.info).is_empty() {
             unreachable_node(node, &mut draft);
@@ -60,6 +56,15 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     }
 }
 
+/// Returns the cluster's identity; says so in the draft when it is not known.
+pub(super) fn identity(facts: &Facts, draft: &mut Draft) -> String {
+    match &facts.api.cluster_id {
+        Fact::Value(id) => id.clone(),
+        Fact::Absent => no_identity(draft, "namespace kube-system is not there"),
+        Fact::Unreadable(why) => no_identity(draft, why),
+    }
+}
+
 fn no_identity(draft: &mut Draft, why: &str) -> String {
     draft.problems.push(Problem {
         severity: Severity::Error,
@@ -71,7 +76,8 @@ fn no_identity(draft: &mut Draft, why: &str) -> String {
     String::new()
 }
 
-fn unreachable_node(node: &Node, draft: &mut Draft) {
+/// Says so in the draft when a node was not reached.
+pub(super) fn unreachable_node(node: &Node, draft: &mut Draft) {
     let why = match &node.facts {
         Fact::Value(_) => return,
         Fact::Absent => "it was not observed",

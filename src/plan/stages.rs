@@ -268,11 +268,12 @@ impl Effects {
             });
         }
         for ((name, path), wanted) in std::mem::take(&mut self.modes) {
-            let stat = facts
+            // Who looked at the content has seen the mode with it.
+            let seen = facts
                 .nodes
                 .get(&name)
-                .map(|node| node.get(&Query::Stat(path.clone())));
-            let Some(Fact::Value(Answer::Stat(meta))) = stat else {
+                .and_then(|node| stat(node, &path).or_else(|| Some(&file(node, &path)?.meta)));
+            let Some(meta) = seen else {
                 continue;
             };
             let before = permissions(meta);
@@ -447,6 +448,13 @@ fn drop_changes(draft: &mut Draft, ours: impl Fn(&Effect) -> bool) {
 fn file<'n>(node: &'n Node, path: &NodePath) -> Option<&'n File> {
     match node.get(&Query::File(path.clone())) {
         Fact::Value(Answer::File(file)) => Some(file),
+        _ => None,
+    }
+}
+
+fn stat<'n>(node: &'n Node, path: &NodePath) -> Option<&'n Meta> {
+    match node.get(&Query::Stat(path.clone())) {
+        Fact::Value(Answer::Stat(meta)) => Some(meta),
         _ => None,
     }
 }

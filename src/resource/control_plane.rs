@@ -44,6 +44,33 @@ impl Wanted {
             wanted: merge.chain(value).collect(),
         }
     }
+
+    /// Reads the table of such a part back; `None` when it is none.
+    fn of_part(wanted: &serde_json::Map<String, Value>) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        match (wanted.get("merge")?.as_str()?, wanted.get("value")) {
+            ("exact", Some(value)) => text(value).map(Wanted::Exact),
+            ("additive", Some(items)) => {
+                let items = items.as_array()?.iter().map(text);
+                items.collect::<Option<_>>().map(Wanted::Additive)
+            }
+            ("absent", None) => Some(Wanted::Absent),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the value that a flag shall have where it has `given` so far; `None` for no flag. `wanted`
+/// is the table of a [`Part::Setting`] of the list `flags`.
+///
+/// # Errors
+/// When the table is no such one.
+pub fn wanted_value(
+    wanted: &serde_json::Map<String, Value>,
+    given: &[String],
+) -> Result<Option<String>, String> {
+    let wanted = Wanted::of_part(wanted).ok_or("it does not say what is wanted of a flag")?;
+    Ok(target(&wanted, [&given.to_vec()].into_iter()))
 }
 
 /// Every copy of a component's settings that could be read. What could not is in the draft already.

@@ -17,6 +17,8 @@ pub mod flag;
 pub mod mode;
 pub mod object;
 
+pub use control_plane::wanted_value;
+
 /// Declares the kinds: the name of the table in a module, and the type that a table becomes.
 macro_rules! kinds {
     ($($table:literal => $variant:ident($type:ty)),+ $(,)?) => {
@@ -78,6 +80,15 @@ pub trait Behaviour {
 
     /// Returns what a check sees where the resource is as it is wanted.
     fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)>;
+
+    /// Lists what must be looked at for [`Behaviour::prepare`] on a node that is yet to join.
+    fn queries_to_prepare(&self) -> Vec<Query> {
+        Vec::new()
+    }
+
+    /// Drafts what must lie on a node before it joins, because what `kubeadm join` starts there would
+    /// not start without it.
+    fn prepare(&self, _resource: &Resource, _node: &Node, _draft: &mut Draft) {}
 
     /// Compares with the facts and drafts what to change.
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft);

@@ -145,6 +145,11 @@ fn node(value: &Value) -> Result<YamlNode, KubeadmError> {
         .ok_or_else(|| KubeadmError::Unfaithful("a new value cannot be written as YAML".into()))
 }
 
+/// Writes a document in block style, which every reader of YAML takes for this value.
+pub fn document(value: &Value) -> String {
+    format!("{}\n", render(value, 0))
+}
+
 /// Writes a value in block style; the first line goes behind `- ` or a key.
 fn render(value: &Value, indent: usize) -> String {
     let margin = format!("\n{}", " ".repeat(indent));
@@ -183,7 +188,7 @@ fn render(value: &Value, indent: usize) -> String {
 
 /// Writes a string as a YAML scalar that every reader takes for that string: plain where nobody can
 /// mistake it, in double quotes otherwise.
-pub(super) fn scalar(text: &str) -> String {
+pub fn scalar(text: &str) -> String {
     let plain_bytes = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"-_./,@%+=:*()".contains(&b));

@@ -1,0 +1,61 @@
+//! kubeadm: one file with the configuration of cluster, kubelet and kube-proxy.
+
+use serde_json::{Map, Value, json};
+
+use crate::distribution::Component;
+use crate::distribution::kubeadm::own_flags::own_flag;
+use crate::distribution::kubeadm::{document, edit_cluster_configuration, scalar};
+
+use super::left::Left;
+use super::wants::Wants;
+
+/// Kubernetes v1.35 staging/src/k8s.io/kubelet/config/v1beta1/register.go.
+const KUBELET: [&str; 2] = ["kubelet.config.k8s.io/v1beta1", "KubeletConfiguration"];
+/// Kubernetes v1.35 staging/src/k8s.io/kube-proxy/config/v1alpha1/register.go.
+const KUBE_PROXY: [&str; 2] = ["kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"];
+
+/// Writes what `kubeadm init --config` takes. kubeadm since 1.31 writes v1beta4 itself.
+pub(super) fn configuration(
+    wants: &Wants,
+    version: Option<&str>,
+    left: &mut Left,
+) -> Result<String, String> {
+    let version = version.map_or(String::new(), |version| {
+        format!("kubernetesVersion: {}\n", scalar(version))
+    });
+    let base = format!("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n{version}");
+    let mut documents = vec![cluster_configuration(&base, wants, left)?];
+    documents.extend(kubelet(wants));
+    documents.extend(kube_proxy(wants));
+    Ok(documents.join("---\n"))
+}
+
+/// Puts flags and volumes into a ClusterConfiguration, by the edits that a plan makes in a live one.
+pub(super) fn cluster_configuration(
+    base: &str,
+    wants: &Wants,
+    left: &mut Left,
+) -> Result<String, String> {
+    let mut text = base.to_owned();
+    for component in Component::ALL {
+        let edits = wants.edits(component, |name| own_flag(component, name), left)?;
+        text = edit_cluster_configuration(&text, component, &edits)
+            .map_err(|error| format!("ClusterConfiguration for {component}: {error}"))?;
+    }
+    Ok(text)
+}
+
+/// Writes KubeletConfiguration; `None` when no field is wanted.
+pub(super) fn kubelet(wants: &Wants) -> Option<String> {
+    fields(KUBELET, &wants.kubelet)
+}
+
+/// Writes KubeProxyConfiguration; `None` when no field is wanted.
+pub(super) fn kube_proxy(wants: &Wants) -> Option<String> {
+    fields(KUBE_PROXY, &wants.kube_proxy)
+}
+
+fn fields([version, kind]: [&str; 2], fields: &Map<String, Value>) -> Option<String> {
+    let head = document(&json!({"apiVersion": version, "kind": kind}));
+    (!fields.is_empty()).then(|| head + &document(&Value::Object(fields.clone())))
+}
