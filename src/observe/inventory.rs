@@ -92,7 +92,7 @@ pub enum InventoryError {
 pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, InventoryError> {
     let settings = &workspace.nodes;
     let (found, joining) = if settings.discover {
-        discovered(settings, api)?
+        discovered(settings, api.nodes()?)?
     } else {
         (declared(settings.hosts.iter())?, Found::new())
     };
@@ -145,10 +145,9 @@ pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, Inve
 
 type Found = BTreeMap<String, FoundNode>;
 
-/// Returns the nodes of the cluster, and those that are declared and not in it. One without a role
-/// is taken for a misspelt name.
-fn discovered(settings: &NodesSettings, api: &dyn Api) -> Result<(Found, Found), InventoryError> {
-    let found = api.nodes()?;
+/// Returns the nodes of the cluster as they were found, and those that are declared and not among
+/// them. One without a role is taken for a misspelt name.
+fn discovered(settings: &NodesSettings, found: Found) -> Result<(Found, Found), InventoryError> {
     let others = settings.hosts.iter();
     let others = others.filter(|(name, _)| !found.contains_key(*name));
     if let Some((name, _)) = others.clone().find(|(_, host)| host.role.is_none()) {
@@ -249,4 +248,54 @@ fn either<T: Clone>(own: &Option<T>, other: &Option<T>) -> Option<T> {
 
 fn local_user() -> String {
     std::env::var("USER").unwrap_or_else(|_| "root".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn settings(hosts: &[(&str, Option<Role>)]) -> NodesSettings {
+        let host = |role| HostSettings {
+            address: Some("10.0.0.9".into()),
+            role,
+            ..HostSettings::default()
+        };
+        NodesSettings {
+            discover: true,
+            defaults: HostSettings::default(),
+            hosts: hosts
+                .iter()
+                .map(|(name, role)| ((*name).to_owned(), host(*role)))
+                .collect(),
+        }
+    }
+
+    fn cluster() -> Found {
+        let hosts = settings(&[("cp1", Some(Role::ControlPlane))]).hosts;
+        declared(hosts.iter()).unwrap()
+    }
+
+    #[test]
+    fn a_node_with_a_role_that_the_cluster_does_not_have_is_yet_to_join() {
+        let hosts = [
+            ("cp1", None),
+            ("cp2", Some(Role::ControlPlane)),
+            ("w1", Some(Role::Worker)),
+        ];
+        let (found, joining) = discovered(&settings(&hosts), cluster()).unwrap();
+        assert_eq!(found, cluster());
+        let joining: Vec<(&str, bool)> = joining
+            .values()
+            .map(|node| (node.info.name.as_str(), node.info.control_plane))
+            .collect();
+        assert_eq!(joining, [("cp2", true), ("w1", false)]);
+    }
+
+    #[test]
+    fn without_a_role_it_is_a_misspelt_name() {
+        let error = discovered(&settings(&[("cp11", None)]), cluster()).unwrap_err();
+        insta::assert_snapshot!(error, @r#"[nodes.host.cp11] in harden.toml: the cluster has no node "cp11"; it has cp1. One that is yet to join needs role = "control-plane" or "worker""#);
+    }
 }
