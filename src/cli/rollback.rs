@@ -73,8 +73,8 @@ fn refuse_what_joined(session: &Session, record: &Record) -> Result<(), Failure>
                      what runs there since may need what it was given; nothing was changed",
                     record.number
                 ),
-                "`harden rollback NUMBER` undoes another generation; while the node has not joined, declare it \
-                 under [nodes.host] with its role",
+                "`harden rollback NUMBER` undoes another generation; that a node has not joined is known with \
+                 `discover = true` and its role under [nodes.host]",
             ))
         }
         _ => Ok(()),
