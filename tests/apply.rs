@@ -658,7 +658,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
     let cluster = Cluster::new(dir.path());
     let before = cluster.snapshot();
     let table = serde_json::json!({
-        "component": "kube-apiserver", "flag": "audit-policy-file", "name": "policy", "content": "rules: []\n",
+        "component": "kube-apiserver", "flag": "tracing-config-file", "name": "tracing", "content": "a: 1\n",
     });
     let desired = Desired {
         cluster: "c".into(),
@@ -672,6 +672,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
             reason: String::new(),
             controls: Vec::new(),
             origins: Vec::new(),
+            consent: Vec::new(),
         }],
         accept: Vec::new(),
         findings: Vec::new(),
@@ -692,6 +693,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
             cluster_id: Fact::Value("id".into()),
             cluster_configuration: Fact::Absent,
             objects: Default::default(),
+            answers: Default::default(),
         },
     };
     let members = ["cp1", "cp2"].map(|name| (name.to_owned(), info(name)));
@@ -706,7 +708,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
     let report = client.run(&plan).unwrap();
     assert_eq!(report.record.outcome(), Some(&Outcome::Applied));
     let placed = cluster.nodes["w1"].read("harden/policy.yaml");
-    assert_eq!(placed.as_deref(), Some("rules: []\n"));
+    assert_eq!(placed.as_deref(), Some("a: 1\n"));
     // No gate was waited for: there is nothing that could pass one.
     assert!(!client.heard.iter().any(|line| line.starts_with("gate")));
     assert_eq!(records(&cluster), std::slice::from_ref(&report.record));

@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use harden::distribution::kubeadm::{ClusterConfiguration, document, edit_manifest, manifest_path};
+use harden::distribution::kubeadm::{
+    ClusterConfiguration, document, edit_manifest, kubelet_config_path, manifest_path,
+};
 use harden::distribution::{Component, ComponentEdit, Volume};
-use harden::fact::{Fact, Facts, Query};
+use harden::fact::{ApiQuery, Fact, Facts, Query};
 use harden::module::{Modules, evaluate};
 use harden::plan::build;
 use harden::profile::load;
 use harden::report::{Bootstrap, Newborn, bootstrap};
 use harden::resource::Desired;
 use plan_support::{
-    MANIFESTS, V1BETA3, V1BETA4, cluster, file, flag, path, process, put, resource,
+    KUBE_PROXY, KUBELET, MANIFESTS, V1BETA3, V1BETA4, cluster, file, flag, path, process, put,
+    resource,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -138,16 +141,65 @@ fn born(desired: &Desired, config: &str, made: &Bootstrap) -> Facts {
         let query = Query::Process(component.program());
         put(&mut facts, "cp1", query, process(9, argv));
     }
-    for (place, content) in placed(made) {
-        put(
-            &mut facts,
-            "cp1",
-            Query::File(path(&place)),
-            file(&content, 0o600),
-        );
-    }
     facts.api.cluster_configuration = Fact::Value(config.to_owned());
+    born_kubelets(&mut facts, made);
     facts
+}
+
+/// The documents of a kind that kubeadm is given, as a patch of its defaults.
+fn given(made: &Bootstrap, kind: &str) -> Value {
+    let documents: Vec<Value> = match made.files.get("kubeadm.yaml") {
+        Some(text) => text.split("---\n").map(yaml).collect(),
+        None => yaml(&made.files["kind.yaml"])["kubeadmConfigPatches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|patch| yaml(patch.as_str().unwrap()))
+            .collect(),
+    };
+    let mut found = documents.into_iter().filter(|d| d["kind"] == kind);
+    found.next().unwrap_or_else(|| json!({}))
+}
+
+/// kubelets and kube-proxy run with what kubeadm was given, and kernels with what was placed.
+fn born_kubelets(facts: &mut Facts, made: &Bootstrap) {
+    let text = |own: &str, kind: &str| {
+        let mut merged = yaml(own);
+        merge(&mut merged, &given(made, kind));
+        document(&merged)
+    };
+    let kubelet = text(KUBELET, "KubeletConfiguration");
+    let kube_proxy = text(KUBE_PROXY, "KubeProxyConfiguration");
+    // What runs is told in the names of its own program.
+    let lower = |value: Value| -> Value {
+        let fields = value.as_object().unwrap().iter();
+        fields.map(|(k, v)| (k.to_lowercase(), v.clone())).collect()
+    };
+    for (query, answer) in &mut facts.api.answers {
+        let value = match query {
+            ApiQuery::ConfigMapKey { name, .. } if name == "kubelet-config" => json!(kubelet),
+            ApiQuery::ConfigMapKey { .. } => json!(kube_proxy),
+            ApiQuery::KubeletConfig(_) => yaml(&kubelet),
+            ApiQuery::KubeProxyConfig(_) => lower(yaml(&kube_proxy)),
+            other => panic!("{other:?}"),
+        };
+        *answer = Fact::Value(value);
+    }
+    for node in ["cp1", "worker"] {
+        let query = Query::File(kubelet_config_path());
+        put(facts, node, query, file(&kubelet, 0o600));
+        for (place, content) in placed(made) {
+            let query = Query::File(path(&place));
+            put(facts, node, query, file(&content, 0o600));
+            let is_read_at_boot = place.starts_with("/etc/sysctl.d/");
+            for line in content.lines().filter(|_| is_read_at_boot) {
+                if let Some((name, value)) = line.split_once(" = ") {
+                    let running = path(&format!("/proc/sys/{}", name.replace('.', "/")));
+                    put(facts, node, Query::File(running), file(value, 0o644));
+                }
+            }
+        }
+    }
 }
 
 /// What a plan changes in such a cluster, apart from what was announced.
@@ -182,10 +234,8 @@ fn a_cluster_that_is_born_so_has_nothing_to_change() {
         // Without the files, the same cluster has something to change: the test can fail.
         let mut bare = ours.clone();
         bare.files.remove("files.tsv");
-        assert_eq!(
-            unannounced(&desired, &first(&ours), &bare),
-            ["kube-apiserver --audit-policy-file (file audit-policy)"]
-        );
+        let policy = "kube-apiserver --audit-policy-file (file audit-policy)".to_owned();
+        assert!(unannounced(&desired, &first(&ours), &bare).contains(&policy));
     }
 }
 
@@ -337,9 +387,10 @@ proptest! {
     }
 
     #[test]
-    fn hostile_contents_stay_contents(content in "(?s).{0,60}") {
+    fn hostile_contents_stay_contents(hostile in "[ -~\u{a0}-\u{3ff}]{0,60}") {
+        let content = format!("a: 1\n# {hostile}\n");
         let table = json!({
-            "component": "kube-apiserver", "flag": "audit-policy-file", "name": "policy", "content": content,
+            "component": "kube-apiserver", "flag": "tracing-config-file", "name": "tracing", "content": content,
         });
         let desired = desired(vec![resource("component-file", table)]);
         for newborn in [KUBEADM, KIND, Newborn::K3s, Newborn::Rke2] {
@@ -380,9 +431,9 @@ fn the_script_places_what_the_list_says_and_runs_none_of_it() {
         return; // it changes owners
     }
     let mark = root.path().join("run");
-    let content = format!("$(touch {0})`touch {0}`\n'\"\\\n", mark.display());
+    let content = format!("a: 1\n# $(touch {0})`touch {0}`'\"\\\n", mark.display());
     let table = json!({
-        "component": "kube-apiserver", "flag": "audit-policy-file", "name": "policy", "content": content,
+        "component": "kube-apiserver", "flag": "tracing-config-file", "name": "tracing", "content": content,
         "volumes": [{"name": "log", "host-path": "/var/log/a $(touch run) b", "mount-path": "/var/log/x"}],
     });
     let desired = desired(vec![resource("component-file", table)]);

@@ -107,7 +107,7 @@ fn the_gate_expects_the_whole_new_command_line() {
         panic!()
     };
     let gate = step.gate.as_ref().unwrap();
-    assert_eq!(gate.readyz_port, 8443);
+    assert_eq!(gate.readyz_port, Some(8443));
     let argv = &gate.processes[&API];
     assert_eq!(argv.len(), 30);
     assert_eq!(argv[0], "kube-apiserver");
@@ -479,7 +479,7 @@ fn the_gate_of_any_component_knows_the_port_of_the_api_server() {
     let Step::Node(step) = &plan.stages[0].steps[0] else {
         panic!()
     };
-    assert_eq!(step.gate.as_ref().unwrap().readyz_port, 7443);
+    assert_eq!(step.gate.as_ref().unwrap().readyz_port, Some(7443));
     // Without it nothing restarts, and nothing is promised.
     put(&mut facts, "cp1", manifest_query(), Fact::Absent);
     let plan = build(&desired, &facts);

@@ -18,7 +18,7 @@ mod plan_support;
 
 fn wanted() -> Desired {
     let policy = json!({
-        "component": "kube-apiserver", "flag": "audit-policy-file", "name": "audit-policy", "content": "rules: []\n",
+        "component": "kube-apiserver", "flag": "tracing-config-file", "name": "tracing", "content": "a: 1\n",
     });
     desired(vec![
         flag("profiling", "false"),
@@ -80,10 +80,10 @@ fn only_the_files_and_once() {
     Plan to prepare new for joining cluster prod
 
     new (control plane)
-      + kube-apiserver --audit-policy-file (file audit-policy): (absent) → /etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml with 0600 root:root  (safe)
+      + kube-apiserver --tracing-config-file (file tracing): (absent) → /etc/kubernetes/harden/tracing-37b128c59f1f.yaml with 0600 root:root  (safe)
 
     Order of work
-      1. node files new: /etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml
+      1. node files new: /etc/kubernetes/harden/tracing-37b128c59f1f.yaml
 
     1 change (1 safe); nothing restarts.
     ");
@@ -100,7 +100,7 @@ fn a_file_that_is_right_but_open_is_closed_where_it_is() {
     let desired = wanted();
     let mut facts = seen(&desired, machine(&desired, true));
     let query = queries_to_prepare(&desired, &info("new", true)).remove(0);
-    put(&mut facts, "new", query, file("rules: []\n", 0o644));
+    put(&mut facts, "new", query, file("a: 1\n", 0o644));
     let plan = planned(&desired, &facts);
     let Some((_, Step::Node(step))) = plan.steps().next() else {
         panic!("{plan:?}")
@@ -146,7 +146,7 @@ fn a_plan_warns_of_a_control_plane_that_would_not_start() {
     assert_eq!(
         warned(machine(&desired, true)),
         [(
-            "a control plane that joins from here would not start: it lacks kube-apiserver --audit-policy-file (file audit-policy)".into(),
+            "a control plane that joins from here would not start: it lacks kube-apiserver --tracing-config-file (file tracing)".into(),
             "run `harden bootstrap --on new`".into()
         )]
     );

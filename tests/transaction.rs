@@ -34,7 +34,7 @@ fn each_shell(test: impl Fn(Sandbox)) {
 fn stage(host: &mut dyn Host, files: &[FileAction]) -> Result<(), NodeError> {
     let mut client = Client::new(host, HOLDER);
     client.lock(HOLDER, None)?;
-    client.begin(ID, 0, files.len())?;
+    client.begin(ID, 0, files.len(), &[])?;
     for (index, file) in files.iter().enumerate() {
         client.stage(ID, index, false, file)?;
     }
@@ -182,7 +182,7 @@ fn a_later_generation_puts_a_pre_image_back_without_its_content_leaving_the_node
         back.reverse();
         let after = node.tree();
         let mut client = Client::new(&mut node, HOLDER);
-        client.begin(undo, 0, back.len()).unwrap();
+        client.begin(undo, 0, back.len(), &[]).unwrap();
         for (index, file) in back.iter().enumerate() {
             client.stage(undo, index, false, file).unwrap();
         }
@@ -381,13 +381,13 @@ fn one_holder_at_a_time() {
             panic!("two holders")
         };
         assert_eq!((c, message.as_str()), (Code::Locked, HOLDER));
-        assert_eq!(code(late.begin(ID, 0, 0)), Code::NotHeld);
+        assert_eq!(code(late.begin(ID, 0, 0, &[])), Code::NotHeld);
         assert_eq!(code(late.put(1, "record", b"{}")), Code::NotHeld);
         late.unlock().unwrap();
         assert_eq!(code(late.lock(other, Some("somebody else"))), Code::Locked);
         late.lock(other, Some(HOLDER)).unwrap();
         assert_eq!(
-            code(Client::new(&mut node, HOLDER).begin(ID, 0, 0)),
+            code(Client::new(&mut node, HOLDER).begin(ID, 0, 0, &[])),
             Code::NotHeld
         );
         Client::new(&mut node, other).unlock().unwrap();
@@ -590,4 +590,104 @@ fn the_watchdog_does_not_depend_on_systemd_keeping_its_word() {
         assert_eq!(node.tree(), before, "{name}");
         node.forget();
     }
+}
+
+/// A stand-in for systemctl that writes down what it is asked, and fails where `etc/refuse` lies. The
+/// real one restarts real kubelets in tests/cluster.
+fn with_systemctl(node: &mut Sandbox) {
+    let bin = node.root.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let root = node.root.display();
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >>{root}/systemctl.log\n[ \"$1\" != --no-block ] || [ ! -e {root}/etc/refuse ]\n"
+    );
+    let path = bin.join("systemctl");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    node.bin = Some(bin);
+}
+
+fn restarts(node: &Sandbox) -> usize {
+    let log = std::fs::read_to_string(node.root.join("systemctl.log")).unwrap_or_default();
+    log.lines()
+        .filter(|line| *line == "--no-block restart kubelet")
+        .count()
+}
+
+fn stage_with_unit(node: &mut Sandbox, files: &[FileAction]) {
+    let kubelet = harden::fact::ProgramName::new("kubelet").unwrap();
+    let mut client = Client::new(node, HOLDER);
+    client.lock(HOLDER, None).unwrap();
+    client.begin(ID, 0, files.len(), &[kubelet]).unwrap();
+    for (index, file) in files.iter().enumerate() {
+        client.stage(ID, index, false, file).unwrap();
+    }
+}
+
+#[test]
+fn a_unit_is_restarted_with_the_new_files_and_again_with_the_old_ones() {
+    each_shell(|mut node| {
+        with_systemctl(&mut node);
+        let files = everything(&node);
+        let before = node.tree();
+        stage_with_unit(&mut node, &files);
+        assert_eq!(restarts(&node), 0, "staging restarts nothing");
+        let mut client = Client::new(&mut node, HOLDER);
+        client.activate(ID, LONG).unwrap();
+        client.commit(ID).unwrap();
+        assert_eq!(restarts(&node), 1);
+        let mut client = Client::new(&mut node, HOLDER);
+        client.revert(ID, true, "a test").unwrap();
+        assert_eq!(restarts(&node), 2);
+        assert_eq!(node.tree(), before);
+    });
+}
+
+#[test]
+fn what_was_never_activated_restarts_nothing_when_it_is_put_back() {
+    each_shell(|mut node| {
+        with_systemctl(&mut node);
+        let files = everything(&node);
+        stage_with_unit(&mut node, &files);
+        Client::new(&mut node, HOLDER)
+            .revert(ID, false, "a test")
+            .unwrap();
+        assert_eq!(restarts(&node), 0);
+    });
+}
+
+#[test]
+fn a_restart_that_is_refused_puts_the_files_back() {
+    each_shell(|mut node| {
+        with_systemctl(&mut node);
+        let files = everything(&node);
+        node.write("refuse", "", 0o600);
+        let before = node.tree();
+        stage_with_unit(&mut node, &files);
+        let refused = code(Client::new(&mut node, HOLDER).activate(ID, LONG));
+        // The old files are back; that the unit has them too cannot be said.
+        assert_eq!(refused, Code::Revert);
+        assert_eq!(node.tree(), before);
+    });
+}
+
+#[test]
+fn the_watchdog_restarts_the_unit_with_the_old_files() {
+    each_shell(|mut node| {
+        with_systemctl(&mut node);
+        let files = everything(&node);
+        let before = node.tree();
+        stage_with_unit(&mut node, &files);
+        Client::new(&mut node, HOLDER)
+            .activate(ID, Duration::from_secs(1))
+            .unwrap();
+        let begun = Instant::now();
+        while node.tree() != before || restarts(&node) < 2 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "nobody put it back"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
 }

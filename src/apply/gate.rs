@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::distribution::Component;
 use crate::fact::{Answer, Fact, Process, Query};
 use crate::host::Tunnel;
-use crate::plan::Gate;
+use crate::plan::{FieldValue, Gate};
+use crate::resource::is_effective;
+use crate::resource::kubelet::kubelet_program;
 
 use super::Notice;
 use super::node::plain;
@@ -16,10 +18,14 @@ use super::session::Session;
 /// kubelet may be between two containers.
 const DOWN: Duration = Duration::from_secs(5);
 
+/// How many new kubelets may be seen before the gate gives up: systemd starts one that ended again.
+const KUBELET_STARTS: usize = 3;
+
 /// What ran on a node before it was changed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) processes: BTreeMap<Component, Vec<Process>>,
+    kubelet: Vec<Process>,
     log: String,
 }
 
@@ -59,6 +65,8 @@ struct Crashes {
     gone: BTreeSet<(u32, u64)>,
     fatal: BTreeSet<String>,
     down: Option<Instant>,
+    /// New kubelets that were seen.
+    kubelets: BTreeSet<(u32, u64)>,
 }
 
 impl Session<'_, '_> {
@@ -71,6 +79,10 @@ impl Session<'_, '_> {
             .collect();
         let log = Query::Log(Component::KubeApiserver.program());
         queries.push(log.clone());
+        let kubelet = Query::Process(kubelet_program());
+        if !gate.kubelet.is_empty() {
+            queries.push(kubelet.clone());
+        }
         let facts = self.look(node, &queries)?;
         let mut seen = Seen::default();
         for component in gate.processes.keys() {
@@ -86,6 +98,13 @@ impl Session<'_, '_> {
         }
         if let Some(Fact::Value(Answer::Log(text))) = facts.get(&log) {
             seen.log.clone_from(text);
+        }
+        match facts.get(&kubelet) {
+            Some(Fact::Value(Answer::Process(all))) => seen.kubelet.clone_from(all),
+            Some(Fact::Unreadable(why)) => {
+                return Err(format!("{node}: the processes cannot be read: {why}"));
+            }
+            _ => {}
         }
         Ok(seen)
     }
@@ -204,8 +223,33 @@ impl Session<'_, '_> {
         if let Some((what, component)) = waiting {
             return Err(again(what, Some(component)));
         }
+        if !gate.kubelet.is_empty() {
+            let new: Vec<(u32, u64)> = seen
+                .kubelet
+                .iter()
+                .map(|p| (p.pid, p.start))
+                .filter(|id| {
+                    before.is_none_or(|b| !b.kubelet.iter().any(|p| (p.pid, p.start) == *id))
+                })
+                .collect();
+            crashes.kubelets.extend(new.iter().copied());
+            if crashes.kubelets.len() > KUBELET_STARTS {
+                let died = crashes.kubelets.len() - new.len();
+                return Err((
+                    shut(format!("it was started and died {died} times"), None),
+                    true,
+                ));
+            }
+            if let Some(waits) = self.kubelet_waits(node, gate, &new) {
+                return Err(again(waits, None));
+            }
+            ids.extend(new);
+        }
+        let Some(port) = gate.readyz_port else {
+            return Ok(ids);
+        };
         if tunnel.is_none() {
-            let opened = self.host(node).and_then(|h| h.tunnel(gate.readyz_port));
+            let opened = self.host(node).and_then(|h| h.tunnel(port));
             *tunnel = Some(opened.map_err(|e| again(e.to_string(), None))?);
         }
         let Some(local) = tunnel.as_ref().map(|t| t.local) else {
@@ -220,21 +264,59 @@ impl Session<'_, '_> {
         Err(again(not_ready, Some(Component::KubeApiserver)))
     }
 
+    /// Says what a kubelet is not yet; `None` when it runs with what the gate wants.
+    fn kubelet_waits(&self, node: &str, gate: &Gate, new: &[(u32, u64)]) -> Option<String> {
+        if new.is_empty() {
+            return Some("the kubelet to restart".into());
+        }
+        let running = match self.apply.api.kubelet_config(node) {
+            Ok(Some(running)) => running,
+            Ok(None) => return Some("the API to know the node".into()),
+            Err(error) => return Some(format!("the kubelet to answer ({error})")),
+        };
+        let wrong = |wanted: &&FieldValue| !is_effective(&running, &wanted.path, &wanted.value);
+        if let Some(wanted) = gate.kubelet.iter().find(wrong) {
+            return Some(format!(
+                "the kubelet to run with {} = {}; a file of its --config-dir or one of its flags may set it otherwise",
+                wanted.path.join("."),
+                wanted.value
+            ));
+        }
+        match self.apply.api.node_ready(node) {
+            Ok(true) => None,
+            Ok(false) => Some("the Node to be Ready".into()),
+            Err(error) => Some(format!("the Node to be Ready ({error})")),
+        }
+    }
+
+    /// Returns the last line that the kubelet logged.
+    pub(super) fn last_journal_line(&mut self, node: &str) -> Option<String> {
+        let query = Query::Journal(kubelet_program());
+        let facts = self.look(node, std::slice::from_ref(&query)).ok()?;
+        match facts.get(&query) {
+            Some(Fact::Value(Answer::Log(text))) => telling(text).map(bounded),
+            _ => None,
+        }
+    }
+
     /// Returns the last line that a component logged and that says something.
     pub(super) fn last_line(&mut self, node: &str, component: Component) -> Option<String> {
         let query = Query::Log(component.program());
         let facts = self.look(node, std::slice::from_ref(&query)).ok()?;
         match facts.get(&query) {
-            Some(Fact::Value(Answer::Log(text))) => telling(text).map(|line| {
-                let mut line = plain(message(line));
-                if line.len() > 600 {
-                    line = line.chars().take(600).collect::<String>() + " …";
-                }
-                line
-            }),
+            Some(Fact::Value(Answer::Log(text))) => telling(text).map(bounded),
             _ => None,
         }
     }
+}
+
+/// A log line as it can be shown.
+fn bounded(line: &str) -> String {
+    let mut line = plain(message(line));
+    if line.len() > 600 {
+        line = line.chars().take(600).collect::<String>() + " …";
+    }
+    line
 }
 
 impl Crashes {

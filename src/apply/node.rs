@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::fact::sha256;
+use crate::fact::{ProgramName, sha256};
 use crate::host::{Host, HostError, Limits, Script};
 use crate::plan::{FileAction, FileState, FileTarget};
 
@@ -215,13 +215,25 @@ impl<'h> Client<'h> {
     }
 
     /// Begins a transaction of `count` files. `first` is the number of its first file among all
-    /// files of the generation's transactions on this node.
+    /// files of the generation's transactions on this node. The units are restarted once the files
+    /// are in place, and again once they were put back.
     ///
     /// # Errors
-    /// [`Code::Request`] when the transaction exists and is active or committed.
-    pub fn begin(&mut self, id: Id, first: usize, count: usize) -> Result<(), NodeError> {
+    /// [`Code::Request`] when the transaction exists and is active or committed;
+    /// [`Code::Unwritable`] when units are to be restarted and the node has no systemd.
+    pub fn begin(
+        &mut self,
+        id: Id,
+        first: usize,
+        count: usize,
+        units: &[ProgramName],
+    ) -> Result<(), NodeError> {
         let text = SCRIPT.text.as_bytes();
-        let verb = format!("begin {id} {first} {count} {}", sha256(text));
+        let mut verb = format!("begin {id} {first} {count} {}", sha256(text));
+        for unit in units {
+            verb.push(' ');
+            verb.push_str(unit.as_str());
+        }
         self.call(&verb, text).map(drop)
     }
 

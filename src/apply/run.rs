@@ -255,7 +255,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
             let id = self.id(number);
             let first = first_index(&self.record.plan, number);
             let staged = self.session.node(&step.node).and_then(|mut node| {
-                node.begin(id, first, step.files.len())?;
+                node.begin(id, first, step.files.len(), &step.units)?;
                 for (offset, file) in step.files.iter().enumerate() {
                     // What an earlier step leaves there cannot be seen yet.
                     let later = !touched.insert((step.node.clone(), file.path.clone()));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::cluster::ApiError;
 use crate::distribution::Component;
-use crate::fact::{Fact, ObjectRef};
+use crate::fact::{Fact, ObjectRef, sha256};
 use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
 
@@ -225,6 +225,9 @@ impl Session<'_, '_> {
             return format!("{node} has its old files back");
         };
         match self.pass(&node, &gate, None, false) {
+            Ok(()) if gate.readyz_port.is_none() => {
+                format!("{node} has its old files back, and its kubelet runs as before")
+            }
             Ok(()) => format!("{node} has its old files back, and its /readyz answers 200"),
             Err(shut) => format!(
                 "{node} has its old files back, but is not well yet: {}",
@@ -237,6 +240,9 @@ impl Session<'_, '_> {
     fn explain(&mut self, node: &str, gate: &Gate, old: &Argv, shut: Shut) -> String {
         if shut.interrupted {
             return "it was interrupted while its gate was waited for".into();
+        }
+        if !gate.kubelet.is_empty() {
+            return self.explain_kubelet(node, gate, &shut.why);
         }
         let component = shut
             .component
@@ -257,6 +263,22 @@ impl Session<'_, '_> {
         };
         let mut text = format!("{component} did not pass its gate{with}: {}", shut.why);
         if let Some(line) = self.last_line(node, component) {
+            text.push_str(&format!("; its last log line: {line}"));
+        }
+        text
+    }
+
+    fn explain_kubelet(&mut self, node: &str, gate: &Gate, why: &str) -> String {
+        let fields: Vec<String> = gate
+            .kubelet
+            .iter()
+            .map(|field| format!("{}={}", field.path.join("."), field.value))
+            .collect();
+        let mut text = format!(
+            "the kubelet did not pass its gate with {}: {why}",
+            fields.join(" ")
+        );
+        if let Some(line) = self.last_journal_line(node) {
             text.push_str(&format!("; its last log line: {line}"));
         }
         text
@@ -306,11 +328,86 @@ impl Session<'_, '_> {
             key,
             before,
             after,
+            rollout,
+        } = step;
+        let what = format!("ConfigMap {namespace}/{name} {key}");
+        self.replace_key(step, before, after)?;
+        let Some(daemon_set) = rollout else {
+            return Ok(());
+        };
+        let Err(why) = self.roll_out(namespace, daemon_set, after, true) else {
+            return Ok(());
+        };
+        // What was there before is put back, and read again.
+        let put_back = self
+            .replace_key(step, after, before)
+            .map_err(|failure| failure.message)
+            .and_then(|()| self.roll_out(namespace, daemon_set, before, false));
+        Err(match put_back {
+            Ok(()) => Failure::back(format!("{what}: {why}; it is as it was before")),
+            Err(again) => Failure {
+                message: format!("{what}: {why}; and it could NOT be put back: {again}"),
+                left: Left::Broken,
+                moved: false,
+            },
+        })
+    }
+
+    /// Restarts a DaemonSet that reads this text, and waits until every pod is new and ready.
+    fn roll_out(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        text: &str,
+        interruptible: bool,
+    ) -> Result<(), String> {
+        let begun = Instant::now();
+        // A restart without a change of the text needs a mark of its own; that of the run does.
+        let mark = format!("{}-{}", &sha256(text)[..12], self.apply.holder.since);
+        self.api(|api| api.restart_daemon_set(namespace, name, &mark))
+            .map_err(|error| error.to_string())?;
+        loop {
+            let waits = match self.apply.api.daemon_set_waits(namespace, name) {
+                Ok(None) => return Ok(()),
+                Ok(Some(waits)) => waits,
+                Err(error) => error.to_string(),
+            };
+            if interruptible && self.interrupted() {
+                return Err("it was interrupted".into());
+            }
+            let elapsed = begun.elapsed();
+            if elapsed >= self.apply.settings.gate_timeout {
+                return Err(format!(
+                    "DaemonSet {namespace}/{name} was restarted, and {} s have passed waiting for {waits}",
+                    elapsed.as_secs()
+                ));
+            }
+            self.tell(Notice::Gate {
+                node: name,
+                what: &waits,
+                elapsed,
+            });
+            self.renew_in_time();
+            self.nap();
+        }
+    }
+
+    fn replace_key(
+        &mut self,
+        step: &ConfigMapStep,
+        before: &str,
+        after: &str,
+    ) -> Result<(), Failure> {
+        let ConfigMapStep {
+            namespace,
+            name,
+            key,
+            ..
         } = step;
         let what = format!("ConfigMap {namespace}/{name} {key}");
         self.api(|api| match api.config_map_key(namespace, name, key) {
-            Fact::Value(text) if text == *after => Ok(()),
-            Fact::Value(text) if text == *before => {
+            Fact::Value(text) if text == after => Ok(()),
+            Fact::Value(text) if text == before => {
                 api.replace_config_map_key(namespace, name, key, before, after)
             }
             Fact::Value(_) | Fact::Absent => Err(ApiError::Moved { what: what.clone() }),
@@ -355,9 +452,11 @@ fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
     let gate = step.gate.as_ref()?;
     let complete = gate.processes.keys().all(|c| old.contains_key(c));
     if complete {
+        let planned = step.undo_gate.as_ref();
         return Some(Gate {
             processes: old.clone(),
             readyz_port: gate.readyz_port,
+            kubelet: planned.map(|g| g.kubelet.clone()).unwrap_or_default(),
         });
     }
     step.undo_gate.clone()

@@ -145,7 +145,15 @@ sweep() { # PATH INDEX: what a crash left behind
     [ -d "$dir" ] && rm -f "${dir%/}/.harden.$generation-$number-$2".*
 }
 
+kernel() { # PATH: a kernel parameter, which is written in place and has a mode of its own
+    case $1 in /proc/sys/*) ;; *) return 1 ;; esac
+}
+
 place() { # FROM PATH INDEX MODE OWNER GROUP: beside the target, then over it
+    if kernel "$2"; then
+        cat "$1" >"$2"
+        return
+    fi
     temporary "$2" "$3"
     rm -f "$temp"
     (set -C && cat "$1" >"$temp") && chown "$5:$6" "$temp" && chmod "$4" "$temp" &&
@@ -283,6 +291,15 @@ END
     return 0
 }
 
+restart_units() { # the kubelet may wait for long before it is up, and the gate waits for it anyway
+    [ -s "$step/units" ] || return 0
+    : >"$step/restarted" || return 1
+    while IFS= read -r unit; do
+        systemctl reset-failed "$unit" >/dev/null 2>&1
+        systemctl --no-block restart "$unit" || return 1
+    done <"$step/units"
+}
+
 stop_activation() { # one that still runs must not write after the pre-images are back
     read -r pid start 2>/dev/null <"$step/activating" || return 0
     [ "$pid" != "$$" ] || return 0
@@ -309,6 +326,8 @@ restore() { # KIND WHY: the last file first
         [ -z "$path" ] || back
         index=$((index - 1))
     done
+    # Only what was restarted with the new files needs the old ones again.
+    [ ! -f "$step/restarted" ] || restart_units >/dev/null 2>&1 || trouble="$trouble units"
     [ -z "$trouble" ] && set_state reverted
 }
 
@@ -452,7 +471,7 @@ verb_list() {
     done
 }
 
-verb_begin() { # GENERATION NUMBER FIRST COUNT SHA256; this script
+verb_begin() { # GENERATION NUMBER FIRST COUNT SHA256 UNIT...; this script
     at "$1" "$2"
     digits "$3"
     digits "$4"
@@ -474,6 +493,11 @@ verb_begin() { # GENERATION NUMBER FIRST COUNT SHA256; this script
         why=$( (printf '%s\n' "$word" >"$step/decide-$word") 2>&1) || fail unwritable "$why"
     done
     why=$( (printf '%s %s\n' "$3" "$4" >"$step/files") 2>&1) || fail unwritable "$why"
+    shift 5
+    if [ $# -gt 0 ]; then
+        command -v systemctl >/dev/null 2>&1 || fail unwritable "this node has no systemd to restart $* by"
+        why=$( (printf '%s\n' "$@" >"$step/units") 2>&1) || fail unwritable "$why"
+    fi
     why=$( (printf 'staged\n' | put "$step/state") 2>&1) || fail unwritable "$why"
     fsync "$step"/*
 }
@@ -526,6 +550,11 @@ END
         ;;
     *) fail input "$source" ;;
     esac
+    if kernel "$path"; then
+        [ -w "$path" ] || fail unwritable "$path cannot be written"
+        note_file
+        return
+    fi
     # Room, a writable directory and a known owner are proven before anything is changed.
     parent "$path"
     while [ ! -d "$dir" ]; do parent "$dir"; done
@@ -551,6 +580,10 @@ END
     result=$?
     rm -f "$probe" 2>/dev/null
     [ "$result" = 0 ] || fail unwritable "$dir: $why"
+    note_file
+}
+
+note_file() { # what `each` reads of a file
     why=$( (printf '%s\n' "$path" >"$step/$index.path" &&
         printf '%s\n' "$expected" >"$step/$index.before" &&
         printf '%s\n' "$target" >"$step/$index.target") 2>&1) || fail unwritable "$why"
@@ -581,7 +614,7 @@ verb_activate() { # GENERATION NUMBER SECONDS
         rm -f "$step/activating"
         fail unwritable "$step/state"
     }
-    why=$(each change 2>&1) || {
+    why=$( (each change && restart_units) 2>&1) || {
         begin_revert failed "it could not be activated: $why"
         rm -f "$step/activating"
         [ -z "${trouble:-}" ] || fail revert "${why:-it was put back}; these could not be put back:$trouble"

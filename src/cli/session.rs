@@ -155,7 +155,7 @@ impl Session {
     pub(crate) fn look_up(&self, lookup: &Lookup, output: &Output) -> Current {
         let wanted = Wanted {
             nodes: lookup.nodes.clone(),
-            objects: Vec::new(),
+            ..Wanted::default()
         };
         let api = &self.api;
         Current {

@@ -15,7 +15,7 @@ use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Api, ApiError, FoundNode, Holder, lease, objects};
+use super::{Api, ApiError, FoundNode, Holder, endpoint, lease, objects};
 use crate::fact::{Fact, NodeInfo, ObjectFact, ObjectRef};
 
 /// The label that kubeadm puts on control-plane nodes.
@@ -177,7 +177,7 @@ fn no_server(error: &kube::Error) -> bool {
     }
 }
 
-fn config_error(error: impl std::fmt::Display, remedy: &str) -> ApiError {
+pub(super) fn config_error(error: impl std::fmt::Display, remedy: &str) -> ApiError {
     ApiError::Config {
         // kube puts quotes around a path that has its own.
         why: error.to_string().replace("'\"", "'").replace("\"'", "'"),
@@ -347,6 +347,26 @@ impl Api for Client {
 
     fn unlock(&self, holder: &Holder) -> Result<(), ApiError> {
         lease::unlock(self, holder)
+    }
+
+    fn kubelet_config(&self, node: &str) -> Result<Option<Value>, ApiError> {
+        endpoint::kubelet_config(self, node)
+    }
+
+    fn node_ready(&self, node: &str) -> Result<bool, ApiError> {
+        endpoint::node_ready(self, node)
+    }
+
+    fn fetch(&self, through: SocketAddr, path: &str) -> Result<String, ApiError> {
+        endpoint::fetch(self, through, path)
+    }
+
+    fn restart_daemon_set(&self, namespace: &str, name: &str, mark: &str) -> Result<(), ApiError> {
+        endpoint::restart_daemon_set(self, namespace, name, mark)
+    }
+
+    fn daemon_set_waits(&self, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
+        endpoint::daemon_set_waits(self, namespace, name)
     }
 
     fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {

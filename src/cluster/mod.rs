@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::fact::{Fact, FieldConflict, NodeInfo, ObjectFact, ObjectRef};
 
 pub mod client;
+mod endpoint;
 mod holder;
 mod lease;
 mod objects;
@@ -69,6 +70,21 @@ pub trait Api: Send + Sync {
 
     /// Gives the lock back, if this holder has it.
     fn unlock(&self, holder: &Holder) -> Result<(), ApiError>;
+
+    /// Asks for the configuration that a kubelet runs with; `None` where there is no such node.
+    fn kubelet_config(&self, node: &str) -> Result<Option<Value>, ApiError>;
+
+    /// Whether the Node's condition Ready is true.
+    fn node_ready(&self, node: &str) -> Result<bool, ApiError>;
+
+    /// Fetches a page by plain HTTP, without credentials, from behind a local address (a tunnel).
+    fn fetch(&self, through: std::net::SocketAddr, path: &str) -> Result<String, ApiError>;
+
+    /// Restarts a DaemonSet's pods, one after the other; the same mark twice is once.
+    fn restart_daemon_set(&self, namespace: &str, name: &str, mark: &str) -> Result<(), ApiError>;
+
+    /// Says what a DaemonSet's restart still waits for; `None` when it is done.
+    fn daemon_set_waits(&self, namespace: &str, name: &str) -> Result<Option<String>, ApiError>;
 
     /// Asks the API server behind a local address (a tunnel) for `/readyz`: `Ok(true)` for 200.
     /// The server's certificate is checked against the cluster's CA.

@@ -13,13 +13,14 @@ use crate::fact::NodePath;
 
 pub mod argv;
 pub mod cluster_configuration;
+pub mod fields;
 pub mod manifest;
 pub mod own_flags;
 mod yaml;
 
 pub use cluster_configuration::{ClusterConfiguration, edit_cluster_configuration};
 pub use manifest::{Manifest, edit_manifest};
-pub use yaml::{document, scalar};
+pub use yaml::{document, read as read_yaml, scalar};
 
 /// The kubelet's `staticPodPath` on a kubeadm node (kubernetes v1.35
 /// cmd/kubeadm/app/constants/constants.go: `ManifestsSubDirName`).
@@ -39,6 +40,31 @@ pub const CONFIG_NAME: &str = "kubeadm-config";
 /// `ClusterConfigurationConfigMapKey`).
 pub const CONFIG_KEY: &str = "ClusterConfiguration";
 
+/// The kubelet's configuration on a node; `kubeadm upgrade node` writes it anew from the ConfigMap
+/// (kubernetes v1.35 cmd/kubeadm/app/constants/constants.go: `KubeletConfigurationFileName`).
+pub const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
+
+/// The ConfigMap from which it is written at the next upgrade or join (same file:
+/// `KubeletBaseConfigurationConfigMap`).
+pub const KUBELET_CONFIG_NAME: &str = "kubelet-config";
+
+/// Its key (same file: `KubeletBaseConfigurationConfigMapKey`).
+pub const KUBELET_CONFIG_KEY: &str = "kubelet";
+
+/// The kind of both (kubernetes v1.35 staging/src/k8s.io/kubelet/config/v1beta1/types.go).
+pub const KUBELET_CONFIG_KIND: &str = "KubeletConfiguration";
+
+/// The ConfigMap and the DaemonSet of kube-proxy (kubernetes v1.35
+/// cmd/kubeadm/app/constants/constants.go: `KubeProxyConfigMap`).
+pub const KUBE_PROXY_NAME: &str = "kube-proxy";
+
+/// The ConfigMap's key (same file: `KubeProxyConfigMapKey`).
+pub const KUBE_PROXY_CONFIG_KEY: &str = "config.conf";
+
+/// The kind of what is under it (kubernetes v1.35
+/// staging/src/k8s.io/kube-proxy/config/v1alpha1/types.go).
+pub const KUBE_PROXY_CONFIG_KIND: &str = "KubeProxyConfiguration";
+
 /// The pod annotation that is changed to make the kubelet restart a static pod.
 pub const RESTART_ANNOTATION: &str = "harden.dev/restart";
 
@@ -46,6 +72,11 @@ pub const RESTART_ANNOTATION: &str = "harden.dev/restart";
 pub fn manifest_path(component: Component) -> NodePath {
     NodePath::new(format!("{MANIFESTS_DIR}/{component}.yaml"))
         .unwrap_or_else(|_| unreachable!("a constant path"))
+}
+
+/// Returns the path of the kubelet's configuration.
+pub fn kubelet_config_path() -> NodePath {
+    NodePath::new(KUBELET_CONFIG).unwrap_or_else(|_| unreachable!("a constant path"))
 }
 
 /// What a manifest of a static pod holds.

@@ -130,6 +130,8 @@ pub enum Query {
     Process(ProgramName),
     /// The last lines that the newest container of this kube-system static pod logged.
     Log(ProgramName),
+    /// The last lines that this systemd unit logged.
+    Journal(ProgramName),
 }
 
 impl fmt::Display for Query {
@@ -140,6 +142,7 @@ impl fmt::Display for Query {
             Query::Dir(p) => write!(f, "directory {p}"),
             Query::Process(p) => write!(f, "command line of {p}"),
             Query::Log(p) => write!(f, "log of {p}"),
+            Query::Journal(p) => write!(f, "journal of {p}"),
         }
     }
 }
@@ -201,7 +204,7 @@ pub enum Answer {
     Dir(BTreeMap<String, Meta>),
     /// Of [`Query::Process`], by pid; never empty (no process is [`Fact::Absent`]).
     Process(Vec<Process>),
-    /// Of [`Query::Log`]: text without terminal escapes, oldest line first.
+    /// Of [`Query::Log`] and [`Query::Journal`]: text without terminal escapes, oldest line first.
     Log(String),
 }
 
@@ -377,6 +380,47 @@ pub struct FieldConflict {
     pub manager: String,
 }
 
+/// One thing to ask: of the API, or of a component's own endpoint on a node, which is reached through
+/// a tunnel to the node's loopback address. Every answer is JSON.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApiQuery {
+    /// The text under a key of a ConfigMap, as a string.
+    ConfigMapKey {
+        /// Namespace of the ConfigMap.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Under `data`.
+        key: String,
+    },
+    /// The configuration that the kubelet of this node runs with: `/configz`, which has drop-in files
+    /// and flags in it (kubernetes v1.35 pkg/kubelet/server/server.go: `InstallAuthRequiredHandlers`).
+    KubeletConfig(String),
+    /// The configuration that kube-proxy on this node runs with: `/configz` beside its metrics
+    /// (kubernetes v1.35 cmd/kube-proxy/app/server.go: `serveMetrics`). It is the internal type, whose
+    /// keys are those of the Go fields (`MetricsBindAddress`), so here they are all in lower case.
+    KubeProxyConfig(String),
+}
+
+impl fmt::Display for ApiQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApiQuery::ConfigMapKey {
+                namespace,
+                name,
+                key,
+            } => write!(f, "{key} in ConfigMap {namespace}/{name}"),
+            ApiQuery::KubeletConfig(node) => {
+                write!(f, "configuration of the kubelet of {node}")
+            }
+            ApiQuery::KubeProxyConfig(node) => {
+                write!(f, "configuration of kube-proxy on {node}")
+            }
+        }
+    }
+}
+
 /// Everything observed in the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiFacts {
@@ -386,6 +430,31 @@ pub struct ApiFacts {
     pub cluster_configuration: Fact<String>,
     /// The objects that the profile wants.
     pub objects: BTreeMap<ObjectRef, ObjectFact>,
+    /// What else was asked.
+    #[serde(default)]
+    pub answers: BTreeMap<ApiQuery, Fact<serde_json::Value>>,
+}
+
+impl ApiFacts {
+    /// Returns what was answered, [`Fact::Unreadable`] when it was never asked.
+    pub fn answer(&self, query: &ApiQuery) -> Fact<&serde_json::Value> {
+        match self.answers.get(query) {
+            Some(fact) => fact.as_ref(),
+            None => Fact::Unreadable("it was not asked for".into()),
+        }
+    }
+
+    /// Returns the answer as text.
+    pub fn text(&self, query: &ApiQuery) -> Fact<&str> {
+        match self.answer(query) {
+            Fact::Value(value) => match value.as_str() {
+                Some(text) => Fact::Value(text),
+                None => Fact::Unreadable("it is not text".into()),
+            },
+            Fact::Absent => Fact::Absent,
+            Fact::Unreadable(why) => Fact::Unreadable(why),
+        }
+    }
 }
 
 /// Everything observed.

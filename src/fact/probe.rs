@@ -76,6 +76,7 @@ pub fn encode(nonce: &str, queries: &[Query]) -> Vec<u8> {
             Query::Dir(path) => ("dir", path.as_str()),
             Query::Process(name) => ("process", name.as_str()),
             Query::Log(name) => ("log", name.as_str()),
+            Query::Journal(name) => ("journal", name.as_str()),
         };
         text.push_str(kind);
         text.push(' ');

@@ -1,7 +1,7 @@
 # The probe of `harden`: answers queries about this node and changes nothing.
 #
 # stdin:   harden-probe 1 NONCE, then a query a line (file PATH, stat PATH, dir PATH,
-#          process NAME, log NAME), then end.
+#          process NAME, log NAME, journal UNIT), then end.
 # stdout:  harden-probe-begin NONCE, then per query INDEX value, INDEX absent or
 #          INDEX unreadable REASON; a value is followed by its data and INDEX end STATUS;
 #          then harden-probe-end NONCE COUNT.
@@ -206,6 +206,17 @@ query_log() {
     fi
 }
 
+# What a unit of systemd logged; the name is bounded by the queries' own check.
+query_journal() {
+    if ! command -v journalctl >/dev/null 2>&1; then
+        answer absent
+        return 0
+    fi
+    answer value
+    journalctl --quiet --no-pager --output=cat --lines=40 --unit="$1" 2>/dev/null | tail -c 8193 | od -An -v -tx1
+    answer end 0
+}
+
 # Programs must not eat the queries.
 exec 3<&0 </dev/null
 IFS= read -r line <&3 || exit 3
@@ -227,6 +238,7 @@ while IFS= read -r line <&3; do
         'dir /'*) query_dir "${line#dir }" ;;
         'process '[a-z0-9-]*) query_process "${line#process }" ;;
         'log '[a-z0-9-]*) query_log "${line#log }" ;;
+        'journal '[a-z0-9-]*) query_journal "${line#journal }" ;;
         end)
             printf 'harden-probe-end %s %s\n' "$nonce" "$index"
             exit 0

@@ -245,7 +245,7 @@ impl Undo<'_> {
             self.settled.contains(&file)
         };
         let (done, open): (Vec<_>, Vec<_>) = step.files.iter().partition(|f| settled(f));
-        if open.is_empty() {
+        if open.is_empty() && (step.units.is_empty() || !step.files.is_empty()) {
             return None;
         }
         // What is as it was does not restart, so no gate may wait for it.
@@ -254,7 +254,7 @@ impl Undo<'_> {
             let mut gate = gate.clone()?;
             gate.processes
                 .retain(|component, _| !done.contains(component));
-            (!gate.processes.is_empty()).then_some(gate)
+            (!gate.processes.is_empty() || !gate.kubelet.is_empty()).then_some(gate)
         };
         let (gate, undo_gate) = (without(&step.gate), without(&step.undo_gate));
         let place = Place::Node(step.node.clone());
@@ -293,7 +293,9 @@ impl Undo<'_> {
                 },
                 after: target,
             };
-            let restarts = component(step, action);
+            let restarts = component(step, action)
+                .map(|component| component.to_string())
+                .or_else(|| step.units.first().map(ToString::to_string));
             let mut risk = match restarts {
                 Some(_) => Risk::Restart,
                 None => Risk::Safe,
@@ -305,7 +307,7 @@ impl Undo<'_> {
                 before: shown(&undo.before),
                 after: shown(&action.before),
                 risk,
-                restarts: restarts.map(|component| component.to_string()),
+                restarts,
                 ..self.change(action.path.to_string(), place.clone())
             });
             files.push(undo);
@@ -322,6 +324,7 @@ impl Undo<'_> {
         Some(NodeStep {
             node: step.node.clone(),
             files,
+            units: step.units.clone(),
             gate: undo_gate,
             undo_gate: gate,
             uniform: step.uniform,

@@ -2,6 +2,7 @@
 
 /// Names and texts of the files in `modules/`, by name.
 pub(super) const MODULES: &[(&str, &str)] = &[
+    ("admission", include_str!("../../modules/admission.toml")),
     ("apiserver", include_str!("../../modules/apiserver.toml")),
     ("audit", include_str!("../../modules/audit.toml")),
     (
@@ -9,6 +10,8 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         include_str!("../../modules/controller-manager.toml"),
     ),
     ("files", include_str!("../../modules/files.toml")),
+    ("kube-proxy", include_str!("../../modules/kube-proxy.toml")),
+    ("kubelet", include_str!("../../modules/kubelet.toml")),
     (
         "network-policies",
         include_str!("../../modules/network-policies.toml"),

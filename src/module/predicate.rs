@@ -78,18 +78,34 @@ fn subject(
     let before = out.list.len();
     let component = section.string("component", out);
     let flag = section.string("flag", out);
+    let file = section.string("file", out);
     let path = section.string("path", out);
     let object = section.string("object", out);
-    let subject = match (component, flag, path, object) {
-        (Some(component), Some(flag), None, None) => {
-            let parsed = serde_json::from_value(Json::from(component));
-            parsed.ok().map(|component| Subject::Flag {
-                component,
-                name: flag.to_owned(),
-            })
-        }
-        (None, None, Some(path), None) => Some(Subject::Mode(path.to_owned())),
-        (None, None, None, Some(kind)) => Some(Subject::Object(kind.to_owned())),
+    let others = [
+        path.map(|path| Subject::Mode(path.to_owned())),
+        object.map(|kind| Subject::Object(kind.to_owned())),
+        section
+            .string("kubelet", out)
+            .map(|field| Subject::Kubelet(field.to_owned())),
+        section
+            .string("kube-proxy", out)
+            .map(|field| Subject::KubeProxy(field.to_owned())),
+        section
+            .string("sysctl", out)
+            .map(|name| Subject::Sysctl(name.to_owned())),
+    ];
+    let mut others = others.into_iter().flatten();
+    let component = component.map(|name| serde_json::from_value(Json::from(name)).ok());
+    let subject = match (component, flag, file, others.next(), others.next()) {
+        (Some(Some(component)), Some(flag), None, None, None) => Some(Subject::Flag {
+            component,
+            name: flag.to_owned(),
+        }),
+        (Some(Some(component)), None, Some(flag), None, None) => Some(Subject::File {
+            component,
+            flag: flag.to_owned(),
+        }),
+        (None, None, None, one, None) => one,
         _ => None,
     };
     if subject.is_none() && out.list.len() == before {
@@ -97,7 +113,7 @@ fn subject(
             table,
             "a check looks at one thing",
             "which?",
-            "give `component` and `flag`, or `path`, or `object` (a kind of API object)",
+            "give `component` and `flag` or `file` (the flag that names it), or one of `path`, `object` (a kind of API object), `kubelet`, `kube-proxy` (a field) and `sysctl`",
         );
     }
     subject

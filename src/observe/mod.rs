@@ -9,11 +9,12 @@ use serde_json::Value;
 use crate::cluster::Api;
 use crate::distribution::kubeadm;
 use crate::fact::probe;
-use crate::fact::{ApiFacts, Fact, Facts, Node, NodeFacts, NodeInfo, Query, sha256};
+use crate::fact::{ApiFacts, ApiQuery, Fact, Facts, Node, NodeFacts, NodeInfo, Query, sha256};
 use crate::host::{Exit, Host, HostError, Limits, Opener, Script};
 use crate::plan::{Plan, Subject};
 use crate::resource::{Desired, Place};
 
+mod answers;
 mod inventory;
 
 pub use inventory::{Inventory, InventoryError, inventory};
@@ -35,6 +36,8 @@ pub struct Wanted {
     pub nodes: BTreeMap<String, Vec<Query>>,
     /// In the API: objects that are wanted.
     pub objects: Vec<Value>,
+    /// What else is to be asked.
+    pub answers: BTreeSet<ApiQuery>,
 }
 
 impl Wanted {
@@ -53,6 +56,9 @@ impl Wanted {
                 )
                 .collect(),
             objects: crate::plan::wanted_objects(desired),
+            answers: crate::plan::api_queries(desired, inventory.nodes.values())
+                .into_keys()
+                .collect(),
         }
     }
 
@@ -60,7 +66,7 @@ impl Wanted {
     pub fn to_prepare(desired: &Desired, node: &NodeInfo) -> Self {
         Wanted {
             nodes: to_prepare(desired, node).into_iter().collect(),
-            objects: Vec::new(),
+            ..Wanted::default()
         }
     }
 
@@ -68,12 +74,16 @@ impl Wanted {
     pub fn for_plan(plan: &Plan) -> Self {
         let mut nodes: BTreeMap<String, BTreeSet<Query>> = BTreeMap::new();
         let mut objects = Vec::new();
+        let mut answers = BTreeSet::new();
         for basis in &plan.basis {
             match (&basis.place, &basis.subject) {
                 (Place::Node(name), Subject::Query(query)) => {
                     nodes.entry(name.clone()).or_default().insert(query.clone());
                 }
                 (_, Subject::Object { wanted }) => objects.push(wanted.clone()),
+                (_, Subject::Answer { query, .. }) => {
+                    answers.insert(query.clone());
+                }
                 _ => {}
             }
         }
@@ -83,6 +93,7 @@ impl Wanted {
                 .map(|(name, queries)| (name, queries.into_iter().collect()))
                 .collect(),
             objects,
+            answers,
         }
     }
 }
@@ -104,11 +115,27 @@ pub fn observe(
 ) -> Facts {
     let queue = Mutex::new(wanted.nodes.iter());
     let nodes = Mutex::new(BTreeMap::new());
+    let answers = Mutex::new(BTreeMap::new());
     let api_facts = std::thread::scope(|scope| {
         for _ in 0..PARALLEL.min(wanted.nodes.len()) {
             scope.spawn(|| {
                 while let Some((name, queries)) = next(&queue) {
-                    let (facts, remedy) = match timed(hosts, name, queries) {
+                    let (mut host, asked) = timed(hosts, name, queries);
+                    let about: Vec<&ApiQuery> = wanted
+                        .answers
+                        .iter()
+                        .filter(|query| answers::node_of(query) == Some(name))
+                        .collect();
+                    // One that does not answer the probe would only be waited for again.
+                    let reached = match &mut host {
+                        Some(host) if asked.is_ok() => Some(host.as_mut()),
+                        _ => None,
+                    };
+                    let mut told = answers::ask_node(api, reached, &about);
+                    if let Ok(mut answers) = answers.lock() {
+                        answers.append(&mut told);
+                    }
+                    let (facts, remedy) = match asked {
                         Ok(facts) => (Fact::Value(facts), String::new()),
                         Err(silent) => (Fact::Unreadable(silent.why), silent.remedy),
                     };
@@ -139,12 +166,21 @@ pub fn observe(
                 kubeadm::CONFIG_KEY,
             ),
             objects: api.objects(&wanted.objects),
+            answers: wanted
+                .answers
+                .iter()
+                .filter(|query| answers::node_of(query).is_none())
+                .map(|query| (query.clone(), answers::ask_api(api, query)))
+                .collect(),
         }
     });
-    Facts {
+    let mut facts = Facts {
         nodes: nodes.into_inner().unwrap_or_default(),
         api: api_facts,
-    }
+    };
+    let mut about_nodes = answers.into_inner().unwrap_or_default();
+    facts.api.answers.append(&mut about_nodes);
+    facts
 }
 
 fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
@@ -152,20 +188,26 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 }
 
 /// Connects to a node and looks at it, and logs how long both took.
-fn timed(hosts: &Opener, name: &str, queries: &[Query]) -> Result<NodeFacts, Silent> {
+fn timed(
+    hosts: &Opener,
+    name: &str,
+    queries: &[Query],
+) -> (Option<Box<dyn Host>>, Result<NodeFacts, Silent>) {
     let begun = Instant::now();
-    let asked = hosts(name)
-        .map_err(|error| Silent::of(&error))
-        .and_then(|mut host| {
+    let (host, asked) = match hosts(name) {
+        Err(error) => (None, Err(Silent::of(&error))),
+        Ok(mut host) => {
             tracing::debug!("{name}: opened after {} ms", begun.elapsed().as_millis());
-            ask(host.as_mut(), queries)
-        });
+            let asked = ask(host.as_mut(), queries);
+            (Some(host), asked)
+        }
+    };
     let took = begun.elapsed().as_millis();
     match &asked {
         Err(silent) => tracing::info!("{name}: no answer after {took} ms: {}", silent.why),
         Ok(_) => tracing::info!("{name}: {} questions answered in {took} ms", queries.len()),
     }
-    asked
+    (host, asked)
 }
 
 /// Why a node gave no answer.

@@ -1,14 +1,15 @@
 //! What a plan rests on, and whether that still holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::{Basis, Plan, Subject};
 use crate::distribution::Component;
+use crate::distribution::kubeadm::fields::{FieldPath, field};
 use crate::distribution::kubeadm::{CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, manifest_path};
 use crate::fact::{
-    Answer, Fact, Facts, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef, Query,
+    Answer, ApiQuery, Fact, Facts, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef, Query,
     canonical_sha256, sha256,
 };
 use crate::resource::{Desired, Kind, Place};
@@ -60,6 +61,23 @@ fn wanted_queries(desired: &Desired, node: &NodeInfo) -> BTreeSet<Query> {
     queries
 }
 
+/// Lists what must be asked besides, with the fields of each answer that count. `nodes` are the nodes
+/// of the inventory.
+pub fn api_queries<'n>(
+    desired: &Desired,
+    nodes: impl Iterator<Item = &'n NodeInfo>,
+) -> BTreeMap<ApiQuery, BTreeSet<FieldPath>> {
+    let mut queries: BTreeMap<ApiQuery, BTreeSet<FieldPath>> = BTreeMap::new();
+    for node in nodes {
+        for resource in desired.resources.iter().filter(|r| r.concerns(node)) {
+            for (query, path) in resource.kind.behaviour().api_queries(&node.name) {
+                queries.entry(query).or_default().insert(path);
+            }
+        }
+    }
+    queries
+}
+
 /// Whether a resource has a copy in `ClusterConfiguration`.
 fn rests_on_kubeadm_config(desired: &Desired) -> bool {
     desired
@@ -82,6 +100,13 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
     let config = &facts.api.cluster_configuration;
     if rests_on_kubeadm_config(desired) && !matches!(config, Fact::Unreadable(_)) {
         basis.push(basis_of_cluster_configuration(config));
+    }
+    let infos = facts.nodes.values().map(|node| &node.info);
+    for (query, fields) in api_queries(desired, infos) {
+        let answer = facts.api.answer(&query);
+        if !matches!(answer, Fact::Unreadable(_)) {
+            basis.push(basis_of_answer(&query, &fields, answer));
+        }
     }
     for wanted in wanted_objects(desired) {
         let fact = ObjectRef::of(&wanted).and_then(|r| facts.api.objects.get(&r));
@@ -135,6 +160,29 @@ pub fn basis_of_cluster_configuration(text: &Fact<String>) -> Basis {
         subject: Subject::ClusterConfiguration,
         sha256: canonical_sha256(&match text {
             Fact::Value(text) => json!({"text": text}),
+            Fact::Absent => json!("absent"),
+            Fact::Unreadable(_) => json!("unreadable"),
+        }),
+    }
+}
+
+/// Returns the basis of an answer: of those fields that count. What is not there counts as null.
+pub fn basis_of_answer(
+    query: &ApiQuery,
+    fields: &BTreeSet<FieldPath>,
+    answer: Fact<&Value>,
+) -> Basis {
+    Basis {
+        place: Place::Api,
+        subject: Subject::Answer {
+            query: query.clone(),
+            fields: fields.clone(),
+        },
+        sha256: canonical_sha256(&match answer {
+            Fact::Value(value) => fields
+                .iter()
+                .map(|path| field(value, path).cloned().unwrap_or_default())
+                .collect(),
             Fact::Absent => json!("absent"),
             Fact::Unreadable(_) => json!("unreadable"),
         }),
@@ -234,6 +282,10 @@ fn now(old: &Basis, facts: &Facts) -> Result<Option<Basis>, String> {
             Fact::Unreadable(why) => return unread(why),
             text => Some(basis_of_cluster_configuration(text)),
         },
+        (Place::Api, Subject::Answer { query, fields }) => match facts.api.answer(query) {
+            Fact::Unreadable(why) => return unread(&why),
+            answer => Some(basis_of_answer(query, fields, answer)),
+        },
         (Place::Api, Subject::Object { wanted }) => {
             match ObjectRef::of(wanted).and_then(|reference| facts.api.objects.get(&reference)) {
                 None => None,
@@ -255,6 +307,7 @@ impl std::fmt::Display for Subject {
                 f,
                 "ClusterConfiguration in ConfigMap {CONFIG_NAMESPACE}/{CONFIG_NAME}"
             ),
+            Subject::Answer { query, .. } => query.fmt(f),
             Subject::Object { wanted } => match ObjectRef::of(wanted) {
                 Some(reference) => reference.fmt(f),
                 None => f.write_str("an object without a name"),

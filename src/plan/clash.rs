@@ -48,6 +48,13 @@ fn target(effect: &Effect) -> Option<(Place, String)> {
             edit,
         } => (Place::Node(node.clone()), of_edit(component, edit)?),
         Effect::ClusterConfiguration { component, edit } => (Place::Api, of_edit(component, edit)?),
+        Effect::Kubelet { node, edit } => (
+            Place::Node(node.clone()),
+            format!("kubelet {}", edit.path.join(".")),
+        ),
+        Effect::ConfigMapField { map, edit } => {
+            (Place::Api, format!("{} of {map}", edit.path.join(".")))
+        }
         Effect::File { node, path, .. } => (Place::Node(node.clone()), format!("file {path}")),
         Effect::Mode { node, path, .. } => (Place::Node(node.clone()), format!("mode of {path}")),
         Effect::Object { reference, .. } => (Place::Api, reference.to_string()),

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::Component;
-use crate::fact::{NodePath, ObjectRef, Query};
+use crate::distribution::kubeadm::fields::FieldPath;
+use crate::fact::{ApiQuery, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::{Change, Place, Problem};
 
 mod basis;
@@ -18,8 +19,8 @@ mod saved;
 mod stages;
 
 pub use basis::{
-    Comparison, basis_of_cluster_configuration, basis_of_node, basis_of_object, compare, queries,
-    wanted_objects,
+    Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_node,
+    basis_of_object, compare, queries, wanted_objects,
 };
 pub use build::build;
 pub use prepare::{not_ready, prepare, queries_to_prepare};
@@ -95,11 +96,16 @@ pub enum StageName {
     NodeFiles,
     /// API objects that take nothing away: namespaces that do not exist yet.
     ObjectsPermit,
+    /// Kubelets, one node at a time, each behind its gate. Before the control plane, which may be
+    /// told to trust what they only have afterwards.
+    Kubelets,
     /// Static pods, one control-plane node at a time, each behind its gate.
     ControlPlane,
+    /// kube-proxy, by its ConfigMap and a rolling restart.
+    KubeProxy,
     /// API objects that restrict.
     ObjectsEnforce,
-    /// The kubeadm-config ConfigMap: only after the last gate has passed.
+    /// The ConfigMaps from which kubeadm upgrades and joins: only after the last gate has passed.
     KubeadmConfig,
 }
 
@@ -120,13 +126,19 @@ impl Step {
     pub fn title(&self) -> String {
         match self {
             Step::Node(step) => {
-                let what: Vec<&str> = step.files.iter().map(|f| f.path.as_str()).collect();
+                let files = step.files.iter().map(|f| f.path.to_string());
+                let units = step.units.iter().map(|unit| format!("restart {unit}"));
+                let what: Vec<String> = files.chain(units).collect();
                 format!("{}: {}", step.node, what.join(", "))
             }
             Step::Object(step) => format!("API: {}", step.reference),
             Step::ConfigMapKey(step) => {
+                let restart = match &step.rollout {
+                    Some(daemon_set) => format!(", restart DaemonSet {daemon_set}"),
+                    None => String::new(),
+                };
                 format!(
-                    "API: ConfigMap {}/{} {}",
+                    "API: ConfigMap {}/{} {}{restart}",
                     step.namespace, step.name, step.key
                 )
             }
@@ -142,6 +154,10 @@ pub struct NodeStep {
     pub node: String,
     /// In the order in which they are activated.
     pub files: Vec<FileAction>,
+    /// The systemd units that are restarted once the files are in place, and again once they were
+    /// put back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<ProgramName>,
     /// What must hold before the transaction is committed; `None` when nothing restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
@@ -231,14 +247,28 @@ pub enum FileTarget {
     },
 }
 
-/// What must hold on a control-plane node after its static pods were changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What must hold on a node after its static pods or its kubelet were changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Gate {
     /// The command line, program first, that each changed component must run with, as a new process.
     pub processes: BTreeMap<Component, Vec<String>>,
-    /// The port on the node's loopback address where its API server must answer `/readyz` with 200.
-    pub readyz_port: u16,
+    /// The port on the node's loopback address where its API server must answer `/readyz` with 200;
+    /// `None` where no API server is concerned.
+    pub readyz_port: Option<u16>,
+    /// What the kubelet must run with, as a new process; its Node must be Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kubelet: Vec<FieldValue>,
+}
+
+/// A field of a configuration and its value; null where the field is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FieldValue {
+    /// The keys, outermost first.
+    pub path: FieldPath,
+    /// As in JSON.
+    pub value: serde_json::Value,
 }
 
 /// An API object.
@@ -265,7 +295,7 @@ pub enum ObjectAction {
     Delete,
 }
 
-/// One key of a ConfigMap.
+/// One key of a ConfigMap, and what reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ConfigMapStep {
@@ -277,8 +307,12 @@ pub struct ConfigMapStep {
     pub key: String,
     /// The text that must be there.
     pub before: String,
-    /// The text to put there.
+    /// The text to put there; it may be the same, where only the restart is wanted.
     pub after: String,
+    /// The DaemonSet of the same namespace that reads it at its start, and is restarted pod by pod;
+    /// when it does not come back, the text is put back and it is restarted again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
 }
 
 /// One fact that a plan rests on, and the hash of exactly the fields that count.
@@ -301,6 +335,13 @@ pub enum Subject {
     Query(Query),
     /// The text of ClusterConfiguration in ConfigMap kube-system/kubeadm-config.
     ClusterConfiguration,
+    /// What else was asked.
+    Answer {
+        /// What.
+        query: ApiQuery,
+        /// The fields of the answer that count, by path; an empty path is the whole.
+        fields: std::collections::BTreeSet<FieldPath>,
+    },
     /// Those fields of an object that the wanted object sets.
     Object {
         /// The wanted object: which object, and which fields count.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::basis::basis_of_node;
 use super::{Cluster, Plan, Purpose, SCHEMA, build, stages};
 use crate::fact::{Fact, Facts, Node, NodeInfo, Query};
-use crate::resource::{Change, Desired, Draft, Place, Problem, Severity};
+use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Risk, Severity};
 
 /// Lists what must be looked at on a node that is yet to join. Sorted, nothing twice.
 pub fn queries_to_prepare(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
@@ -21,8 +21,8 @@ pub fn queries_to_prepare(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
 /// Plans what must lie on a node before it joins, and nothing else.
 ///
 /// `members` are the nodes of the cluster: its control planes keep the record. `facts` need hold no
-/// more than the API's identity and the node with the answers to [`queries_to_prepare`]. Options that
-/// need `accept` are not asked for it: a file that no flag names changes nothing.
+/// more than the API's identity and the node with the answers to [`queries_to_prepare`]. What needs
+/// `accept` needs it here too, apart from files that nothing reads yet.
 pub fn prepare(
     desired: &Desired,
     members: &BTreeMap<String, NodeInfo>,
@@ -129,6 +129,15 @@ fn draft_of(desired: &Desired, node: &Node, draft: &mut Draft) {
         return;
     }
     for resource in desired.resources.iter().filter(|r| r.concerns(&node.info)) {
-        resource.kind.behaviour().prepare(resource, node, draft);
+        let mut own = Draft::default();
+        resource.kind.behaviour().prepare(resource, node, &mut own);
+        draft.problems.append(&mut own.problems);
+        let is_safe = |(change, _): &(Change, Vec<Effect>)| change.risk == Risk::Safe;
+        let (safe, others): (Vec<_>, Vec<_>) = own.changes.into_iter().partition(is_safe);
+        draft.changes.extend(safe);
+        match build::not_executed(resource, &desired.accept) {
+            Some((why, remedy)) => build::withhold(resource, &others, &why, &remedy, draft),
+            None => draft.changes.extend(others),
+        }
     }
 }

@@ -3,17 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
-    Stage, StageName, Step,
+    ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
+    ObjectStep, Stage, StageName, Step,
 };
+use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field};
 use crate::distribution::kubeadm::{
-    CONFIG_KEY, CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, KubeadmError, Manifest,
-    edit_cluster_configuration, edit_manifest, manifest_path,
+    CONFIG_KEY, CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, KUBE_PROXY_NAME,
+    KUBELET_CONFIG_KIND, KubeadmError, Manifest, edit_cluster_configuration, edit_manifest,
+    kubelet_config_path, manifest_path,
 };
 use crate::distribution::{Component, ComponentEdit};
-use crate::fact::{Answer, Fact, Facts, File, Meta, Node, NodePath, ObjectRef, Query, sha256};
+use crate::fact::{
+    Answer, ApiQuery, Fact, Facts, File, Meta, Node, NodePath, ObjectRef, Query, sha256,
+};
 use crate::resource::component_file::unified_diff;
-use crate::resource::{Draft, Effect, Place, Problem, Severity};
+use crate::resource::kubelet::kubelet_program;
+use crate::resource::{ConfigMapRef, Draft, Effect, Place, Problem, SettingCopy, Severity};
 
 /// Whole files, modes and objects by where they go.
 #[derive(Default)]
@@ -24,6 +29,9 @@ struct Effects {
     modes: BTreeMap<(String, NodePath), Permissions>,
     manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
     config: BTreeMap<Component, Vec<ComponentEdit>>,
+    /// By node.
+    kubelets: BTreeMap<String, Vec<FieldEdit>>,
+    maps: BTreeMap<ConfigMapRef, Vec<FieldEdit>>,
     objects: BTreeMap<ObjectRef, serde_json::Value>,
     /// Nodes with a change that all nodes must share.
     uniform: BTreeSet<String>,
@@ -43,17 +51,25 @@ pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
     let config = effects.config_step(draft, facts);
     let order = ArgsOrder::of(config.as_ref(), facts);
     let control_plane = effects.control_plane_steps(&order, draft, facts);
-    // What is folded into a manifest is gone from the modes by now.
+    let kubelets = effects.kubelet_steps(draft, facts);
+    // What is folded into a manifest or the kubelet's file is gone from the modes by now.
     let node_files = effects.node_file_steps(facts);
     let (permit, enforce) = effects.object_steps(facts);
+    let (read_at_start, kept): (Vec<_>, Vec<_>) = effects
+        .map_steps(draft, facts)
+        .into_iter()
+        .partition(|step| step.rollout.is_some());
+    let keys = |steps: Vec<ConfigMapStep>| steps.into_iter().map(Step::ConfigMapKey).collect();
     [
         (StageName::NodeFiles, node_files),
         (StageName::ObjectsPermit, permit),
+        (StageName::Kubelets, kubelets),
         (StageName::ControlPlane, control_plane),
+        (StageName::KubeProxy, keys(read_at_start)),
         (StageName::ObjectsEnforce, enforce),
         (
             StageName::KubeadmConfig,
-            config.into_iter().map(Step::ConfigMapKey).collect(),
+            keys(config.into_iter().chain(kept).collect()),
         ),
     ]
     .into_iter()
@@ -92,6 +108,18 @@ impl Effects {
             } => push_once(self.manifests.entry((node, component)).or_default(), edit),
             Effect::ClusterConfiguration { component, edit } => {
                 push_once(self.config.entry(component).or_default(), edit);
+            }
+            Effect::Kubelet { node, edit } => {
+                let edits = self.kubelets.entry(node).or_default();
+                if !edits.contains(&edit) {
+                    edits.push(edit);
+                }
+            }
+            Effect::ConfigMapField { map, edit } => {
+                let edits = self.maps.entry(map).or_default();
+                if !edits.contains(&edit) {
+                    edits.push(edit);
+                }
             }
             Effect::File {
                 node,
@@ -149,7 +177,119 @@ impl Effects {
             key: CONFIG_KEY.to_owned(),
             before: before.clone(),
             after,
+            rollout: None,
         })
+    }
+
+    /// Edits the configurations that lie in ConfigMaps of their own.
+    fn map_steps(&self, draft: &mut Draft, facts: &Facts) -> Vec<ConfigMapStep> {
+        let mut steps = Vec::new();
+        for (map, edits) in &self.maps {
+            let ours = |effect: &Effect| matches!(effect, Effect::ConfigMapField { map: m, .. } if m == map);
+            let Fact::Value(before) = facts.api.text(&map.query()) else {
+                continue;
+            };
+            let after = match edit_fields(before, map.kind, edits) {
+                Ok(after) => after,
+                Err(error) => {
+                    fail(draft, &Place::Api, map.key, &error, ours);
+                    continue;
+                }
+            };
+            let rollout =
+                (map.copy == SettingCopy::KubeProxyConfig).then(|| KUBE_PROXY_NAME.to_owned());
+            let subject = format!("{}/{} {}", map.namespace, map.name, map.key);
+            match unified_diff(&subject, Some(before), &after) {
+                Some(diff) => attach(draft, diff, ours),
+                None if rollout.is_none() => continue,
+                None => {}
+            }
+            steps.push(ConfigMapStep {
+                namespace: map.namespace.to_owned(),
+                name: map.name.to_owned(),
+                key: map.key.to_owned(),
+                before: before.to_owned(),
+                after,
+                rollout,
+            });
+        }
+        steps
+    }
+
+    /// Edits the kubelets' files and restarts them: one step a node, workers first, so that what
+    /// cannot work is found where it hurts least.
+    fn kubelet_steps(&mut self, draft: &mut Draft, facts: &Facts) -> Vec<Step> {
+        let path = kubelet_config_path();
+        let mut steps = Vec::new();
+        for (name, edits) in std::mem::take(&mut self.kubelets) {
+            let Some(node) = facts.nodes.get(&name) else {
+                continue;
+            };
+            let ours =
+                |effect: &Effect| matches!(effect, Effect::Kubelet { node, .. } if *node == name);
+            let Some((file, before)) = text_file(node, &path) else {
+                continue;
+            };
+            let place = Place::Node(name.clone());
+            let after = match edit_fields(before, KUBELET_CONFIG_KIND, &edits) {
+                Ok(after) => after,
+                Err(error) => {
+                    fail(draft, &place, path.as_str(), &error, ours);
+                    continue;
+                }
+            };
+            let mut files = Vec::new();
+            if let Some(diff) = unified_diff(path.as_str(), Some(before), &after) {
+                attach(draft, diff, ours);
+                let wanted = self.modes.remove(&(name.clone(), path.clone()));
+                let Permissions { mode, owner, group } =
+                    wanted.unwrap_or_else(|| permissions(&file.meta));
+                files.push(FileAction {
+                    path: path.clone(),
+                    before: state_of(file),
+                    after: FileTarget::Text {
+                        text: after,
+                        mode,
+                        owner,
+                        group,
+                    },
+                });
+            }
+            let running = facts.api.answer(&ApiQuery::KubeletConfig(name.clone()));
+            let gate = |value: &dyn Fn(&FieldEdit) -> serde_json::Value| Gate {
+                kubelet: edits
+                    .iter()
+                    .map(|edit| FieldValue {
+                        path: edit.path.clone(),
+                        value: value(edit),
+                    })
+                    .collect(),
+                ..Gate::default()
+            };
+            let old = |edit: &FieldEdit| {
+                let running = running.value().copied();
+                running
+                    .and_then(|value| field(value, &edit.path))
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            steps.push(NodeStep {
+                files,
+                units: vec![kubelet_program()],
+                gate: Some(gate(&|edit| edit.value.clone())),
+                undo_gate: Some(gate(&old)),
+                uniform: false,
+                node: name,
+            });
+        }
+        steps.sort_by_key(|step| {
+            let node = facts.nodes.get(&step.node);
+            (
+                node.is_some_and(|node| node.info.control_plane),
+                step.node.clone(),
+            )
+        });
+        steps.into_iter().map(Step::Node).collect()
     }
 
     /// Edits the manifests: one step a node, in the order of the nodes' names.
@@ -225,6 +365,7 @@ impl Effects {
                         uniform: self.uniform.contains(&name),
                         node: name,
                         files,
+                        units: Vec::new(),
                         gate: Some(gate),
                         undo_gate: Some(undo_gate),
                     }));
@@ -298,6 +439,7 @@ impl Effects {
                 Step::Node(NodeStep {
                     node,
                     files,
+                    units: Vec::new(),
                     gate: None,
                     undo_gate: None,
                     uniform: false,
@@ -383,7 +525,8 @@ pub fn gate_for(
     };
     Ok(Gate {
         processes,
-        readyz_port: Manifest::parse(&text, api)?.secure_port(),
+        readyz_port: Some(Manifest::parse(&text, api)?.secure_port()),
+        kubelet: Vec::new(),
     })
 }
 

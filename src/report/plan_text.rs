@@ -174,8 +174,14 @@ fn order(out: &mut String, plan: &Plan) {
         for step in &stage.steps {
             number += 1;
             let gate = match step {
+                Step::Node(node) if !node.units.is_empty() => {
+                    ", then waits for what it says it runs with, and for its Node to be Ready"
+                }
                 Step::Node(node) if node.gate.is_some() => {
                     ", then waits for the new processes and /readyz of this node"
+                }
+                Step::ConfigMapKey(key) if key.rollout.is_some() => {
+                    ", then waits for every pod to be new and ready"
                 }
                 _ => "",
             };
@@ -196,7 +202,9 @@ pub(crate) fn stage_name(name: StageName) -> &'static str {
     match name {
         StageName::NodeFiles => "node files",
         StageName::ObjectsPermit => "new namespaces",
+        StageName::Kubelets => "kubelets",
         StageName::ControlPlane => "control plane",
+        StageName::KubeProxy => "kube-proxy",
         StageName::ObjectsEnforce => "API objects",
         StageName::KubeadmConfig => "kubeadm-config",
     }
@@ -270,6 +278,7 @@ mod tests {
                 key: number.to_string(),
                 before: String::new(),
                 after: String::new(),
+                rollout: None,
             })
         };
         let change = |risk, restarts: Option<&str>| Change {

@@ -8,14 +8,24 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit};
-use crate::fact::{Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
+use crate::fact::{ApiQuery, Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
 
+pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
+mod field;
 pub mod flag;
+pub mod kube_proxy;
+pub mod kubelet;
 pub mod mode;
 pub mod object;
+pub mod sysctl;
+mod unite;
+
+pub use field::is_effective;
+pub use unite::{Disagreement, unite};
 
 pub use control_plane::wanted_value;
 
@@ -59,6 +69,9 @@ kinds! {
     "component-file" => ComponentFile(component_file::ComponentFile),
     "mode" => Mode(mode::Mode),
     "object" => Object(object::Object),
+    "kubelet" => Kubelet(kubelet::Kubelet),
+    "kube-proxy" => KubeProxy(kube_proxy::KubeProxy),
+    "sysctl" => Sysctl(sysctl::Sysctl),
 }
 
 /// What every kind does.
@@ -69,6 +82,12 @@ pub trait Behaviour {
 
     /// Lists what must be looked at on each node in scope.
     fn queries(&self) -> Vec<Query>;
+
+    /// Lists what must be asked besides about a node in scope, and which fields of each answer count,
+    /// by path; an empty path is the whole answer.
+    fn api_queries(&self, _node: &str) -> Vec<(ApiQuery, Vec<String>)> {
+        Vec::new()
+    }
 
     /// Returns what evaluation alone says of it, for a reader who has no cluster at hand.
     fn parts(&self) -> Vec<Part>;
@@ -90,6 +109,21 @@ pub trait Behaviour {
     /// not start without it.
     fn prepare(&self, _resource: &Resource, _node: &Node, _draft: &mut Draft) {}
 
+    /// Returns this and another one as one, for kinds of which several may contribute to one thing:
+    /// items of a flag, parts of a file. `None` when the two are nothing of that kind.
+    ///
+    /// # Errors
+    /// What they want differently.
+    fn unite(&self, _other: &Kind) -> Option<Result<Kind, String>> {
+        None
+    }
+
+    /// Returns what must be as it is wanted where this one changes anything. Where it is held back, so is
+    /// this.
+    fn needs(&self) -> Vec<Subject> {
+        Vec::new()
+    }
+
     /// Compares with the facts and drafts what to change.
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft);
 }
@@ -105,18 +139,37 @@ pub enum Subject {
         /// Without dashes.
         name: String,
     },
+    /// The file that a flag of a component names; seen as `{"content": YAML, "flags": {NAME: TEXT}}` with
+    /// all flags of the component that are known. The content is null when it is not known.
+    File {
+        /// Whose.
+        component: Component,
+        /// The flag that names the file, without dashes.
+        flag: String,
+    },
     /// Mode and owner of the file at a path; seen as `{"mode": "0600", "owner": NAME, "group": NAME}`.
     Mode(String),
     /// The API objects of a kind; each seen as `{"object": OBJECT}`.
     Object(String),
+    /// A field of the kubelet's configuration, keys joined by dots; seen as `{"value": VALUE}`, null
+    /// when it is not set.
+    Kubelet(String),
+    /// A field of kube-proxy's configuration, likewise.
+    KubeProxy(String),
+    /// A kernel parameter; seen as `{"value": TEXT}`.
+    Sysctl(String),
 }
 
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Subject::Flag { component, name } => write!(f, "{component} --{name}"),
+            Subject::File { component, flag } => write!(f, "{component} file of --{flag}"),
             Subject::Mode(path) => write!(f, "{path}"),
             Subject::Object(kind) => write!(f, "each {kind}"),
+            Subject::Kubelet(field) => write!(f, "kubelet {field}"),
+            Subject::KubeProxy(field) => write!(f, "kube-proxy {field}"),
+            Subject::Sysctl(name) => write!(f, "sysctl {name}"),
         }
     }
 }
@@ -232,12 +285,26 @@ pub struct Resource {
     pub controls: Vec<String>,
     /// The option values that it was made of, sorted.
     pub origins: Vec<Origin>,
+    /// Of one that was united of several: the options of each part that needs consent, of which one
+    /// must be accepted. Empty where all options stand for the whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consent: Vec<BTreeSet<String>>,
 }
 
 impl Resource {
     /// Returns the nodes in scope.
     pub fn nodes<'f>(&'f self, facts: &'f Facts) -> impl Iterator<Item = &'f Node> {
         facts.nodes.values().filter(|n| self.concerns(&n.info))
+    }
+
+    /// Returns the options behind each part that needs consent: one of each must be accepted.
+    pub fn parts_to_accept(&self) -> Vec<BTreeSet<String>> {
+        match self.risk {
+            Risk::Guarded | Risk::Irreversible if self.consent.is_empty() => {
+                vec![self.origins.iter().map(|o| o.option.clone()).collect()]
+            }
+            _ => self.consent.clone(),
+        }
     }
 
     /// Whether it is wanted on a node.
@@ -313,15 +380,21 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Which of the three copies of a control-plane setting differs.
+/// Which of the copies of a setting differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SettingCopy {
     /// The kubeadm-config ConfigMap: what the next upgrade or join brings.
     KubeadmConfig,
+    /// The kubelet-config ConfigMap: what the next upgrade or join brings to a kubelet.
+    KubeletConfig,
+    /// The kube-proxy ConfigMap: what the next start of kube-proxy brings.
+    KubeProxyConfig,
     /// The static pod's manifest: what the next restart brings.
     Manifest,
-    /// The command line of the running process: what holds now.
+    /// The file on the node: what the next restart brings.
+    File,
+    /// What the running process has: what holds now.
     Process,
 }
 
@@ -329,7 +402,10 @@ impl std::fmt::Display for SettingCopy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             SettingCopy::KubeadmConfig => "kubeadm-config",
+            SettingCopy::KubeletConfig => "kubelet-config",
+            SettingCopy::KubeProxyConfig => "kube-proxy config",
             SettingCopy::Manifest => "manifest",
+            SettingCopy::File => "file",
             SettingCopy::Process => "process",
         })
     }
@@ -392,6 +468,44 @@ pub struct Problem {
     pub remedy: String,
 }
 
+/// A ConfigMap with one configuration under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConfigMapRef {
+    /// Namespace of the ConfigMap.
+    pub namespace: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Under `data`.
+    pub key: &'static str,
+    /// The kind of the document.
+    pub kind: &'static str,
+    /// Which copy of a setting it is.
+    pub copy: SettingCopy,
+}
+
+impl ConfigMapRef {
+    /// Returns what must be asked to see it.
+    pub fn query(&self) -> ApiQuery {
+        ApiQuery::ConfigMapKey {
+            namespace: self.namespace.to_owned(),
+            name: self.name.to_owned(),
+            key: self.key.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for ConfigMapRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ConfigMapRef {
+            namespace,
+            name,
+            key,
+            ..
+        } = self;
+        write!(f, "{key} in ConfigMap {namespace}/{name}")
+    }
+}
+
 /// What has to be done, before the plan puts it into steps.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -410,6 +524,21 @@ pub enum Effect {
         component: Component,
         /// What to edit.
         edit: ComponentEdit,
+    },
+    /// Set a field of the kubelet's configuration on a node, and restart the kubelet. Where the file
+    /// has it already, the restart is all.
+    Kubelet {
+        /// The node.
+        node: String,
+        /// What to set.
+        edit: FieldEdit,
+    },
+    /// Set a field of the configuration that is the text under a ConfigMap's key.
+    ConfigMapField {
+        /// Which.
+        map: ConfigMapRef,
+        /// What to set.
+        edit: FieldEdit,
     },
     /// Write a whole file on a node.
     File {

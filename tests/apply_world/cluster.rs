@@ -165,6 +165,7 @@ impl Cluster {
                         group: owner().1,
                     },
                 }],
+                units: vec![],
                 gate: None,
                 undo_gate: None,
                 uniform: false,
@@ -173,7 +174,8 @@ impl Cluster {
         let gate = |name: &str, flag: &str| {
             Some(Gate {
                 processes: BTreeMap::from([(Component::KubeApiserver, argv(flag))]),
-                readyz_port: if name == "cp1" { 6441 } else { 6442 },
+                readyz_port: Some(if name == "cp1" { 6441 } else { 6442 }),
+                ..Gate::default()
             })
         };
         let plane = |name: &str| {
@@ -184,6 +186,7 @@ impl Cluster {
                     node.set("harden/policy.yaml", "rules: []\n"),
                     node.set(MANIFEST, &manifest(flag)),
                 ],
+                units: vec![],
                 gate: gate(name, flag),
                 undo_gate: gate(name, "--profiling=true"),
                 uniform: true,
@@ -237,6 +240,7 @@ impl Cluster {
                         key: "ClusterConfiguration".into(),
                         before: "old".into(),
                         after: "new".into(),
+                        rollout: None,
                     })],
                 ),
             ],
@@ -331,7 +335,7 @@ impl Cluster {
                 Some(process) => Fact::Value(Answer::Process(vec![process.clone()])),
                 None => Fact::Absent,
             },
-            Query::Log(_) => Fact::Value(Answer::Log(
+            Query::Log(_) | Query::Journal(_) => Fact::Value(Answer::Log(
                 self.state.lock().unwrap().kubelets[name].log.clone(),
             )),
             Query::File(path) | Query::Stat(path) => self.file(query, path),
@@ -678,6 +682,21 @@ impl Api for FakeApi {
             }
             Ok(())
         })
+    }
+    fn kubelet_config(&self, _: &str) -> Result<Option<Value>, ApiError> {
+        unreachable!("no step of these tests changes a kubelet")
+    }
+    fn node_ready(&self, _: &str) -> Result<bool, ApiError> {
+        unreachable!("no step of these tests changes a kubelet")
+    }
+    fn fetch(&self, _: SocketAddr, _: &str) -> Result<String, ApiError> {
+        unreachable!("no step of these tests asks a component")
+    }
+    fn restart_daemon_set(&self, _: &str, _: &str, _: &str) -> Result<(), ApiError> {
+        unreachable!("no step of these tests restarts a DaemonSet")
+    }
+    fn daemon_set_waits(&self, _: &str, _: &str) -> Result<Option<String>, ApiError> {
+        unreachable!("no step of these tests restarts a DaemonSet")
     }
     fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
         let name = if through.port() == 6441 { "cp1" } else { "cp2" };

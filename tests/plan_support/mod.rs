@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use harden::distribution::Component;
-use harden::distribution::kubeadm::{MANIFESTS_DIR, Manifest, manifest_path};
+use harden::distribution::kubeadm::KUBE_PROXY_CONFIG_KIND;
+use harden::distribution::kubeadm::fields::parse_document;
+use harden::distribution::kubeadm::{KUBELET_CONFIG, MANIFESTS_DIR, Manifest, manifest_path};
 use harden::fact::*;
 use harden::plan::*;
 use harden::resource::*;
@@ -27,6 +29,8 @@ pub const MANIFESTS: [(Component, &str); 3] = [
 ];
 pub const V1BETA3: &str = include_str!("../fixtures/kubeadm-1.35/v1beta3.yaml");
 pub const V1BETA4: &str = include_str!("../fixtures/kubeadm-1.35/v1beta4.yaml");
+pub const KUBELET: &str = include_str!("../fixtures/kubeadm-1.35/kubelet-config.yaml");
+pub const KUBE_PROXY: &str = include_str!("../fixtures/kubeadm-1.35/kube-proxy.yaml");
 pub const API: Component = Component::KubeApiserver;
 
 pub fn path(text: &str) -> NodePath {
@@ -60,6 +64,7 @@ pub fn resource(table: &str, value: Value) -> Resource {
     let kind = Kind::from_table(table, value).unwrap();
     let scope = match table {
         "object" => Scope::Api,
+        "kubelet" | "kube-proxy" | "sysctl" => Scope::Nodes,
         _ => Scope::ControlPlane,
     };
     Resource {
@@ -71,6 +76,7 @@ pub fn resource(table: &str, value: Value) -> Resource {
         uniform: false,
         reason: "because".into(),
         controls: vec!["control".into()],
+        consent: Vec::new(),
         origins: vec![Origin {
             option: "some.option".into(),
             file: "harden.toml".into(),
@@ -117,6 +123,10 @@ pub fn cluster(control_plane: &[&str], desired: &Desired) -> Facts {
             },
         );
     }
+    let infos: Vec<NodeInfo> = nodes
+        .values()
+        .map(|node: &Node| node.info.clone())
+        .collect();
     let objects = wanted_objects(desired)
         .into_iter()
         .map(|wanted| {
@@ -133,8 +143,31 @@ pub fn cluster(control_plane: &[&str], desired: &Desired) -> Facts {
             cluster_id: Fact::Value("uid".into()),
             cluster_configuration: Fact::Value(V1BETA4.into()),
             objects,
+            answers: api_queries(desired, infos.iter())
+                .into_keys()
+                .map(|query| {
+                    let answer = api_answer(&query);
+                    (query, answer)
+                })
+                .collect(),
         },
     }
+}
+
+/// What a kubelet and kube-proxy of kubeadm 1.35 answer, as far as the tests ask.
+fn api_answer(query: &ApiQuery) -> Fact<Value> {
+    Fact::Value(match query {
+        ApiQuery::ConfigMapKey { name, .. } if name == "kubelet-config" => KUBELET.into(),
+        ApiQuery::ConfigMapKey { name, .. } if name == "kube-proxy" => KUBE_PROXY.into(),
+        ApiQuery::KubeletConfig(_) => json!({
+            "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}},
+            "authorization": {"mode": "Webhook"},
+            "streamingConnectionIdleTimeout": "4h0m0s",
+            "eventRecordQPS": 50,
+        }),
+        ApiQuery::KubeProxyConfig(_) => json!({"metricsbindaddress": "127.0.0.1:10249"}),
+        other => panic!("{other:?}"),
+    })
 }
 
 fn answer(query: &Query) -> Fact<Answer> {
@@ -156,6 +189,11 @@ fn answer(query: &Query) -> Fact<Answer> {
             Fact::Value(Answer::Dir(entries))
         }
         Query::Stat(_) => Fact::Value(Answer::Stat(meta(FileKind::Regular, 0o644))),
+        Query::File(path) if path.as_str() == KUBELET_CONFIG => file(KUBELET, 0o644),
+        Query::File(path) if path.as_str().starts_with("/proc/sys/") => file("0\n", 0o644),
+        Query::Process(name) if name.as_str() == "kubelet" => {
+            process(7, vec!["/usr/bin/kubelet".into()])
+        }
         _ => Fact::Absent,
     }
 }
@@ -186,6 +224,9 @@ pub fn execute(plan: &Plan, facts: &mut Facts) {
     for (_, step) in plan.steps() {
         match step {
             Step::Node(step) => execute_node(step, facts),
+            Step::ConfigMapKey(step) if step.name != "kubeadm-config" => {
+                execute_map(step, facts);
+            }
             Step::ConfigMapKey(step) => {
                 let live = &mut facts.api.cluster_configuration;
                 assert_eq!(live.value(), Some(&step.before));
@@ -203,6 +244,29 @@ pub fn execute(plan: &Plan, facts: &mut Facts) {
                 };
                 fact.live = Fact::Value(object.clone());
                 fact.would = DryRun::Object(object);
+            }
+        }
+    }
+}
+
+fn execute_map(step: &ConfigMapStep, facts: &mut Facts) {
+    let query = ApiQuery::ConfigMapKey {
+        namespace: step.namespace.clone(),
+        name: step.name.clone(),
+        key: step.key.clone(),
+    };
+    assert_eq!(facts.api.text(&query), Fact::Value(step.before.as_str()));
+    let text = step.after.as_str().into();
+    facts.api.answers.insert(query, Fact::Value(text));
+    if step.rollout.is_none() {
+        return;
+    }
+    // Every pod reads what is there now.
+    let document = parse_document(&step.after, KUBE_PROXY_CONFIG_KIND).unwrap();
+    for (query, fact) in &mut facts.api.answers {
+        if let (ApiQuery::KubeProxyConfig(_), Fact::Value(running)) = (query, fact) {
+            for (key, value) in document.as_object().unwrap() {
+                running[key.to_lowercase()] = value.clone();
             }
         }
     }
@@ -269,6 +333,17 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
     for (component, argv) in step.gate.iter().flat_map(|gate| &gate.processes) {
         let query = Query::Process(component.program());
         put(facts, &step.node, query, process(8, argv.clone()));
+    }
+    let running = ApiQuery::KubeletConfig(step.node.clone());
+    for field in step.gate.iter().flat_map(|gate| &gate.kubelet) {
+        let Some(Fact::Value(running)) = facts.api.answers.get_mut(&running) else {
+            panic!("nobody asked the kubelet of {}", step.node);
+        };
+        let inner = field
+            .path
+            .iter()
+            .fold(running, |value, key| &mut value[key]);
+        *inner = field.value.clone();
     }
 }
 

@@ -14,6 +14,7 @@ fn record(events: Vec<Event>) -> Record {
             key: key.into(),
             before: String::new(),
             after: String::new(),
+            rollout: None,
         })
     };
     Record {

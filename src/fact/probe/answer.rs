@@ -24,7 +24,7 @@ pub(super) fn decode(query: &Query, head: &[u8], data: &[&[u8]]) -> Result<Fact<
         Query::File(_) => file(head, data),
         Query::Dir(_) => no_head().and_then(|()| dir(data)),
         Query::Process(name) => no_head().and_then(|()| processes(name, data)),
-        Query::Log(_) => no_head().and_then(|()| log(data)),
+        Query::Log(_) | Query::Journal(_) => no_head().and_then(|()| log(data)),
     }
 }
 

@@ -24,8 +24,9 @@ pub(super) fn place(
             None => left.no_place(path.as_str(), &elsewhere(layout)),
         }
     }
-    places.sysctls(wants);
-    if let Some(text) = kubelet(wants) {
+    let mut fields = wants.kubelet.clone();
+    fields.retain(|name, value| keep(layout, name, value, left));
+    if let Some(text) = kubelet(&fields) {
         places.file(Role::Every, layout.kubelet, text);
     }
     for name in wants.kube_proxy.keys() {
@@ -116,6 +117,21 @@ fn mount(
         format!("{component}-extra-mount+"),
         format!("{host}:{inside}{access}"),
     );
+}
+
+/// Takes fields of the kubelet away that name a file of kubeadm's; `false` when nothing is left.
+fn keep(layout: &Layout, name: &str, value: &mut Value, left: &mut Left) -> bool {
+    match value {
+        Value::String(text) if layout.path(text).is_none() => {
+            left.no_place(&format!("kubelet {name}"), &elsewhere(layout));
+            false
+        }
+        Value::Object(fields) => {
+            fields.retain(|key, value| keep(layout, &format!("{name}.{key}"), value, left));
+            !fields.is_empty()
+        }
+        _ => true,
+    }
 }
 
 fn push(config: &mut Map<String, Value>, key: String, item: String) {

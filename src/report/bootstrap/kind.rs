@@ -41,8 +41,8 @@ pub(super) fn configuration(
     for base in BASES {
         patches.push(cluster_configuration(base, wants, left)?);
     }
-    patches.extend(kubelet(wants));
-    patches.extend(kube_proxy(wants));
+    patches.extend(kubelet(&wants.kubelet));
+    patches.extend(kube_proxy(&wants.kube_proxy));
     for patch in patches {
         text.push_str("- |\n");
         for line in patch.lines() {
@@ -68,14 +68,12 @@ pub(super) fn configuration(
     for _ in 0..workers {
         text.push_str("- role: worker\n");
     }
-    for name in wants.sysctls.values().flat_map(|own| own.keys()) {
-        left.no_place(
-            &format!("sysctl {name}"),
-            &format!(
-                "nodes of kind have the kernel of this machine; where it must be set first, set it \
-                 here, as in {SYSCTLS} among the files"
-            ),
+    for name in &wants.sysctls {
+        let why = format!(
+            "nodes of kind have the kernel of this machine; where the kubelet insists on it, set it here \
+             first, as the files below {SYSCTLS} say"
         );
+        left.no_place(&format!("sysctl {name}"), &why);
     }
     Ok(text)
 }

@@ -1,6 +1,6 @@
 //! kubeadm: one file with the configuration of cluster, kubelet and kube-proxy.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::distribution::Component;
 use crate::distribution::kubeadm::own_flags::own_flag;
@@ -25,8 +25,8 @@ pub(super) fn configuration(
     });
     let base = format!("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n{version}");
     let mut documents = vec![cluster_configuration(&base, wants, left)?];
-    documents.extend(kubelet(wants));
-    documents.extend(kube_proxy(wants));
+    documents.extend(kubelet(&wants.kubelet));
+    documents.extend(kube_proxy(&wants.kube_proxy));
     Ok(documents.join("---\n"))
 }
 
@@ -46,16 +46,18 @@ pub(super) fn cluster_configuration(
 }
 
 /// Writes KubeletConfiguration; `None` when no field is wanted.
-pub(super) fn kubelet(wants: &Wants) -> Option<String> {
-    fields(KUBELET, &wants.kubelet)
+pub(super) fn kubelet(wanted: &Map<String, Value>) -> Option<String> {
+    fields(KUBELET, wanted)
 }
 
 /// Writes KubeProxyConfiguration; `None` when no field is wanted.
-pub(super) fn kube_proxy(wants: &Wants) -> Option<String> {
-    fields(KUBE_PROXY, &wants.kube_proxy)
+pub(super) fn kube_proxy(wanted: &Map<String, Value>) -> Option<String> {
+    fields(KUBE_PROXY, wanted)
 }
 
 fn fields([version, kind]: [&str; 2], fields: &Map<String, Value>) -> Option<String> {
-    let head = document(&json!({"apiVersion": version, "kind": kind}));
-    (!fields.is_empty()).then(|| head + &document(&Value::Object(fields.clone())))
+    let mut whole = fields.clone();
+    whole.insert("apiVersion".into(), version.into());
+    whole.insert("kind".into(), kind.into());
+    (!fields.is_empty()).then(|| document(&Value::Object(whole)))
 }

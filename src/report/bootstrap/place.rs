@@ -13,8 +13,9 @@ use super::wants::{Role, Wants};
 /// Puts the files where they belong.
 const SCRIPT: &str = include_str!("place-files.sh");
 
-/// The file whose kernel parameters the script sets at once; systemd-sysctl(8) does at every boot.
-pub(super) const SYSCTLS: &str = "/etc/sysctl.d/90-harden.conf";
+/// The directory of kernel parameters, which systemd-sysctl(8) sets at every boot. The script sets
+/// those of the files that it places there at once.
+pub(super) const SYSCTLS: &str = "/etc/sysctl.d/";
 
 /// What is to be at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,38 +30,20 @@ enum Thing {
 pub(super) struct Places(BTreeMap<(Role, String), Thing>);
 
 impl Places {
-    /// Adds the files and kernel parameters, where kubeadm's nodes have them.
+    /// Adds the files, where kubeadm's nodes have them.
     pub(super) fn add_all(&mut self, wants: &Wants) {
         for ((role, path), content) in &wants.files {
             self.file(*role, path.as_str(), content.clone());
-        }
-        self.sysctls(wants);
-    }
-
-    /// Adds the kernel parameters. Each role has one file with all that concern it.
-    pub(super) fn sysctls(&mut self, wants: &Wants) {
-        let roles = wants.sysctls.keys();
-        let split = roles.clone().any(|role| *role != Role::Every);
-        let files: &[Role] = match split {
-            true => &[Role::ControlPlane, Role::Worker],
-            false => &[Role::Every],
-        };
-        for role in files {
-            let mut own = BTreeMap::new();
-            for of in [Role::Every, *role] {
-                own.extend(wants.sysctls.get(&of).into_iter().flatten());
-            }
-            if !own.is_empty() {
-                let lines: Vec<String> = own.iter().map(|(k, v)| format!("{k} = {v}\n")).collect();
-                let place = (*role, SYSCTLS.to_owned());
-                self.0.insert(place, Thing::Sysctls(lines.concat()));
-            }
         }
     }
 
     /// Adds a file.
     pub(super) fn file(&mut self, role: Role, path: &str, content: String) {
-        self.0.insert((role, path.to_owned()), Thing::File(content));
+        let thing = match path.starts_with(SYSCTLS) {
+            true => Thing::Sysctls(content),
+            false => Thing::File(content),
+        };
+        self.0.insert((role, path.to_owned()), thing);
     }
 
     /// Adds a directory that is made where there is none.

@@ -1,6 +1,6 @@
 //! What the desired state asks of a cluster that is yet to be made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -50,7 +50,8 @@ pub(super) struct Wants {
     pub(super) kubelet: Map<String, Value>,
     /// Fields of KubeProxyConfiguration.
     pub(super) kube_proxy: Map<String, Value>,
-    pub(super) sysctls: BTreeMap<Role, BTreeMap<String, String>>,
+    /// The names of kernel parameters that are among the files.
+    pub(super) sysctls: BTreeSet<String>,
 }
 
 impl Wants {
@@ -145,17 +146,9 @@ impl Wants {
             ("kubelet", _) if !put(&mut self.kubelet, name, &wanted) => return clash(),
             ("kube-proxy", _) if !put(&mut self.kube_proxy, name, &wanted) => return clash(),
             ("kubelet" | "kube-proxy", _) => {}
+            // The file for the next boot says the same.
             ("sysctls", _) => {
-                let value = match wanted.get("value") {
-                    Some(Value::String(text)) => text.clone(),
-                    Some(Value::Number(number)) => number.to_string(),
-                    _ => return Err(format!("the sysctl {shown} has no value")),
-                };
-                let own = self.sysctls.entry(role).or_default();
-                let known = own.entry(name.join(".")).or_insert_with(|| value.clone());
-                if *known != value {
-                    return clash();
-                }
+                self.sysctls.insert(shown);
             }
             _ => left.no_place(
                 &format!("{list} {shown}"),

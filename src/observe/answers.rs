@@ -1,0 +1,98 @@
+//! Questions that the probe cannot answer: to the API, and to components on a node's loopback address.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::cluster::Api;
+use crate::fact::{ApiQuery, Fact};
+use crate::host::{Host, HostError};
+
+/// Where kube-proxy serves metrics and its configuration, unless told otherwise (kubernetes v1.35
+/// pkg/cluster/ports/ports.go: `ProxyStatusPort`).
+const KUBE_PROXY_PORT: u16 = 10249;
+
+/// Whether a question is about one node, and so is asked beside that node's probe.
+pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
+    match query {
+        ApiQuery::ConfigMapKey { .. } => None,
+        ApiQuery::KubeletConfig(node) | ApiQuery::KubeProxyConfig(node) => Some(node),
+    }
+}
+
+/// Asks what is about no node.
+pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
+    match query {
+        ApiQuery::ConfigMapKey {
+            namespace,
+            name,
+            key,
+        } => api.config_map_key(namespace, name, key).map(Value::from),
+        ApiQuery::KubeletConfig(_) | ApiQuery::KubeProxyConfig(_) => {
+            Fact::Unreadable("it is a question about a node".into())
+        }
+    }
+}
+
+/// Asks what is about one node. A node that was not reached can still be asked by the API.
+pub(super) fn ask_node(
+    api: &dyn Api,
+    mut host: Option<&mut (dyn Host + '_)>,
+    queries: &[&ApiQuery],
+) -> BTreeMap<ApiQuery, Fact<Value>> {
+    let mut answers = BTreeMap::new();
+    for query in queries {
+        let answer = match query {
+            ApiQuery::ConfigMapKey { .. } => continue,
+            ApiQuery::KubeletConfig(node) => match api.kubelet_config(node) {
+                Ok(Some(config)) => Fact::Value(config),
+                Ok(None) => Fact::Absent,
+                Err(error) => Fact::Unreadable(error.to_string()),
+            },
+            ApiQuery::KubeProxyConfig(_) => match host.as_deref_mut() {
+                Some(host) => kube_proxy_config(api, host),
+                None => Fact::Unreadable("the node was not reached".into()),
+            },
+        };
+        answers.insert((*query).clone(), answer);
+    }
+    answers
+}
+
+fn kube_proxy_config(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
+    let text = match through(host, KUBE_PROXY_PORT, |local| api.fetch(local, "/configz")) {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => return Fact::Unreadable(error.to_string()),
+        Err(error) => return Fact::Unreadable(error.to_string()),
+    };
+    let answer: Result<Value, _> = serde_json::from_str(&text);
+    // The key is the configuration's group (kubernetes v1.35 pkg/proxy/apis/config/register.go).
+    match answer.ok().and_then(|mut answer| {
+        let config = answer.get_mut("kubeproxy.config.k8s.io")?;
+        Some(config.take())
+    }) {
+        Some(config @ Value::Object(_)) => Fact::Value(lower_case_keys(config)),
+        _ => Fact::Unreadable("its answer has no configuration in it".into()),
+    }
+}
+
+fn lower_case_keys(value: Value) -> Value {
+    match value {
+        Value::Object(entries) => entries
+            .into_iter()
+            .map(|(key, value)| (key.to_lowercase(), lower_case_keys(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.into_iter().map(lower_case_keys).collect(),
+        other => other,
+    }
+}
+
+fn through<T>(
+    host: &mut dyn Host,
+    port: u16,
+    ask: impl FnOnce(std::net::SocketAddr) -> T,
+) -> Result<T, HostError> {
+    let tunnel = host.tunnel(port)?;
+    Ok(ask(tunnel.local))
+}

@@ -1,0 +1,265 @@
+//! Plans for kubelets, kube-proxy and the kernel: copies, order, gates, and that executing one leaves
+//! nothing to do.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod plan_support;
+
+use harden::distribution::kubeadm::KUBELET_CONFIG;
+use harden::fact::*;
+use harden::plan::*;
+use harden::resource::*;
+use plan_support::*;
+use serde_json::{Value, json};
+
+fn kubelet(field: &str, value: Value) -> Resource {
+    resource("kubelet", json!({"field": field, "value": value}))
+}
+
+/// Plans, executes, and plans again.
+fn converges(desired: &Desired, facts: &mut Facts) -> Plan {
+    let plan = build(desired, facts);
+    assert_eq!(problems(&plan), Vec::<String>::new());
+    execute(&plan, facts);
+    let again = build(desired, facts);
+    assert_eq!(lines(&again), Vec::<String>::new());
+    assert_eq!(again.stages, vec![]);
+    plan
+}
+
+#[test]
+fn a_field_is_compared_in_all_three_copies_and_workers_come_first() {
+    let desired = desired(vec![kubelet("eventRecordQPS", json!(5))]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let plan = converges(&desired, &mut facts);
+    assert_eq!(
+        lines(&plan),
+        [
+            "API kubelet-config | kubelet eventRecordQPS: - → 5 (Safe)",
+            "cp1 file | kubelet eventRecordQPS: - → 5 (Restart restarts)",
+            "cp1 process | kubelet eventRecordQPS: 50 → 5 (Restart)",
+            "worker file | kubelet eventRecordQPS: - → 5 (Restart restarts)",
+            "worker process | kubelet eventRecordQPS: 50 → 5 (Restart)",
+        ]
+    );
+    assert_eq!(
+        stage_names(&plan),
+        [StageName::Kubelets, StageName::KubeadmConfig]
+    );
+    let titles: Vec<String> = plan.steps().map(|(_, step)| step.title()).collect();
+    assert_eq!(
+        titles,
+        [
+            "worker: /var/lib/kubelet/config.yaml, restart kubelet",
+            "cp1: /var/lib/kubelet/config.yaml, restart kubelet",
+            "API: ConfigMap kube-system/kubelet-config kubelet",
+        ]
+    );
+}
+
+#[test]
+fn the_gate_wants_what_the_kubelet_says_and_the_way_back_what_it_said() {
+    let desired = desired(vec![
+        kubelet("eventRecordQPS", json!(5)),
+        kubelet("seccompDefault", json!(true)),
+    ]);
+    let facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    let (_, step) = plan.steps().next().unwrap();
+    let Step::Node(step) = step else {
+        panic!("{step:?}")
+    };
+    let values = |gate: &Option<Gate>| -> Vec<(String, Value)> {
+        let gate = gate.as_ref().unwrap();
+        assert_eq!(gate.readyz_port, None);
+        let one = |f: &FieldValue| (f.path.join("."), f.value.clone());
+        gate.kubelet.iter().map(one).collect()
+    };
+    assert_eq!(
+        values(&step.gate),
+        [
+            ("eventRecordQPS".to_owned(), json!(5)),
+            ("seccompDefault".to_owned(), json!(true))
+        ]
+    );
+    assert_eq!(
+        values(&step.undo_gate),
+        [
+            ("eventRecordQPS".to_owned(), json!(50)),
+            ("seccompDefault".to_owned(), Value::Null)
+        ]
+    );
+}
+
+/// kube-bench reads the file and knows nothing of drop-in files and flags (kube-bench#1256, #948).
+#[test]
+fn kube_bench_1256_what_runs_counts_and_not_the_file_alone() {
+    let desired = desired(vec![kubelet(
+        "authentication.anonymous.enabled",
+        json!(false),
+    )]);
+    let mut facts = cluster(&["cp1"], &desired);
+    assert!(build(&desired, &facts).is_clean());
+    // A drop-in file turns it on; the file stays as it is.
+    facts.api.answers.insert(
+        ApiQuery::KubeletConfig("worker".into()),
+        Fact::Value(json!({"authentication": {"anonymous": {"enabled": true}}})),
+    );
+    let plan = build(&desired, &facts);
+    assert_eq!(
+        lines(&plan),
+        [
+            "worker process | kubelet authentication.anonymous.enabled: true → false (Restart restarts)"
+        ]
+    );
+    let (_, step) = plan.steps().next().unwrap();
+    assert_eq!(step.title(), "worker: restart kubelet");
+}
+
+/// Kubernetes writes durations its own way, and leaves out what is zero.
+#[test]
+fn what_means_the_same_is_no_difference() {
+    let desired = desired(vec![
+        kubelet("streamingConnectionIdleTimeout", json!("4h")),
+        kubelet("readOnlyPort", json!(0)),
+    ]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let plan = converges(&desired, &mut facts);
+    // What is written down says neither, what runs does both.
+    let copies: Vec<SettingCopy> = plan.changes.iter().filter_map(|c| c.copy).collect();
+    assert!(!copies.contains(&SettingCopy::Process), "{copies:?}");
+}
+
+#[test]
+fn a_mode_that_is_wanted_of_the_file_goes_with_it() {
+    let desired = desired(vec![
+        kubelet("eventRecordQPS", json!(5)),
+        Resource {
+            scope: Scope::Nodes,
+            ..resource("mode", json!({"path": KUBELET_CONFIG, "mode": "0600"}))
+        },
+    ]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let plan = converges(&desired, &mut facts);
+    assert_eq!(
+        stage_names(&plan),
+        [StageName::Kubelets, StageName::KubeadmConfig]
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_never_taken_for_good() {
+    let desired = desired(vec![kubelet("eventRecordQPS", json!(50))]);
+    for (what, break_it) in [
+        ("ConfigMap", 0),
+        ("file", 1),
+        ("not a KubeletConfiguration", 2),
+        ("runs with", 3),
+        ("does not tell", 4),
+    ] {
+        let mut facts = cluster(&["cp1"], &desired);
+        let path = Query::File(path(KUBELET_CONFIG));
+        let running = ApiQuery::KubeletConfig("cp1".into());
+        let map = ApiQuery::ConfigMapKey {
+            namespace: "kube-system".into(),
+            name: "kubelet-config".into(),
+            key: "kubelet".into(),
+        };
+        match break_it {
+            0 => drop(facts.api.answers.insert(map, Fact::Unreadable("no".into()))),
+            1 => put(&mut facts, "cp1", path, Fact::Unreadable("no".into())),
+            2 => put(&mut facts, "cp1", path, file("kind: Pod\n", 0o600)),
+            3 => drop(
+                facts
+                    .api
+                    .answers
+                    .insert(running, Fact::Unreadable("no".into())),
+            ),
+            _ => drop(facts.api.answers.insert(running, Fact::Absent)),
+        }
+        let plan = build(&desired, &facts);
+        assert!(plan.is_incomplete(), "{what}: {:?}", problems(&plan));
+    }
+}
+
+#[test]
+fn a_plan_rests_on_the_fields_that_it_looks_at_and_on_no_others() {
+    let desired = desired(vec![kubelet("eventRecordQPS", json!(5))]);
+    let facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    let running = ApiQuery::KubeletConfig("worker".into());
+    let moved = |change: &dyn Fn(&mut Value)| {
+        let mut facts = facts.clone();
+        let Some(Fact::Value(value)) = facts.api.answers.get_mut(&running) else {
+            panic!("nobody asked");
+        };
+        change(value);
+        compare(&plan, &facts).moved
+    };
+    assert_eq!(
+        moved(&|value| value["maxPods"] = json!(7)),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        moved(&|value| value["eventRecordQPS"] = json!(7)),
+        ["API: configuration of the kubelet of worker"]
+    );
+}
+
+#[test]
+fn kube_proxy_is_restarted_once_and_only_where_it_runs_with_something_else() {
+    let wanted = json!({"field": "metricsBindAddress", "value": "127.0.0.1:10249"});
+    let desired = desired(vec![resource("kube-proxy", wanted)]);
+    let mut facts = cluster(&["cp1"], &desired);
+    for fact in facts.api.answers.values_mut() {
+        if let Fact::Value(Value::Object(running)) = fact {
+            running.insert("metricsbindaddress".into(), "0.0.0.0:10249".into());
+        }
+    }
+    let plan = converges(&desired, &mut facts);
+    assert_eq!(
+        lines(&plan),
+        [
+            "API kube-proxy config | kube-proxy metricsBindAddress:  → 127.0.0.1:10249 (Safe)",
+            "cp1 process | kube-proxy metricsBindAddress: 0.0.0.0:10249 → 127.0.0.1:10249 (Restart restarts)",
+            "worker process | kube-proxy metricsBindAddress: 0.0.0.0:10249 → 127.0.0.1:10249 (Restart restarts)",
+        ]
+    );
+    assert_eq!(stage_names(&plan), [StageName::KubeProxy]);
+    let (_, step) = plan.steps().next().unwrap();
+    assert_eq!(
+        step.title(),
+        "API: ConfigMap kube-system/kube-proxy config.conf, restart DaemonSet kube-proxy"
+    );
+}
+
+/// RKE2's `profile: cis` refuses to start where a parameter differs (rke2#851); here it is set, now
+/// and for the next boot, before the kubelet is told to insist on it.
+#[test]
+fn kubernetes_66241_the_kernel_is_set_for_good_before_the_kubelet_insists_on_it() {
+    let desired = desired(vec![
+        kubelet("protectKernelDefaults", json!(true)),
+        resource("sysctl", json!({"name": "kernel.panic", "value": 10})),
+    ]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let plan = converges(&desired, &mut facts);
+    assert_eq!(
+        stage_names(&plan),
+        [
+            StageName::NodeFiles,
+            StageName::Kubelets,
+            StageName::KubeadmConfig
+        ]
+    );
+    assert_eq!(
+        lines(&plan)
+            .into_iter()
+            .filter(|l| l.contains("sysctl"))
+            .collect::<Vec<_>>(),
+        [
+            "cp1 process | sysctl kernel.panic: 0 → 10 (Restart)",
+            "cp1 file | sysctl kernel.panic: - → 10 in /etc/sysctl.d/99-zz-harden-kernel.panic.conf (Safe)",
+            "worker process | sysctl kernel.panic: 0 → 10 (Restart)",
+            "worker file | sysctl kernel.panic: - → 10 in /etc/sysctl.d/99-zz-harden-kernel.panic.conf (Safe)",
+        ]
+    );
+}
