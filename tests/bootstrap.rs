@@ -178,7 +178,7 @@ fn born_kubelets(facts: &mut Facts, made: &Bootstrap) {
     for (query, answer) in &mut facts.api.answers {
         let value = match query {
             ApiQuery::ConfigMapKey { name, .. } if name == "kubelet-config" => json!(kubelet),
-            ApiQuery::ConfigMapKey { .. } => json!(kube_proxy),
+            ApiQuery::ConfigMapKey { name, .. } if name == "kube-proxy" => json!(kube_proxy),
             ApiQuery::KubeletConfig(_) => yaml(&kubelet),
             ApiQuery::KubeProxyConfig(_) => lower(yaml(&kube_proxy)),
             other => panic!("{other:?}"),
@@ -270,9 +270,12 @@ fn the_configuration_for_k3s_and_rke2() {
         insta::assert_snapshot!(format!("{name}-config"), placed(&made)[&drop_in]);
         insta::assert_snapshot!(format!("{name}-files"), made.files["files.tsv"]);
         assert!(made.files["README.md"].contains("**Not run on a real"));
+        let authority = "kubelet authentication.x509.clientCAFile: it names a file of kubeadm's";
+        assert!(made.after.iter().any(|line| line.starts_with(authority)));
         for (place, content) in placed(&made) {
             assert!(!place.starts_with("/etc/kubernetes"), "{place}");
-            assert!(!content.contains("/etc/kubernetes/harden"), "{content}");
+            // Neither the directory that is elsewhere here, nor kubeadm's certificates.
+            assert!(!content.contains("/etc/kubernetes/"), "{content}");
         }
     }
 }
