@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use harden::cluster::{Api, ApiError, Client, Holder};
 use harden::control::{self, Catalogue};
-use harden::fact::{Fact, Facts};
+use harden::fact::{Fact, Facts, Node};
 use harden::generation::{self, Current, Generations, Lookup};
 use harden::module::{self, Modules};
 use harden::observe::{self, Inventory, Wanted};
+use harden::plan::{self, Plan};
 use harden::profile::{self, Workspace};
 use harden::resource::Desired;
 
@@ -114,6 +115,18 @@ impl Session {
             api,
             inventory,
         })
+    }
+
+    /// Looks at everything and compares it with what is wanted.
+    pub(crate) fn plan(&self, output: &Output) -> Plan {
+        let wanted = Wanted::for_desired(&self.desired, &self.inventory);
+        let mut facts = self.observe(&wanted, output);
+        let is_joining = |name: &String, _: &mut Node| self.inventory.joining.contains_key(name);
+        let joining = facts.nodes.extract_if(.., is_joining).collect();
+        let mut plan = plan::build(&self.desired, &facts);
+        plan.problems
+            .extend(plan::not_ready(&self.desired, &joining));
+        plan
     }
 
     /// Looks at everything wanted, with a bar.

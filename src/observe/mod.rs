@@ -48,11 +48,25 @@ impl Wanted {
                 .nodes
                 .iter()
                 .map(|(name, info)| (name.clone(), crate::plan::queries(desired, info)))
+                .chain(
+                    inventory
+                        .joining
+                        .values()
+                        .filter_map(|info| to_prepare(desired, info)),
+                )
                 .collect(),
             objects: crate::plan::wanted_objects(desired),
             answers: crate::plan::api_queries(desired, inventory.nodes.values())
                 .into_keys()
                 .collect(),
+        }
+    }
+
+    /// Returns what preparing a node for joining needs.
+    pub fn to_prepare(desired: &Desired, node: &NodeInfo) -> Self {
+        Wanted {
+            nodes: to_prepare(desired, node).into_iter().collect(),
+            ..Wanted::default()
         }
     }
 
@@ -86,6 +100,12 @@ impl Wanted {
             answers,
         }
     }
+}
+
+/// `None` when nothing needs to be looked at, so that the node is not even contacted.
+fn to_prepare(desired: &Desired, node: &NodeInfo) -> Option<(String, Vec<Query>)> {
+    let queries = crate::plan::queries_to_prepare(desired, node);
+    (!queries.is_empty()).then(|| (node.name.clone(), queries))
 }
 
 /// Looks at the nodes, several at a time, and at the API. `done` is called with each node's name
@@ -123,7 +143,7 @@ pub fn observe(
                         Ok(facts) => (Fact::Value(facts), String::new()),
                         Err(silent) => (Fact::Unreadable(silent.why), silent.remedy),
                     };
-                    let info = inventory.nodes.get(name).cloned().unwrap_or(NodeInfo {
+                    let info = inventory.find(name).cloned().unwrap_or(NodeInfo {
                         name: name.clone(),
                         control_plane: false,
                     });

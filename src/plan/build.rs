@@ -15,11 +15,7 @@ use crate::resource::{
 /// the plan's problems; everything else is planned all the same.
 pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     let mut draft = Draft::default();
-    let id = match &facts.api.cluster_id {
-        Fact::Value(id) => id.clone(),
-        Fact::Absent => no_identity(&mut draft, "namespace kube-system is not there"),
-        Fact::Unreadable(why) => no_identity(&mut draft, why),
-    };
+    let id = identity(facts, &mut draft);
     for node in facts.nodes.values() {
         if !basis::queries(desired, &node.info).is_empty() {
             unreachable_node(node, &mut draft);
@@ -77,6 +73,15 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     }
 }
 
+/// Returns the cluster's identity; says so in the draft when it is not known.
+pub(super) fn identity(facts: &Facts, draft: &mut Draft) -> String {
+    match &facts.api.cluster_id {
+        Fact::Value(id) => id.clone(),
+        Fact::Absent => no_identity(draft, "namespace kube-system is not there"),
+        Fact::Unreadable(why) => no_identity(draft, why),
+    }
+}
+
 fn no_identity(draft: &mut Draft, why: &str) -> String {
     draft.problems.push(Problem {
         severity: Severity::Error,
@@ -88,7 +93,8 @@ fn no_identity(draft: &mut Draft, why: &str) -> String {
     String::new()
 }
 
-fn unreachable_node(node: &Node, draft: &mut Draft) {
+/// Says so in the draft when a node was not reached.
+pub(super) fn unreachable_node(node: &Node, draft: &mut Draft) {
     let why = match &node.facts {
         Fact::Value(_) => return,
         Fact::Absent => "it was not observed",
@@ -154,7 +160,7 @@ fn stray_manifests(node: &Node, draft: &mut Draft) {
 }
 
 /// Says why a resource's changes may not be executed, and what to do about it.
-fn not_executed(resource: &Resource, accept: &[String]) -> Option<(String, String)> {
+pub(super) fn not_executed(resource: &Resource, accept: &[String]) -> Option<(String, String)> {
     let why = match resource.risk {
         Risk::Safe | Risk::Reload | Risk::Restart => return None,
         Risk::Guarded => "it can break workloads or lock out, and is not accepted",
@@ -188,7 +194,7 @@ fn needs_held(needs: Vec<Subject>, held: &BTreeSet<Subject>) -> Option<(String, 
 }
 
 /// Turns changes that may not be executed into one problem that names them.
-fn withhold(
+pub(super) fn withhold(
     resource: &Resource,
     changes: &[(Change, Vec<Effect>)],
     why: &str,

@@ -15,6 +15,7 @@ use crate::resource::{Change, Place, Problem};
 mod basis;
 mod build;
 mod clash;
+mod prepare;
 mod saved;
 mod stages;
 
@@ -23,6 +24,7 @@ pub use basis::{
     basis_of_node, basis_of_object, compare, queries, wanted_objects,
 };
 pub use build::build;
+pub use prepare::{not_ready, prepare, queries_to_prepare};
 pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
 
@@ -72,6 +74,8 @@ pub enum Purpose {
     Converge,
     /// To undo the generation of this number.
     Rollback(u64),
+    /// To prepare the node of this name for joining the cluster.
+    Bootstrap(String),
 }
 
 /// Steps that go together, and when they are done. Stages run in order; a stage starts only when

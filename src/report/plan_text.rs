@@ -27,11 +27,17 @@ pub struct PlanText {
 /// Writes a plan: the changes by place, what cannot be done, the order of work, and a summary.
 pub fn plan_text(plan: &Plan, show: PlanText) -> String {
     let mut out = String::new();
-    let head = match plan.purpose {
+    let head = match &plan.purpose {
         Purpose::Converge => format!("Plan for cluster {}", plan.cluster.name),
         Purpose::Rollback(n) => {
             format!(
                 "Plan to roll back generation {n} of cluster {}",
+                plan.cluster.name
+            )
+        }
+        Purpose::Bootstrap(node) => {
+            format!(
+                "Plan to prepare {node} for joining cluster {}",
                 plan.cluster.name
             )
         }
@@ -217,7 +223,12 @@ fn summary(plan: &Plan) -> String {
     };
     if plan.changes.is_empty() {
         return match incomplete {
-            0 => "No changes: the cluster is as the profile says.".into(),
+            0 => match &plan.purpose {
+                Purpose::Bootstrap(node) => {
+                    format!("No changes: {node} has what it needs to join.")
+                }
+                _ => "No changes: the cluster is as the profile says.".into(),
+            },
             _ => format!("No changes among what could be compared{unfinished}."),
         };
     }
