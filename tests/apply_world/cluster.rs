@@ -201,6 +201,7 @@ impl Cluster {
                 id: "id".into(),
             },
             desired: "d".into(),
+            etcd_leader: None,
             purpose: Purpose::Converge,
             nodes: NAMES
                 .iter()
@@ -411,6 +412,7 @@ impl Cluster {
             objects,
             namespaces,
             keys,
+            answers: BTreeMap::new(),
         }
     }
 
