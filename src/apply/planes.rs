@@ -48,13 +48,10 @@ pub(super) struct Planes {
 }
 
 impl Planes {
-    /// The control planes of a plan.
-    pub(super) fn of(plan: &Plan) -> Self {
+    /// Takes the control planes of a plan; what is known of them already stays.
+    pub(super) fn begin(&mut self, plan: &Plan) {
         let planes = plan.nodes.iter().filter(|(_, plane)| **plane);
-        Planes {
-            names: planes.map(|(name, _)| name.clone()).collect(),
-            ..Planes::default()
-        }
+        self.names = planes.map(|(name, _)| name.clone()).collect();
     }
 
     pub(super) fn has(&self, node: &str) -> bool {
@@ -112,7 +109,7 @@ impl Session<'_, '_> {
     /// Checks before the first change that every control plane is well, when the plan restarts
     /// something on one.
     pub(super) fn preflight(&mut self, plan: &Plan) -> Result<(), ApplyError> {
-        self.planes = Planes::of(plan);
+        self.planes.begin(plan);
         let touched: BTreeSet<&str> = plan
             .steps()
             .filter(|(_, step)| self.planes.concerns(step))

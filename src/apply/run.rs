@@ -8,7 +8,7 @@ use crate::plan::{Plan, Purpose, Step};
 use crate::resource::{Place, Severity};
 
 use super::node::{Code, Id, NodeError};
-use super::planes::{Planes, restarts_etcd};
+use super::planes::restarts_etcd;
 use super::session::Session;
 use super::step::{Argv, Failure, Left};
 use super::{Apply, ApplyError, Notice, Report};
@@ -140,7 +140,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
         record: Record,
         done: BTreeSet<usize>,
     ) -> Self {
-        session.planes = Planes::of(&record.plan);
+        session.planes.begin(&record.plan);
         let stages = record.plan.stages.iter().enumerate();
         let steps = stages
             .flat_map(|(at, stage)| stage.steps.iter().map(move |step| (at, step.clone())))

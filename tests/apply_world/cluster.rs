@@ -107,6 +107,8 @@ pub struct State {
     pub external: BTreeSet<String>,
     /// Mirror pods that are not there.
     pub no_mirror: BTreeSet<String>,
+    /// Nodes whose kubelet does not see a changed manifest.
+    pub stuck: BTreeSet<String>,
     /// Nodes whose kubelet does not renew the mirror pod.
     pub old_mirror: BTreeSet<String>,
     /// The first manifest of each node: what an old mirror pod is of.
@@ -240,6 +242,15 @@ impl Cluster {
     pub fn planes(&self) -> Vec<String> {
         let names = self.nodes.keys().filter(|n| *n != "w1");
         names.cloned().collect()
+    }
+
+    /// Restarts the API server of a node, which does not come up again with this flag.
+    pub fn crash(&self, name: &str, flag: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.refuses.insert(name.into(), flag.into());
+        if let Some(kubelet) = state.kubelets.get_mut(name) {
+            kubelet.text = None;
+        }
     }
 
     /// Whose control plane died comes back.
@@ -408,7 +419,12 @@ impl Cluster {
             return None;
         }
         let refused = state.refuses.get(name).cloned();
+        let stuck = state.stuck.contains(name);
         let kubelet = state.kubelets.entry(name.to_owned()).or_default();
+        let text = match &kubelet.text {
+            Some(old) if stuck => old.clone(),
+            _ => text,
+        };
         if kubelet.text.as_deref() != Some(&text) {
             kubelet.pid += 10;
             kubelet.up = !refused.as_ref().is_some_and(|flag| text.contains(flag));
