@@ -221,7 +221,7 @@ fn die_everywhere(stride: usize, test: impl Fn(usize, bool) -> bool) {
 
 #[test]
 fn killed_at_many_calls_the_next_run_finishes() {
-    killed_the_next_run_finishes(11);
+    killed_the_next_run_finishes(23);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn killed_the_next_run_finishes(stride: usize) {
 
 #[test]
 fn killed_at_many_calls_of_a_failing_run_the_next_run_reverts() {
-    killed_while_failing_the_next_run_reverts(9);
+    killed_while_failing_the_next_run_reverts(19);
 }
 
 #[test]

@@ -155,11 +155,14 @@ impl Session {
     pub(crate) fn look_up(&self, lookup: &Lookup, output: &Output) -> Current {
         let wanted = Wanted {
             nodes: lookup.nodes.clone(),
+            answers: lookup.members.clone(),
             ..Wanted::default()
         };
         let api = &self.api;
+        let facts = self.observe(&wanted, output);
         Current {
-            nodes: self.observe(&wanted, output).nodes,
+            nodes: facts.nodes,
+            answers: facts.api.answers,
             objects: lookup
                 .objects
                 .iter()

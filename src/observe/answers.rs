@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::cluster::{Api, ApiError};
-use crate::fact::{ApiQuery, Fact};
+use crate::distribution::kubeadm::etcd::{EtcdMember, manifest_path, metrics_port};
+use crate::fact::{Answer, ApiQuery, Fact, NodeFacts, NodePath, Query};
 use crate::host::{Host, HostError};
 
 /// Where kube-proxy serves metrics and its configuration, unless told otherwise (kubernetes v1.35
@@ -16,7 +17,9 @@ const KUBE_PROXY_PORT: u16 = 10249;
 pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
     match query {
         ApiQuery::ConfigMapKey { .. } => None,
-        ApiQuery::KubeletConfig(node) | ApiQuery::KubeProxyConfig(node) => Some(node),
+        ApiQuery::KubeletConfig(node)
+        | ApiQuery::KubeProxyConfig(node)
+        | ApiQuery::EtcdMember(node) => Some(node),
     }
 }
 
@@ -28,16 +31,18 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
             name,
             key,
         } => api.config_map_key(namespace, name, key).map(Value::from),
-        ApiQuery::KubeletConfig(_) | ApiQuery::KubeProxyConfig(_) => {
+        ApiQuery::KubeletConfig(_) | ApiQuery::KubeProxyConfig(_) | ApiQuery::EtcdMember(_) => {
             Fact::Unreadable("it is a question about a node".into())
         }
     }
 }
 
-/// Asks what is about one node. A node that was not reached can still be asked by the API.
+/// Asks what is about one node. A node that was not reached can still be asked by the API. `seen` is
+/// what the probe brought.
 pub(super) fn ask_node(
     api: &dyn Api,
     mut host: Option<&mut (dyn Host + '_)>,
+    seen: Option<&NodeFacts>,
     queries: &[&ApiQuery],
 ) -> BTreeMap<ApiQuery, Fact<Value>> {
     let mut answers = BTreeMap::new();
@@ -58,10 +63,71 @@ pub(super) fn ask_node(
                 Some(host) => kube_proxy_config(api, host),
                 None => Fact::Unreadable("the node was not reached".into()),
             },
+            ApiQuery::EtcdMember(_) => match host.as_deref_mut() {
+                Some(host) => etcd_answer(api, host, seen),
+                None => Fact::Unreadable("the node was not reached".into()),
+            },
         };
         answers.insert((*query).clone(), answer);
     }
     answers
+}
+
+fn etcd_answer(api: &dyn Api, host: &mut dyn Host, seen: Option<&NodeFacts>) -> Fact<Value> {
+    let Some(port) = metrics_port(manifest_text(seen, &manifest_path())) else {
+        return Fact::Absent;
+    };
+    match etcd_member(api, host, port) {
+        Ok(member) => match serde_json::to_value(&member) {
+            Ok(answer) => Fact::Value(answer),
+            Err(error) => Fact::Unreadable(error.to_string()),
+        },
+        Err(why) => Fact::Unreadable(why),
+    }
+}
+
+/// Returns the text of a file that the probe was asked for.
+pub(crate) fn manifest_text<'f>(seen: Option<&'f NodeFacts>, path: &NodePath) -> Fact<&'f str> {
+    match seen.and_then(|seen| seen.get(&Query::File(path.clone()))) {
+        Some(Fact::Value(Answer::File(file))) => match std::str::from_utf8(&file.content) {
+            Ok(text) => Fact::Value(text),
+            Err(_) => Fact::Unreadable("it is not UTF-8 text".into()),
+        },
+        Some(Fact::Absent) => Fact::Absent,
+        Some(Fact::Unreadable(why)) => Fact::Unreadable(why.clone()),
+        _ => Fact::Unreadable("it was not looked at".into()),
+    }
+}
+
+/// Asks the etcd member of a node how it is, at this port of the node's loopback address.
+///
+/// # Errors
+/// Why it does not answer.
+pub(crate) fn etcd_member(
+    api: &dyn Api,
+    host: &mut dyn Host,
+    port: u16,
+) -> Result<EtcdMember, String> {
+    let pages = through(host, port, |local| {
+        // The metrics first: who does not answer there is not asked twice.
+        let metrics = api.fetch(local, "/metrics")?;
+        Ok((metrics, api.fetch(local, "/health")))
+    });
+    let (metrics, health) = pages
+        .map_err(|error| error.to_string())?
+        .map_err(|error: ApiError| words(&error))?;
+    let health = health.map_err(|error| words(&error));
+    EtcdMember::of_pages(health.as_deref().map_err(String::as_str), &metrics)
+}
+
+/// An error's own words: it is not the API server that speaks.
+fn words(error: &ApiError) -> String {
+    match error {
+        ApiError::Unreachable { why }
+        | ApiError::Forbidden { why }
+        | ApiError::Refused { why, .. } => why.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn kube_proxy_config(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {

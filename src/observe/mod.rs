@@ -14,7 +14,7 @@ use crate::host::{Exit, Host, HostError, Limits, Opener, Script};
 use crate::plan::{Plan, Subject};
 use crate::resource::{Desired, Place};
 
-mod answers;
+pub(crate) mod answers;
 mod inventory;
 
 pub use inventory::{Inventory, InventoryError, inventory};
@@ -58,6 +58,10 @@ impl Wanted {
             objects: crate::plan::wanted_objects(desired),
             answers: crate::plan::api_queries(desired, inventory.nodes.values())
                 .into_keys()
+                .chain(crate::plan::member_queries(
+                    desired,
+                    inventory.nodes.values(),
+                ))
                 .collect(),
         }
     }
@@ -135,7 +139,8 @@ pub fn observe(
                         Some(host) if asked.is_ok() => Some(host.as_mut()),
                         _ => None,
                     };
-                    let mut told = answers::ask_node(api, reached, &about);
+                    let seen = asked.as_ref().ok();
+                    let mut told = answers::ask_node(api, reached, seen, &about);
                     if let Ok(mut answers) = answers.lock() {
                         answers.append(&mut told);
                     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cluster, Plan, Purpose, SCHEMA, basis, clash, stages};
+use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, stages};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
 use crate::resource::{
@@ -47,7 +47,14 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     }
     clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
-    let stages = stages::stages(&mut draft, facts);
+    let leader = members::etcd_leader(facts.api.answers.iter());
+    let stages = stages::stages(&mut draft, leader, facts);
+    let is_plane = |name: &String| facts.nodes.get(name).is_some_and(|n| n.info.control_plane);
+    let restarts = stages
+        .iter()
+        .flat_map(|stage| &stage.steps)
+        .any(|step| matches!(step, Step::Node(step) if step.restarts() && is_plane(&step.node)));
+    draft.problems.extend(members::problems(facts, restarts));
     Plan {
         schema: SCHEMA.to_owned(),
         version: crate::VERSION.to_owned(),
@@ -62,6 +69,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             .iter()
             .map(|(name, node)| (name.clone(), node.info.control_plane))
             .collect(),
+        etcd_leader: leader.map(str::to_owned),
         changes: draft
             .changes
             .into_iter()

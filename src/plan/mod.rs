@@ -15,6 +15,7 @@ use crate::resource::{Change, Place, Problem};
 mod basis;
 mod build;
 mod clash;
+mod members;
 mod prepare;
 mod saved;
 mod stages;
@@ -24,6 +25,8 @@ pub use basis::{
     basis_of_node, basis_of_object, compare, queries, wanted_objects,
 };
 pub use build::build;
+pub(crate) use members::leader_last;
+pub use members::{etcd_leader, member_queries};
 pub use prepare::{not_ready, prepare, queries_to_prepare};
 pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
@@ -47,6 +50,9 @@ pub struct Plan {
     pub purpose: Purpose,
     /// The nodes in the inventory, by name: whether they are control planes.
     pub nodes: BTreeMap<String, bool>,
+    /// The node whose etcd member led when the plan was made; its steps are the last of their stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_leader: Option<String>,
     /// The differences.
     pub changes: Vec<Change>,
     /// What apply does, in this order.
@@ -168,6 +174,13 @@ pub struct NodeStep {
     pub undo_gate: Option<Gate>,
     /// Whether every node must have the same, so that a failure reverts this node as well.
     pub uniform: bool,
+}
+
+impl NodeStep {
+    /// Whether something on the node restarts: a static pod or a unit.
+    pub fn restarts(&self) -> bool {
+        self.gate.is_some() || !self.units.is_empty()
+    }
 }
 
 /// One file of a transaction.

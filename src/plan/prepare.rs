@@ -55,7 +55,7 @@ pub fn prepare(
             remedy: "plan again".into(),
         }),
     }
-    let stages = stages::stages(&mut draft, facts);
+    let stages = stages::stages(&mut draft, None, facts);
     Plan {
         schema: SCHEMA.to_owned(),
         version: crate::VERSION.to_owned(),
@@ -66,6 +66,7 @@ pub fn prepare(
         desired: desired.sha256(),
         purpose: Purpose::Bootstrap(node.to_owned()),
         nodes,
+        etcd_leader: None,
         changes: draft
             .changes
             .into_iter()

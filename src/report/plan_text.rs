@@ -6,7 +6,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::problems::problems_text;
-use crate::plan::{Plan, Purpose, StageName, Step};
+use crate::plan::{Plan, Purpose, Stage, StageName, Step};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -178,23 +178,36 @@ fn order(out: &mut String, plan: &Plan) {
                     ", then waits for what it says it runs with, and for its Node to be Ready"
                 }
                 Step::Node(node) if node.gate.is_some() => {
-                    ", then waits for the new processes and /readyz of this node"
+                    ", then waits for the new processes, /readyz and etcd of this node"
                 }
                 Step::ConfigMapKey(key) if key.rollout.is_some() => {
                     ", then waits for every pod to be new and ready"
                 }
                 _ => "",
             };
+            let last = match step {
+                Step::Node(node) if is_leader(plan, stage, &node.node) => " (etcd's leader last)",
+                _ => "",
+            };
             line(
                 out,
                 format_args!(
-                    "  {number:>width$}. {DIM}{}{DIM:#} {}{gate}",
+                    "  {number:>width$}. {DIM}{}{DIM:#} {}{last}{gate}",
                     stage_name(stage.name),
                     step.title()
                 ),
             );
         }
     }
+}
+
+/// Whether a node comes last of several for being etcd's leader.
+fn is_leader(plan: &Plan, stage: &Stage, node: &str) -> bool {
+    let others = stage.steps.iter().any(|step| match step {
+        Step::Node(step) => step.node != node && plan.nodes.get(&step.node) == Some(&true),
+        _ => false,
+    });
+    plan.etcd_leader.as_deref() == Some(node) && others
 }
 
 /// What people call a stage.
@@ -303,6 +316,7 @@ mod tests {
                 id: String::new(),
             },
             desired: String::new(),
+            etcd_leader: None,
             purpose: Purpose::Converge,
             nodes: BTreeMap::from([("cp1".to_owned(), true)]),
             changes: vec![
