@@ -11,6 +11,7 @@ use crate::resource::is_effective;
 use crate::resource::kubelet::kubelet_program;
 
 use super::Notice;
+use super::certificate::Certifying;
 use super::node::plain;
 use super::session::Session;
 
@@ -67,6 +68,7 @@ struct Crashes {
     down: Option<Instant>,
     /// New kubelets that were seen.
     kubelets: BTreeSet<(u32, u64)>,
+    certifying: Certifying,
 }
 
 impl Session<'_, '_> {
@@ -239,6 +241,14 @@ impl Session<'_, '_> {
                     shut(format!("it was started and died {died} times"), None),
                     true,
                 ));
+            }
+            // Without a certificate the API server cannot ask it anything.
+            if gate.serving_certificate && !new.is_empty() {
+                match self.certify(node, &mut crashes.certifying) {
+                    Ok(None) => {}
+                    Ok(Some(waits)) => return Err(again(waits, None)),
+                    Err(why) => return Err((shut(why, None), true)),
+                }
             }
             if let Some(waits) = self.kubelet_waits(node, gate, &new) {
                 return Err(again(waits, None));

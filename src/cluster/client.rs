@@ -15,8 +15,8 @@ use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Api, ApiError, FoundNode, Holder, endpoint, lease, objects};
-use crate::fact::{Fact, NodeInfo, ObjectFact, ObjectRef};
+use super::{Api, ApiError, FoundNode, Holder, certificates, endpoint, lease, objects};
+use crate::fact::{Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, SigningRequest};
 
 /// The label that kubeadm puts on control-plane nodes.
 /// Source: kubernetes v1.35 `cmd/kubeadm/app/constants/constants.go`, `LabelNodeRoleControlPlane`.
@@ -357,6 +357,26 @@ impl Api for Client {
         endpoint::node_ready(self, node)
     }
 
+    fn kubelet_endpoint(&self, node: &str) -> Result<Option<KubeletEndpoint>, ApiError> {
+        certificates::kubelet_endpoint(self, node)
+    }
+
+    fn kubelet_handshake(
+        &self,
+        through: SocketAddr,
+        server_name: &str,
+    ) -> Result<Option<String>, ApiError> {
+        certificates::kubelet_handshake(self, through, server_name)
+    }
+
+    fn serving_requests(&self) -> Result<Vec<SigningRequest>, ApiError> {
+        certificates::serving_requests(self)
+    }
+
+    fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError> {
+        certificates::approve(self, request, message)
+    }
+
     fn fetch(&self, through: SocketAddr, path: &str) -> Result<String, ApiError> {
         endpoint::fetch(self, through, path)
     }
@@ -400,6 +420,11 @@ impl Client {
     /// For the other files of this folder.
     pub(super) fn kube(&self) -> &KubeClient {
         &self.kube
+    }
+
+    /// For the other files of this folder: the cluster's CA, as the kubeconfig has it, in DER.
+    pub(super) fn root_cert(&self) -> Option<&Vec<Vec<u8>>> {
+        self.config.root_cert.as_ref()
     }
 
     /// For the other files of this folder: one try, with kube's own error.

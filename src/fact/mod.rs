@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub mod probe;
+mod signing;
+
+pub use signing::{
+    KUBELET_SERVING_SIGNER, KubeletEndpoint, NodeAddress, ServingCertificate, SigningRequest,
+    SigningState,
+};
 
 /// What is known of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -401,6 +407,10 @@ pub enum ApiQuery {
     /// (kubernetes v1.35 cmd/kube-proxy/app/server.go: `serveMetrics`). It is the internal type, whose
     /// keys are those of the Go fields (`MetricsBindAddress`), so here they are all in lower case.
     KubeProxyConfig(String),
+    /// Whether the kubelet of this node serves a certificate of the cluster's CA: [`ServingCertificate`].
+    ServingCertificate(String),
+    /// Every request for a kubelet's serving certificate: a list of [`SigningRequest`].
+    ServingRequests,
 }
 
 impl fmt::Display for ApiQuery {
@@ -417,6 +427,10 @@ impl fmt::Display for ApiQuery {
             ApiQuery::KubeProxyConfig(node) => {
                 write!(f, "configuration of kube-proxy on {node}")
             }
+            ApiQuery::ServingCertificate(node) => {
+                write!(f, "serving certificate of the kubelet of {node}")
+            }
+            ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::cluster::Api;
-use crate::fact::{ApiQuery, Fact};
+use crate::cluster::{Api, ApiError};
+use crate::fact::{ApiQuery, Fact, ServingCertificate};
 use crate::host::{Host, HostError};
 
 /// Where kube-proxy serves metrics and its configuration, unless told otherwise (kubernetes v1.35
@@ -15,8 +16,10 @@ const KUBE_PROXY_PORT: u16 = 10249;
 /// Whether a question is about one node, and so is asked beside that node's probe.
 pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
     match query {
-        ApiQuery::ConfigMapKey { .. } => None,
-        ApiQuery::KubeletConfig(node) | ApiQuery::KubeProxyConfig(node) => Some(node),
+        ApiQuery::ConfigMapKey { .. } | ApiQuery::ServingRequests => None,
+        ApiQuery::KubeletConfig(node)
+        | ApiQuery::KubeProxyConfig(node)
+        | ApiQuery::ServingCertificate(node) => Some(node),
     }
 }
 
@@ -28,7 +31,10 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
             name,
             key,
         } => api.config_map_key(namespace, name, key).map(Value::from),
-        ApiQuery::KubeletConfig(_) | ApiQuery::KubeProxyConfig(_) => {
+        ApiQuery::ServingRequests => told(api.serving_requests()),
+        ApiQuery::KubeletConfig(_)
+        | ApiQuery::KubeProxyConfig(_)
+        | ApiQuery::ServingCertificate(_) => {
             Fact::Unreadable("it is a question about a node".into())
         }
     }
@@ -43,7 +49,7 @@ pub(super) fn ask_node(
     let mut answers = BTreeMap::new();
     for query in queries {
         let answer = match query {
-            ApiQuery::ConfigMapKey { .. } => continue,
+            ApiQuery::ConfigMapKey { .. } | ApiQuery::ServingRequests => continue,
             ApiQuery::KubeletConfig(node) => match api.kubelet_config(node) {
                 Ok(Some(config)) => Fact::Value(config),
                 Ok(None) => Fact::Absent,
@@ -53,10 +59,45 @@ pub(super) fn ask_node(
                 Some(host) => kube_proxy_config(api, host),
                 None => Fact::Unreadable("the node was not reached".into()),
             },
+            ApiQuery::ServingCertificate(node) => match host.as_deref_mut() {
+                Some(host) => serving_certificate(api, host, node),
+                None => Fact::Unreadable("the node was not reached".into()),
+            },
         };
         answers.insert((*query).clone(), answer);
     }
     answers
+}
+
+/// An answer as JSON.
+fn told<T: Serialize>(answer: Result<T, ApiError>) -> Fact<Value> {
+    match answer.map(serde_json::to_value) {
+        Ok(Ok(value)) => Fact::Value(value),
+        Ok(Err(error)) => Fact::Unreadable(error.to_string()),
+        Err(error) => Fact::Unreadable(error.to_string()),
+    }
+}
+
+fn serving_certificate(api: &dyn Api, host: &mut dyn Host, node: &str) -> Fact<Value> {
+    let endpoint = match api.kubelet_endpoint(node) {
+        Ok(Some(endpoint)) => endpoint,
+        Ok(None) => return Fact::Absent,
+        Err(error) => return Fact::Unreadable(error.to_string()),
+    };
+    let Some(name) = endpoint.server_name().map(str::to_owned) else {
+        return Fact::Unreadable("the Node object has no address".into());
+    };
+    let shaken = through(host, endpoint.port, |local| {
+        api.kubelet_handshake(local, &name)
+    });
+    match shaken {
+        Ok(answer) => told(answer.map(|why| ServingCertificate {
+            trusted: why.is_none(),
+            why: why.unwrap_or_default(),
+            endpoint,
+        })),
+        Err(error) => Fact::Unreadable(error.to_string()),
+    }
 }
 
 fn kube_proxy_config(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {

@@ -95,6 +95,8 @@ pub enum StageName {
     /// Kubelets, one node at a time, each behind its gate. Before the control plane, which may be
     /// told to trust what they only have afterwards.
     Kubelets,
+    /// Certificates that kubelets serve, by approving their requests.
+    ServingCertificates,
     /// Static pods, one control-plane node at a time, each behind its gate.
     ControlPlane,
     /// kube-proxy, by its ConfigMap and a rolling restart.
@@ -115,6 +117,8 @@ pub enum Step {
     Object(ObjectStep),
     /// Replace the text of a ConfigMap's key, if it still is what it was.
     ConfigMapKey(ConfigMapStep),
+    /// Approve a kubelet's request for a serving certificate, and wait until it serves it.
+    ServingCertificate(ServingCertificateStep),
 }
 
 impl Step {
@@ -128,6 +132,9 @@ impl Step {
                 format!("{}: {}", step.node, what.join(", "))
             }
             Step::Object(step) => format!("API: {}", step.reference),
+            Step::ServingCertificate(step) => {
+                format!("{}: approve the kubelet's serving certificate", step.node)
+            }
             Step::ConfigMapKey(step) => {
                 let restart = match &step.rollout {
                     Some(daemon_set) => format!(", restart DaemonSet {daemon_set}"),
@@ -255,6 +262,10 @@ pub struct Gate {
     /// What the kubelet must run with, as a new process; its Node must be Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kubelet: Vec<FieldValue>,
+    /// Whether the kubelet has no certificate before its request is approved: without one nobody
+    /// can ask it anything, so the gate approves the request while it waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serving_certificate: bool,
 }
 
 /// A field of a configuration and its value; null where the field is not there.
@@ -309,6 +320,15 @@ pub struct ConfigMapStep {
     /// when it does not come back, the text is put back and it is restarted again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
+}
+
+/// The certificate that one kubelet serves. Which request is approved is decided when the step runs:
+/// the kubelet makes it only then, and each is checked as strictly as a plan does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServingCertificateStep {
+    /// The node.
+    pub node: String,
 }
 
 /// One fact that a plan rests on, and the hash of exactly the fields that count.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
-    ObjectStep, Stage, StageName, Step,
+    ObjectStep, ServingCertificateStep, Stage, StageName, Step,
 };
 use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field};
 use crate::distribution::kubeadm::{
@@ -29,6 +29,8 @@ struct Effects {
     modes: BTreeMap<(String, NodePath), Permissions>,
     manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
     config: BTreeMap<Component, Vec<ComponentEdit>>,
+    /// The nodes whose kubelet needs a certificate.
+    certificates: BTreeSet<String>,
     /// By node.
     kubelets: BTreeMap<String, Vec<FieldEdit>>,
     maps: BTreeMap<ConfigMapRef, Vec<FieldEdit>>,
@@ -52,6 +54,7 @@ pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
     let order = ArgsOrder::of(config.as_ref(), facts);
     let control_plane = effects.control_plane_steps(&order, draft, facts);
     let kubelets = effects.kubelet_steps(draft, facts);
+    let certificates = effects.certificate_steps();
     // What is folded into a manifest or the kubelet's file is gone from the modes by now.
     let node_files = effects.node_file_steps(facts);
     let (permit, enforce) = effects.object_steps(facts);
@@ -64,6 +67,7 @@ pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
         (StageName::NodeFiles, node_files),
         (StageName::ObjectsPermit, permit),
         (StageName::Kubelets, kubelets),
+        (StageName::ServingCertificates, certificates),
         (StageName::ControlPlane, control_plane),
         (StageName::KubeProxy, keys(read_at_start)),
         (StageName::ObjectsEnforce, enforce),
@@ -120,6 +124,9 @@ impl Effects {
                 if !edits.contains(&edit) {
                     edits.push(edit);
                 }
+            }
+            Effect::ServingCertificate { node } => {
+                self.certificates.insert(node);
             }
             Effect::File {
                 node,
@@ -273,10 +280,17 @@ impl Effects {
                     .cloned()
                     .unwrap_or_default()
             };
+            let bootstraps = |edit: &FieldEdit| {
+                edit.path == ["serverTLSBootstrap"] && edit.value == serde_json::Value::Bool(true)
+            };
+            let certificate = self.certificates.contains(&name) && edits.iter().any(bootstraps);
             steps.push(NodeStep {
                 files,
                 units: vec![kubelet_program()],
-                gate: Some(gate(&|edit| edit.value.clone())),
+                gate: Some(Gate {
+                    serving_certificate: certificate,
+                    ..gate(&|edit| edit.value.clone())
+                }),
                 undo_gate: Some(gate(&old)),
                 uniform: false,
                 node: name,
@@ -290,6 +304,13 @@ impl Effects {
             )
         });
         steps.into_iter().map(Step::Node).collect()
+    }
+
+    /// One step a node, in the order of their names.
+    fn certificate_steps(&self) -> Vec<Step> {
+        let step = |node: &String| ServingCertificateStep { node: node.clone() };
+        let steps = self.certificates.iter().map(step);
+        steps.map(Step::ServingCertificate).collect()
     }
 
     /// Edits the manifests: one step a node, in the order of the nodes' names.
@@ -525,7 +546,7 @@ pub fn gate_for(
     Ok(Gate {
         processes,
         readyz_port: Some(Manifest::parse(&text, api)?.secure_port()),
-        kubelet: Vec::new(),
+        ..Gate::default()
     })
 }
 

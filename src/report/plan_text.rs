@@ -168,12 +168,16 @@ fn order(out: &mut String, plan: &Plan) {
         for step in &stage.steps {
             number += 1;
             let gate = match step {
+                Step::Node(node) if node.gate.as_ref().is_some_and(|g| g.serving_certificate) => {
+                    ", approves its request for a certificate, then waits for what it says it runs with, and for its Node to be Ready"
+                }
                 Step::Node(node) if !node.units.is_empty() => {
                     ", then waits for what it says it runs with, and for its Node to be Ready"
                 }
                 Step::Node(node) if node.gate.is_some() => {
                     ", then waits for the new processes and /readyz of this node"
                 }
+                Step::ServingCertificate(_) => ", then waits until the kubelet serves it",
                 Step::ConfigMapKey(key) if key.rollout.is_some() => {
                     ", then waits for every pod to be new and ready"
                 }
@@ -197,6 +201,7 @@ pub(crate) fn stage_name(name: StageName) -> &'static str {
         StageName::NodeFiles => "node files",
         StageName::ObjectsPermit => "new namespaces",
         StageName::Kubelets => "kubelets",
+        StageName::ServingCertificates => "serving certificates",
         StageName::ControlPlane => "control plane",
         StageName::KubeProxy => "kube-proxy",
         StageName::ObjectsEnforce => "API objects",

@@ -20,6 +20,7 @@ pub mod kube_proxy;
 pub mod kubelet;
 pub mod mode;
 pub mod object;
+pub mod serving_certificate;
 pub mod sysctl;
 
 pub use field::is_effective;
@@ -67,6 +68,12 @@ kinds! {
     "kubelet" => Kubelet(kubelet::Kubelet),
     "kube-proxy" => KubeProxy(kube_proxy::KubeProxy),
     "sysctl" => Sysctl(sysctl::Sysctl),
+    "serving-certificate" => ServingCertificate(serving_certificate::ServingCertificate),
+}
+
+/// The path of no field: a plan that asks for an answer does not rest on what it is.
+fn nothing_counts() -> Vec<String> {
+    vec![String::new()]
 }
 
 /// What every kind does.
@@ -487,6 +494,12 @@ pub enum Effect {
         map: ConfigMapRef,
         /// What to set.
         edit: FieldEdit,
+    },
+    /// Approve the kubelet's request for a serving certificate, when it passes, and wait until the
+    /// certificate is served.
+    ServingCertificate {
+        /// The node.
+        node: String,
     },
     /// Write a whole file on a node.
     File {

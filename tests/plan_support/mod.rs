@@ -64,7 +64,7 @@ pub fn resource(table: &str, value: Value) -> Resource {
     let kind = Kind::from_table(table, value).unwrap();
     let scope = match table {
         "object" => Scope::Api,
-        "kubelet" | "kube-proxy" | "sysctl" => Scope::Nodes,
+        "kubelet" | "kube-proxy" | "sysctl" | "serving-certificate" => Scope::Nodes,
         _ => Scope::ControlPlane,
     };
     Resource {
@@ -164,9 +164,27 @@ fn api_answer(query: &ApiQuery) -> Fact<Value> {
             "streamingConnectionIdleTimeout": "4h0m0s",
             "eventRecordQPS": 50,
         }),
+        ApiQuery::ServingCertificate(node) => served(node, false),
+        ApiQuery::ServingRequests => json!([]),
         ApiQuery::KubeProxyConfig(_) => json!({"metricsbindaddress": "127.0.0.1:10249"}),
         other => panic!("{other:?}"),
     })
+}
+
+/// What a kubelet serves: something of its own, or a certificate of the cluster's CA.
+pub fn served(node: &str, trusted: bool) -> Value {
+    let ip = if node == "worker" {
+        "10.0.0.2"
+    } else {
+        "10.0.0.1"
+    };
+    let why = if trusted {
+        ""
+    } else {
+        "invalid peer certificate: UnknownIssuer"
+    };
+    json!({"trusted": trusted, "why": why, "endpoint": {"port": 10250, "addresses": [
+        {"type": "InternalIP", "address": ip}, {"type": "Hostname", "address": node}]}})
 }
 
 fn answer(query: &Query) -> Fact<Answer> {
@@ -230,6 +248,14 @@ pub fn execute(plan: &Plan, facts: &mut Facts) {
                 let live = &mut facts.api.cluster_configuration;
                 assert_eq!(live.value(), Some(&step.before));
                 *live = Fact::Value(step.after.clone());
+            }
+            Step::ServingCertificate(step) => {
+                let query = ApiQuery::ServingCertificate(step.node.clone());
+                let now = Fact::Value(served(&step.node, true));
+                assert!(facts.api.answers.insert(query, now).is_some());
+                // Whatever waited is approved.
+                let none = Fact::Value(json!([]));
+                facts.api.answers.insert(ApiQuery::ServingRequests, none);
             }
             Step::Object(step) => {
                 let fact = facts.api.objects.get_mut(&step.reference).unwrap();
