@@ -148,7 +148,8 @@ fn a_mode_that_is_wanted_of_the_file_goes_with_it() {
 
 #[test]
 fn what_cannot_be_read_is_never_taken_for_good() {
-    let desired = desired(vec![kubelet("eventRecordQPS", json!(50))]);
+    // It is written down already, so nothing else would show.
+    let desired = desired(vec![kubelet("rotateCertificates", json!(true))]);
     for (what, break_it) in [
         ("ConfigMap", 0),
         ("file", 1),
@@ -179,6 +180,22 @@ fn what_cannot_be_read_is_never_taken_for_good() {
         let plan = build(&desired, &facts);
         assert!(plan.is_incomplete(), "{what}: {:?}", problems(&plan));
     }
+}
+
+/// Its file may be what keeps it from answering.
+#[test]
+fn a_kubelet_that_does_not_answer_is_mended_by_its_file() {
+    let desired = desired(vec![kubelet("eventRecordQPS", json!(5))]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let running = ApiQuery::KubeletConfig("worker".into());
+    facts.api.answers.insert(running, Fact::Absent);
+    let plan = build(&desired, &facts);
+    assert_eq!(problems(&plan), Vec::<String>::new());
+    assert!(
+        lines(&plan)
+            .iter()
+            .any(|line| line.starts_with("worker file | kubelet eventRecordQPS"))
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use harden::control::{self, Catalogue};
 use harden::module::{Check, Modules, evaluate};
 use harden::profile::load;
-use harden::resource::Desired;
+use harden::resource::{Desired, Risk};
 
 fn desired(text: &str, modules: &Modules) -> Desired {
     let dir = tempfile::tempdir().unwrap();
@@ -66,7 +66,16 @@ fn every_built_in_profile_passes() {
         let text = format!("imports = [\"builtin:{profile}\"]\n{TENANT}");
         seen.extend(assert_good(&text, &modules));
     }
-    // No check is left out: each sees something in one profile at least.
+    // What can break workloads is in no profile, and in its option's example.
+    for decl in modules.options().filter(|decl| decl.risk >= Risk::Guarded) {
+        if let Some(example) = &decl.example {
+            seen.extend(assert_good(
+                &format!("{} = {example}\n", decl.name),
+                &modules,
+            ));
+        }
+    }
+    // No check is left out: each sees something at least once.
     let all: BTreeSet<String> = checks(&modules).iter().map(|c| c.control.clone()).collect();
     assert_eq!(seen, all);
 }
@@ -122,6 +131,32 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
             "controller-manager-pod-gc",
         ),
         ("scheduler.profiling = true", "scheduler-profiling-off"),
+        ("kubelet.anonymous = true", "kubelet-anonymous-off"),
+        (
+            "kubelet.authorization-mode = \"AlwaysAllow\"",
+            "kubelet-authorization-webhook",
+        ),
+        (
+            "kubelet.read-only-port = 10255",
+            "kubelet-read-only-port-off",
+        ),
+        (
+            "kubelet.make-iptables-util-chains = false",
+            "kubelet-iptables-chains",
+        ),
+        (
+            "kubelet.rotate-certificates = false",
+            "kubelet-client-cert-rotation",
+        ),
+        (
+            "kubelet.tls-cipher-suites = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\", \"TLS_RSA_WITH_AES_128_CBC_SHA\"]",
+            "kubelet-ciphers-strong",
+        ),
+        ("kubelet.seccomp-default = false", "kubelet-seccomp-default"),
+        (
+            "kubelet.protect-kernel-defaults = false",
+            "kubelet-kernel-defaults",
+        ),
         ("files.manifests-mode = \"0644\"", "manifests-owner-only"),
         (
             "files.kubeconfigs-mode = \"0640\"",

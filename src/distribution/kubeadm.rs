@@ -19,6 +19,7 @@ mod yaml;
 
 pub use cluster_configuration::{ClusterConfiguration, edit_cluster_configuration};
 pub use manifest::{Manifest, edit_manifest};
+pub use yaml::{document, read as read_yaml};
 
 /// The kubelet's `staticPodPath` on a kubeadm node (kubernetes v1.35
 /// cmd/kubeadm/app/constants/constants.go: `ManifestsSubDirName`).

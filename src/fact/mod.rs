@@ -402,6 +402,7 @@ pub enum ApiQuery {
     },
     /// The configuration that the kubelet of this node runs with: `/configz`, which has drop-in files
     /// and flags in it (kubernetes v1.35 pkg/kubelet/server/server.go: `InstallAuthRequiredHandlers`).
+    /// Absent where the API has no such node, or its kubelet does not answer.
     KubeletConfig(String),
     /// The configuration that kube-proxy on this node runs with: `/configz` beside its metrics
     /// (kubernetes v1.35 cmd/kube-proxy/app/server.go: `serveMetrics`). It is the internal type, whose

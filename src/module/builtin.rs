@@ -2,6 +2,7 @@
 
 /// Names and texts of the files in `modules/`, by name.
 pub(super) const MODULES: &[(&str, &str)] = &[
+    ("admission", include_str!("../../modules/admission.toml")),
     ("apiserver", include_str!("../../modules/apiserver.toml")),
     ("audit", include_str!("../../modules/audit.toml")),
     (

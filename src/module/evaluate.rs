@@ -7,7 +7,7 @@ use super::expand::expand;
 use super::{Module, Modules};
 use crate::profile::section::quoted;
 use crate::profile::{Content, Diagnostic, Failure, Value, Values, Workspace};
-use crate::resource::{Desired, Finding, Kind, Origin, Resource, Scope};
+use crate::resource::{Desired, Disagreement, Finding, Kind, Origin, Resource, Scope, unite};
 
 /// Evaluates a workspace to the desired state, sorted by scope and name.
 ///
@@ -19,7 +19,11 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
     let mut heeded = BTreeSet::new();
     let mut findings = BTreeSet::new();
     let mut make = |values, faults: &mut Vec<Diagnostic>| {
-        make(modules, values, &mut heeded, &mut findings, faults)
+        let resources = make(modules, values, &mut heeded, &mut findings, faults);
+        let mut disagreements = Vec::new();
+        let united = unite(resources, &mut disagreements);
+        faults.extend(disagreements.into_iter().map(disagreement));
+        united
     };
     let mut resources = make(&workspace.values, &mut faults);
     for (node, values) in &workspace.node_values {
@@ -78,6 +82,7 @@ fn make(
                     reason: draft.reason,
                     controls: draft.controls,
                     origins: draft.origins,
+                    consent: Vec::new(),
                 }),
                 Err(why) => faults.push(refused(module, &draft.decl_span, &why, &draft.origins)),
             }
@@ -171,10 +176,25 @@ fn refused(
     why: &str,
     origins: &[Origin],
 ) -> Diagnostic {
-    let from: Vec<String> = origins.iter().map(Origin::to_string).collect();
+    let from = names(origins);
     Diagnostic::new(format!("this resource cannot be made: {why}"))
         .at(module.file.place(span.clone(), "declared here"))
-        .help(format!("check {}, or correct the module", from.join(", ")))
+        .help(format!("check {from}, or correct the module"))
+}
+
+fn disagreement(found: Disagreement) -> Diagnostic {
+    let [one, other] = found.origins.map(|origins| names(&origins));
+    let message = format!(
+        "{} is wanted in two ways: {}",
+        quoted(&found.name),
+        found.why
+    );
+    Diagnostic::new(message).help(format!("set only one of these: {one}; or {other}"))
+}
+
+fn names(origins: &[Origin]) -> String {
+    let names: Vec<String> = origins.iter().map(Origin::to_string).collect();
+    names.join(", ")
 }
 
 /// Finds resources that want the same thing on the same node.
@@ -203,20 +223,12 @@ fn clashes(resources: &[Resource]) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     for (name, same) in by_name {
         for (i, one) in same.iter().enumerate() {
-            for other in same.iter().skip(i + 1).filter(|other| overlap(one, other)) {
-                let from = |r: &Resource| {
-                    r.origins
-                        .iter()
-                        .map(Origin::to_string)
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                };
+            let rest = same.iter().skip(i + 1);
+            for other in rest.filter(|other| overlap(one, other)) {
+                let (one, other) = (names(&one.origins), names(&other.origins));
                 faults.push(
-                    Diagnostic::new(format!("{} is wanted twice", quoted(&name))).help(format!(
-                        "set only one of these: {}; or {}",
-                        from(one),
-                        from(other)
-                    )),
+                    Diagnostic::new(format!("{} is wanted twice", quoted(&name)))
+                        .help(format!("set only one of these: {one}; or {other}")),
                 );
             }
         }

@@ -78,6 +78,7 @@ fn subject(
     let before = out.list.len();
     let component = section.string("component", out);
     let flag = section.string("flag", out);
+    let file = section.string("file", out);
     let path = section.string("path", out);
     let object = section.string("object", out);
     let others = [
@@ -94,15 +95,17 @@ fn subject(
             .map(|name| Subject::Sysctl(name.to_owned())),
     ];
     let mut others = others.into_iter().flatten();
-    let subject = match (component, flag, others.next(), others.next()) {
-        (Some(component), Some(flag), None, None) => {
-            let parsed = serde_json::from_value(Json::from(component));
-            parsed.ok().map(|component| Subject::Flag {
-                component,
-                name: flag.to_owned(),
-            })
-        }
-        (None, None, one, None) => one,
+    let component = component.map(|name| serde_json::from_value(Json::from(name)).ok());
+    let subject = match (component, flag, file, others.next(), others.next()) {
+        (Some(Some(component)), Some(flag), None, None, None) => Some(Subject::Flag {
+            component,
+            name: flag.to_owned(),
+        }),
+        (Some(Some(component)), None, Some(flag), None, None) => Some(Subject::File {
+            component,
+            flag: flag.to_owned(),
+        }),
+        (None, None, None, one, None) => one,
         _ => None,
     };
     if subject.is_none() && out.list.len() == before {
@@ -110,7 +113,7 @@ fn subject(
             table,
             "a check looks at one thing",
             "which?",
-            "give `component` and `flag`, or one of `path`, `object` (a kind of API object), `kubelet`, `kube-proxy` (a field) and `sysctl`",
+            "give `component` and `flag` or `file` (the flag that names it), or one of `path`, `object` (a kind of API object), `kubelet`, `kube-proxy` (a field) and `sysctl`",
         );
     }
     subject

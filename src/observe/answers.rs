@@ -53,6 +53,11 @@ pub(super) fn ask_node(
             ApiQuery::KubeletConfig(node) => match api.kubelet_config(node) {
                 Ok(Some(config)) => Fact::Value(config),
                 Ok(None) => Fact::Absent,
+                // The API server answers, and cannot reach the kubelet.
+                Err(ApiError::Refused { why, .. }) => {
+                    tracing::info!("{node}: the kubelet does not answer: {why}");
+                    Fact::Absent
+                }
                 Err(error) => Fact::Unreadable(error.to_string()),
             },
             ApiQuery::KubeProxyConfig(_) => match host.as_deref_mut() {

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::{Cluster, Plan, Purpose, SCHEMA, basis, clash, stages};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
-use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Resource, Risk, Severity};
+use crate::resource::{
+    Change, Desired, Draft, Effect, Place, Problem, Resource, Risk, Severity, Subject,
+};
 
 /// Compares the desired state with the facts.
 ///
@@ -24,13 +26,27 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         }
         stray_manifests(node, &mut draft);
     }
-    for resource in &desired.resources {
+    let mut held = BTreeSet::new();
+    let needs = |resource: &&Resource| !resource.kind.behaviour().needs().is_empty();
+    let (last, first): (Vec<_>, Vec<_>) = desired.resources.iter().partition(needs);
+    for resource in first.into_iter().chain(last) {
         let mut own = Draft::default();
-        resource.kind.behaviour().diff(resource, facts, &mut own);
+        let kind = resource.kind.behaviour();
+        kind.diff(resource, facts, &mut own);
+        let is_error = |problem: &Problem| problem.severity == Severity::Error;
+        let mut is_held = own.problems.iter().any(is_error);
         draft.problems.append(&mut own.problems);
-        match not_executed(resource, &desired.accept) {
-            Some((why, remedy)) => withhold(resource, &own.changes, why, &remedy, &mut draft),
+        let why =
+            not_executed(resource, &desired.accept).or_else(|| needs_held(kind.needs(), &held));
+        match why {
+            Some((why, remedy)) => {
+                is_held |= !own.changes.is_empty();
+                withhold(resource, &own.changes, &why, &remedy, &mut draft);
+            }
             None => draft.changes.append(&mut own.changes),
+        }
+        if is_held {
+            held.extend(kind.as_wanted().into_iter().map(|(subject, _)| subject));
         }
     }
     clash::drop_clashes(&mut draft);
@@ -137,28 +153,37 @@ fn stray_manifests(node: &Node, draft: &mut Draft) {
 }
 
 /// Says why a resource's changes may not be executed, and what to do about it.
-fn not_executed(resource: &Resource, accept: &[String]) -> Option<(&'static str, String)> {
+fn not_executed(resource: &Resource, accept: &[String]) -> Option<(String, String)> {
     let why = match resource.risk {
         Risk::Safe | Risk::Reload | Risk::Restart => return None,
         Risk::Guarded => "it can break workloads or lock out, and is not accepted",
         Risk::Irreversible => "it cannot be undone, and is not accepted",
         Risk::Manual => {
             let remedy = "do it by hand: nothing here can do it safely";
-            return Some(("only a person can do it", remedy.to_owned()));
+            return Some(("only a person can do it".into(), remedy.to_owned()));
         }
     };
-    let options: BTreeSet<&str> = resource.origins.iter().map(|o| o.option.as_str()).collect();
-    if options.iter().any(|o| accept.iter().any(|a| a == o)) {
-        return None;
-    }
+    let is_accepted = |options: &BTreeSet<String>| options.iter().any(|o| accept.contains(o));
+    let parts = resource.parts_to_accept();
+    let options = parts.iter().find(|options| !is_accepted(options))?;
     // One name is enough, and one that covers others serves for what else they make.
-    let depth = |name: &&&str| (name.matches('.').count(), name.len());
+    let depth = |name: &&String| (name.matches('.').count(), name.len());
     let shortest = options.iter().min_by_key(depth);
     let remedy = match shortest {
         Some(name) => format!("if you mean it, set accept = [{name:?}] in the profile"),
         None => "accept an option behind it in the profile".to_owned(),
     };
-    Some((why, remedy))
+    Some((why.into(), remedy))
+}
+
+/// Says that something must not be changed because what it needs is not. A component that is told to
+/// use a file which is not there would not start.
+fn needs_held(needs: Vec<Subject>, held: &BTreeSet<Subject>) -> Option<(String, String)> {
+    let held = needs.into_iter().find(|subject| held.contains(subject))?;
+    Some((
+        format!("it needs {held}, which is left undone"),
+        format!("see the problem of {held}"),
+    ))
 }
 
 /// Turns changes that may not be executed into one problem that names them.

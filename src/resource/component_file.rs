@@ -1,14 +1,19 @@
 //! `[[component-file]]`: a file that a static pod must mount, and the flag that names it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::control_plane::{Copies, Wanted};
-use super::flag::check_flag_name;
-use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Risk, Subject};
+use super::{Behaviour, Difference, Draft, Effect, Kind, Part, Place, Resource, Risk, Subject};
 use crate::distribution::kubeadm::{HARDEN_DIR, manifest_path};
 use crate::distribution::{Component, Volume};
-use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query, sha256};
+use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query};
+use content::Content;
+
+mod content;
+mod table;
 
 /// Mode and owner of the file.
 const MODE: u32 = 0o600;
@@ -29,46 +34,31 @@ pub struct ComponentFile {
     content: String,
     path: NodePath,
     volumes: Vec<Volume>,
+    /// Flags that the file stands for, and that must be absent beside it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    replaces: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refuses: Option<Refusal>,
+    /// What the content was written from; it says nothing that the content does not.
+    #[serde(skip)]
+    source: Content,
+    /// Whether others may add to it.
+    #[serde(skip)]
+    additive: bool,
 }
 
-/// The table as a module writes it.
-#[derive(Deserialize)]
+/// Flags with which the component does not start beside the file, and that only a person can take
+/// away, because nobody else knows what they stand for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Table {
-    component: Component,
-    flag: String,
-    name: String,
-    content: String,
-    #[serde(default)]
-    volumes: Vec<VolumeTable>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct VolumeTable {
-    name: String,
-    host_path: NodePath,
-    mount_path: NodePath,
-    #[serde(default)]
-    read_only: bool,
-    #[serde(default = "directory_or_create")]
-    path_type: String,
+struct Refusal {
+    flags: BTreeSet<String>,
+    remedy: String,
 }
 
 fn directory_or_create() -> String {
     "DirectoryOrCreate".into()
 }
-
-/// core/v1 HostPathType (kubernetes v1.35 staging/src/k8s.io/api/core/v1/types.go).
-const PATH_TYPES: [&str; 7] = [
-    "DirectoryOrCreate",
-    "Directory",
-    "FileOrCreate",
-    "File",
-    "Socket",
-    "CharDevice",
-    "BlockDevice",
-];
 
 impl ComponentFile {
     /// Reads a module's table.
@@ -76,9 +66,14 @@ impl ComponentFile {
     /// ```toml
     /// [[component-file]]
     /// component = "kube-apiserver"
-    /// flag      = "audit-policy-file"
-    /// name      = "audit-policy"
-    /// content   = "…"
+    /// flag      = "authentication-config"
+    /// name      = "authentication"
+    /// content   = { … }               # a table, written as YAML; or a text, kept as it is
+    /// merge     = "additive"          # others with this flag and name add to the table; or "exact"
+    /// replaces  = ["anonymous-auth"]  # must be absent beside the file, and are removed
+    /// [component-file.refuses]        # as well, but what they stand for would be lost
+    /// flags  = ["oidc-issuer-url"]
+    /// remedy = "…"
     /// [[component-file.volumes]]      # besides the directory of the file itself
     /// name       = "audit-log"
     /// host-path  = "/var/log/kubernetes/audit"
@@ -88,43 +83,55 @@ impl ComponentFile {
     /// ```
     ///
     /// # Errors
-    /// What is wrong with the table.
+    /// What is wrong with the table, or with the audit policy in it.
     pub fn from_table(value: serde_json::Value) -> Result<Self, String> {
-        let table: Table = serde_json::from_value(value).map_err(|e| e.to_string())?;
-        check_flag_name(&table.flag).map_err(|e| e.replacen("name:", "flag:", 1))?;
-        check_label("name", &table.name)?;
-        let hash = sha256(&table.content);
-        let path = format!("{HARDEN_DIR}/{}-{}.yaml", table.name, &hash[..12]);
-        let path = NodePath::new(path).map_err(|e| format!("name: {e}"))?;
-        let mut volumes = vec![harden_volume()?];
-        for volume in table.volumes {
-            check_label("volumes.name", &volume.name)?;
-            if !PATH_TYPES.contains(&volume.path_type.as_str()) {
-                return Err(format!(
-                    "volumes.path-type: {:?} is none of {}",
-                    volume.path_type,
-                    PATH_TYPES.join(", ")
-                ));
+        table::read(value)
+    }
+
+    /// Returns this file and another contribution to it as one.
+    fn united(&self, other: &Self) -> Result<Self, String> {
+        let mut united = self.clone();
+        united.source = self.source.unite(&other.source)?;
+        for volume in &other.volumes {
+            match self.volumes.iter().find(|known| known.name == volume.name) {
+                Some(known) if known == volume => {}
+                Some(_) => return Err(format!("volume {} cannot be both", volume.name)),
+                None => united.volumes.push(volume.clone()),
             }
-            if volumes.iter().any(|other| other.name == volume.name) {
-                return Err(format!("volumes.name: {:?} is taken", volume.name));
-            }
-            volumes.push(Volume {
-                name: volume.name,
-                host_path: volume.host_path,
-                mount_path: volume.mount_path,
-                read_only: volume.read_only,
-                path_type: volume.path_type,
-            });
         }
-        Ok(ComponentFile {
-            component: table.component,
-            flag: table.flag,
-            name: table.name,
-            content: table.content,
-            path,
-            volumes,
-        })
+        united.replaces.extend(other.replaces.iter().cloned());
+        if let Some(more) = &other.refuses {
+            let refuses = united.refuses.get_or_insert_with(|| more.clone());
+            refuses.flags.extend(more.flags.iter().cloned());
+        }
+        // What one contribution stands for needs nobody else to take it away.
+        if let Some(refuses) = &mut united.refuses {
+            refuses.flags.retain(|flag| !united.replaces.contains(flag));
+        }
+        table::written(united)
+    }
+
+    /// Says which copies have a flag that the component refuses beside the file. Nothing is changed
+    /// as long as one has: the component would not start.
+    fn is_refused(&self, resource: &Resource, copies: &Copies<'_>, draft: &mut Draft) -> bool {
+        let mut refused = false;
+        for flag in self.refuses.iter().flat_map(|refusal| &refusal.flags) {
+            for (place, copy) in copies.with_flag(flag) {
+                let (component, own) = (self.component, &self.flag);
+                let remedy = self.refuses.as_ref().map_or("", |r| r.remedy.as_str());
+                draft.error(
+                    resource,
+                    place,
+                    format!(
+                        "{copy} has --{flag}, and {component} does not start with that and --{own}; \
+                         nothing is changed"
+                    ),
+                    remedy,
+                );
+                refused = true;
+            }
+        }
+        refused
     }
 
     /// Compares the file on a node. Returns whether it is there or will be.
@@ -206,23 +213,6 @@ fn harden_volume() -> Result<Volume, String> {
     })
 }
 
-/// Checks a name by the rule for volumes: a DNS label (core/v1 Volume.name).
-fn check_label(field: &str, name: &str) -> Result<(), String> {
-    let good = (1..=63).contains(&name.len())
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if good {
-        Ok(())
-    } else {
-        Err(format!(
-            "{field}: {name:?} is no name; it has at most 63 lower-case letters, digits and inner dashes"
-        ))
-    }
-}
-
 /// Returns a unified diff of a file; `None` when the content is equal. `before` is `None` when there
 /// is no file.
 pub fn unified_diff(path: &str, before: Option<&str>, after: &str) -> Option<String> {
@@ -237,11 +227,35 @@ pub fn unified_diff(path: &str, before: Option<&str>, after: &str) -> Option<Str
 
 impl Behaviour for ComponentFile {
     fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)> {
-        let subject = Subject::Flag {
-            component: self.component,
-            name: self.flag.clone(),
+        let (component, flag) = (self.component, self.flag.clone());
+        let flags = json!({&flag: &self.path});
+        // A content that cannot be read proves nothing.
+        let content = self.source.value().unwrap_or_default();
+        vec![
+            (
+                Subject::Flag {
+                    component,
+                    name: flag.clone(),
+                },
+                json!({"value": self.path}),
+            ),
+            (
+                Subject::File { component, flag },
+                json!({"content": content, "flags": flags}),
+            ),
+        ]
+    }
+
+    fn unite(&self, other: &Kind) -> Option<Result<Kind, String>> {
+        let Kind::ComponentFile(other) = other else {
+            return None;
         };
-        vec![(subject, serde_json::json!({"value": self.path}))]
+        let same = self.component == other.component
+            && self.flag == other.flag
+            && self.name == other.name
+            && self.additive
+            && other.additive;
+        same.then(|| self.united(other).map(Kind::ComponentFile))
     }
 
     fn name(&self) -> String {
@@ -267,8 +281,11 @@ impl Behaviour for ComponentFile {
             .into_iter()
             .collect(),
         });
+        let absent = self.replaces.iter();
+        let absent = absent.map(|flag| Wanted::Absent.part(self.component, flag));
         [file, flag.part(self.component, &self.flag)]
             .into_iter()
+            .chain(absent)
             .chain(volumes)
             .collect()
     }
@@ -283,6 +300,9 @@ impl Behaviour for ComponentFile {
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
         let mut copies = Copies::read(resource, self.component, facts, draft);
+        if self.is_refused(resource, &copies, draft) {
+            return;
+        }
         for node in resource.nodes(facts) {
             // A flag that names a file which may not be there would keep the component from starting.
             if node.facts.value().is_some() && !self.diff_file(resource, node, draft) {
@@ -294,5 +314,8 @@ impl Behaviour for ComponentFile {
         }
         let wanted = Wanted::Exact(self.path.as_str().to_owned());
         copies.compare_flag(&self.flag, &wanted, str::to_owned, draft);
+        for flag in &self.replaces {
+            copies.compare_flag(flag, &Wanted::Absent, str::to_owned, draft);
+        }
     }
 }

@@ -165,6 +165,26 @@ impl<'a> Copies<'a> {
         }
     }
 
+    /// Returns the copies that have a flag, each once.
+    pub(super) fn with_flag(&self, name: &str) -> Vec<(Place, SettingCopy)> {
+        let config = self.config.as_ref();
+        let config = config.is_some_and(|c| !c.values(self.component, name).is_empty());
+        let mut found = Vec::new();
+        found.extend(config.then_some((Place::Api, SettingCopy::KubeadmConfig)));
+        for node in &self.nodes {
+            let place = || Place::Node(node.node.to_owned());
+            let manifest = node.manifest.as_ref();
+            if manifest.is_some_and(|manifest| !manifest.values(name).is_empty()) {
+                found.push((place(), SettingCopy::Manifest));
+            }
+            let process = node.process;
+            if process.is_some_and(|process| !argv::values(&process.argv, name).is_empty()) {
+                found.push((place(), SettingCopy::Process));
+            }
+        }
+        found
+    }
+
     /// Compares a volume that the component's pod must mount.
     pub(super) fn compare_volume(&self, volume: &Volume, draft: &mut Draft) {
         let difference = |place: Place, copy: SettingCopy, before: Option<String>| Difference {

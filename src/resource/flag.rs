@@ -1,9 +1,11 @@
 //! `[[flag]]`: a flag of a control-plane component, in its three copies.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::control_plane::{Copies, Wanted, same_item};
-use super::{Behaviour, Draft, Part, Resource, Subject};
+use super::{Behaviour, Draft, Kind, Part, Resource, Subject};
 use crate::distribution::Component;
 use crate::distribution::kubeadm::manifest_path;
 use crate::fact::{Facts, Query};
@@ -18,6 +20,8 @@ pub struct Flag {
     component: Component,
     name: String,
     wanted: Wanted,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    needs: BTreeSet<String>,
 }
 
 /// The table as a module writes it.
@@ -29,6 +33,7 @@ struct Table {
     value: Option<serde_json::Value>,
     #[serde(default)]
     merge: Merge,
+    needs: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -49,13 +54,16 @@ impl Flag {
     /// name      = "profiling"       # without dashes
     /// value     = false             # a scalar, or a list of strings joined by commas
     /// merge     = "exact"           # or "additive": these items at least; "absent": no value
+    /// needs     = "x-config"        # held back where the file of this flag is; if anything
     /// ```
     ///
     /// # Errors
     /// What is wrong with the table.
     pub fn from_table(value: serde_json::Value) -> Result<Self, String> {
         let table: Table = serde_json::from_value(value).map_err(|e| e.to_string())?;
-        check_flag_name(&table.name)?;
+        for name in table.needs.iter().chain([&table.name]) {
+            check_flag_name(name)?;
+        }
         let items = table.value.map(items).transpose()?;
         let wanted = match (table.merge, items) {
             (Merge::Absent, None) => Wanted::Absent,
@@ -74,27 +82,14 @@ impl Flag {
         };
         match &wanted {
             Wanted::Exact(value) => check_flag_value(value)?,
-            Wanted::Additive(items) => {
-                for item in items {
-                    check_flag_value(item)?;
-                    if item.is_empty() {
-                        return Err("value: an item to add is empty".into());
-                    }
-                    // One would replace the other each time.
-                    let twin = |other: &&String| *other != item && same_item(other, item);
-                    if let Some(twin) = items.iter().find(twin) {
-                        return Err(format!(
-                            "value: {item:?} and {twin:?} give one key two values"
-                        ));
-                    }
-                }
-            }
+            Wanted::Additive(items) => check_items(items)?,
             Wanted::Absent => {}
         }
         Ok(Flag {
             component: table.component,
             name: table.name,
             wanted,
+            needs: table.needs.into_iter().collect(),
         })
     }
 }
@@ -112,6 +107,24 @@ pub(super) fn check_flag_name(name: &str) -> Result<(), String> {
             "name: {name:?} is not a flag; write it without leading dashes, as in \"audit-log-path\""
         ))
     }
+}
+
+/// Checks the items of a list that are to be added.
+fn check_items(items: &[String]) -> Result<(), String> {
+    for item in items {
+        check_flag_value(item)?;
+        if item.is_empty() {
+            return Err("value: an item to add is empty".into());
+        }
+        // One would replace the other each time.
+        let twin = |other: &&String| *other != item && same_item(other, item);
+        if let Some(twin) = items.iter().find(twin) {
+            return Err(format!(
+                "value: {item:?} and {twin:?} give one key two values"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the kubelet hands the value on as it is.
@@ -160,12 +173,42 @@ impl Behaviour for Flag {
         vec![(subject, serde_json::json!({"value": value}))]
     }
 
+    fn unite(&self, other: &Kind) -> Option<Result<Kind, String>> {
+        let Kind::Flag(other) = other else {
+            return None;
+        };
+        if self == other {
+            return Some(Ok(Kind::Flag(self.clone())));
+        }
+        let (Wanted::Additive(one), Wanted::Additive(more)) = (&self.wanted, &other.wanted) else {
+            return None;
+        };
+        // By name, so that it is the same whoever of the two comes first.
+        let items: BTreeSet<&String> = one.iter().chain(more).collect();
+        let items: Vec<String> = items.into_iter().cloned().collect();
+        let united = check_items(&items).map(|()| Flag {
+            wanted: Wanted::Additive(items),
+            needs: self.needs.union(&other.needs).cloned().collect(),
+            ..self.clone()
+        });
+        Some(united.map(Kind::Flag))
+    }
+
     fn name(&self) -> String {
         format!("{} --{}", self.component, self.name)
     }
 
     fn parts(&self) -> Vec<Part> {
         vec![self.wanted.part(self.component, &self.name)]
+    }
+
+    fn needs(&self) -> Vec<Subject> {
+        let component = self.component;
+        let flag = |name: &String| Subject::Flag {
+            component,
+            name: name.clone(),
+        };
+        self.needs.iter().map(flag).collect()
     }
 
     fn queries(&self) -> Vec<Query> {

@@ -98,45 +98,39 @@ impl Kubelet {
             after: Some(field.show_wanted()),
             ..Difference::default()
         };
-        let running = match facts.api.answer(&ApiQuery::KubeletConfig(name.clone())) {
-            Fact::Value(running) => Some(running),
-            Fact::Absent => {
-                draft.error(
-                    resource,
-                    Place::Node(name.clone()),
-                    "the kubelet does not tell what it runs with",
-                    "check that the Node object exists and that its kubelet is up",
-                );
-                None
-            }
-            Fact::Unreadable(why) => {
-                draft.error(
-                    resource,
-                    Place::Node(name.clone()),
-                    format!("what the kubelet runs with could not be read: {why}"),
-                    "allow the kubeconfig's user `get` on nodes/proxy (nodes/configz from Kubernetes 1.33 on), and check that the API server reaches the kubelet",
-                );
-                None
-            }
-        };
-        if !field.is_written(document) {
+        let written = field.is_written(document);
+        if !written {
             let found = Difference {
                 restarts: Some("kubelet".into()),
                 ..difference(SettingCopy::File, document)
             };
             draft.change(resource, found, vec![effect()]);
         }
-        if let Some(running) = running
-            && !field.is_effective(running)
-        {
-            let written = field.is_written(document);
-            let found = Difference {
-                // The change of the file says it already.
-                restarts: written.then(|| "kubelet".into()),
-                ..difference(SettingCopy::Process, running)
-            };
-            draft.change(resource, found, vec![effect()]);
-        }
+        let (message, remedy) = match facts.api.answer(&ApiQuery::KubeletConfig(name.clone())) {
+            Fact::Value(running) => {
+                if !field.is_effective(running) {
+                    let found = Difference {
+                        // The change of the file says it already.
+                        restarts: written.then(|| "kubelet".into()),
+                        ..difference(SettingCopy::Process, running)
+                    };
+                    draft.change(resource, found, vec![effect()]);
+                }
+                return;
+            }
+            // Its file may be what keeps it from answering; whether it then runs with what is wanted is
+            // for the gate to see.
+            Fact::Absent if !written => return,
+            Fact::Absent => (
+                "the kubelet does not answer what it runs with".to_owned(),
+                "find out why: `systemctl status kubelet` on the node; one whose request for a serving certificate waits (`kubectl get csr`) answers nobody until it is approved, as `kubelet.serving-certificates` does",
+            ),
+            Fact::Unreadable(why) => (
+                format!("what the kubelet runs with could not be read: {why}"),
+                "allow the kubeconfig's user `get` on nodes/proxy (nodes/configz from Kubernetes 1.33 on), and plan again",
+            ),
+        };
+        draft.error(resource, Place::Node(name.clone()), message, remedy);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit};
 use crate::fact::{ApiQuery, Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
 
+pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
 mod field;
@@ -22,8 +23,10 @@ pub mod mode;
 pub mod object;
 pub mod serving_certificate;
 pub mod sysctl;
+mod unite;
 
 pub use field::is_effective;
+pub use unite::{Disagreement, unite};
 
 /// Declares the kinds: the name of the table in a module, and the type that a table becomes.
 macro_rules! kinds {
@@ -102,6 +105,21 @@ pub trait Behaviour {
     /// Returns what a check sees where the resource is as it is wanted.
     fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)>;
 
+    /// Returns this and another one as one, for kinds of which several may contribute to one thing:
+    /// items of a flag, parts of a file. `None` when the two are nothing of that kind.
+    ///
+    /// # Errors
+    /// What they want differently.
+    fn unite(&self, _other: &Kind) -> Option<Result<Kind, String>> {
+        None
+    }
+
+    /// Returns what must be as it is wanted where this one changes anything. Where it is held back, so is
+    /// this.
+    fn needs(&self) -> Vec<Subject> {
+        Vec::new()
+    }
+
     /// Compares with the facts and drafts what to change.
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft);
 }
@@ -116,6 +134,14 @@ pub enum Subject {
         component: Component,
         /// Without dashes.
         name: String,
+    },
+    /// The file that a flag of a component names; seen as `{"content": YAML, "flags": {NAME: TEXT}}` with
+    /// all flags of the component that are known. The content is null when it is not known.
+    File {
+        /// Whose.
+        component: Component,
+        /// The flag that names the file, without dashes.
+        flag: String,
     },
     /// Mode and owner of the file at a path; seen as `{"mode": "0600", "owner": NAME, "group": NAME}`.
     Mode(String),
@@ -134,6 +160,7 @@ impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Subject::Flag { component, name } => write!(f, "{component} --{name}"),
+            Subject::File { component, flag } => write!(f, "{component} file of --{flag}"),
             Subject::Mode(path) => write!(f, "{path}"),
             Subject::Object(kind) => write!(f, "each {kind}"),
             Subject::Kubelet(field) => write!(f, "kubelet {field}"),
@@ -254,12 +281,26 @@ pub struct Resource {
     pub controls: Vec<String>,
     /// The option values that it was made of, sorted.
     pub origins: Vec<Origin>,
+    /// Of one that was united of several: the options of each part that needs consent, of which one
+    /// must be accepted. Empty where all options stand for the whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consent: Vec<BTreeSet<String>>,
 }
 
 impl Resource {
     /// Returns the nodes in scope.
     pub fn nodes<'f>(&'f self, facts: &'f Facts) -> impl Iterator<Item = &'f Node> {
         facts.nodes.values().filter(|n| self.concerns(&n.info))
+    }
+
+    /// Returns the options behind each part that needs consent: one of each must be accepted.
+    pub fn parts_to_accept(&self) -> Vec<BTreeSet<String>> {
+        match self.risk {
+            Risk::Guarded | Risk::Irreversible if self.consent.is_empty() => {
+                vec![self.origins.iter().map(|o| o.option.clone()).collect()]
+            }
+            _ => self.consent.clone(),
+        }
     }
 
     /// Whether it is wanted on a node.

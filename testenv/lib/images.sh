@@ -4,14 +4,15 @@
 
 export CGO_ENABLED=0 # static programs
 
-# tool NAME: the path of a small program of ours that runs on this machine.
+# tool NAME [MODULE PACKAGE]: the path of a small program of ours that runs on this machine. Needs no lock: two that
+# build it at once each put a whole one in place.
 tool() {
-  local directory
-  directory=$CACHE/tools-$(key "$TESTENV/go" -- "$(go env GOVERSION)")
+  local directory new=$1.new.$BASHPID module=${2:-go} package=${3:-./cmd/$1}
+  directory=$CACHE/tools-$(key "$TESTENV/$module" -- "$(go env GOVERSION)")
   if [ ! -x "$directory/$1" ]; then
     mkdir -p "$directory"
-    (cd "$TESTENV/go" && quietly "build-$1" go build -trimpath -o "$directory/$1.new" "./cmd/$1")
-    mv "$directory/$1.new" "$directory/$1"
+    (cd "$TESTENV/$module" && quietly "build-$1" nice go build -trimpath -o "$directory/$new" "$package")
+    mv "$directory/$new" "$directory/$1"
   fi
   echo "$directory/$1"
 }

@@ -1,12 +1,14 @@
 //! A real cluster of the test environment, and a workspace of the test's own for it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::load_client::LoadClient;
 
 /// By which means the nodes are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +155,24 @@ impl Cluster {
         said.stdout
     }
 
+    /// Writes a file in a node as root, past harden and SSH: beside the old one and then over it, with
+    /// the old one's mode.
+    #[track_caller]
+    pub fn write(&self, node: &str, path: &str, text: &str) {
+        // The kubelet ignores dot files in the directory of static pods.
+        let script = "new=${1%/*}/.test.new && cat > \"$new\" && \
+            { [ ! -e \"$1\" ] || chmod --reference=\"$1\" \"$new\"; } && mv -f \"$new\" \"$1\"";
+        let mut child = Command::new("docker")
+            .args(["exec", "-i", node, "sh", "-c", script, "sh", path])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("docker");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(text.as_bytes()).expect("written");
+        drop(stdin);
+        assert!(child.wait().expect("its end").success(), "{node}: {path}");
+    }
+
     /// Runs kubectl with an admin's rights in the first control-plane node.
     #[track_caller]
     pub fn kubectl(&self, args: &[&str]) -> Said {
@@ -178,6 +198,13 @@ impl Cluster {
         run(Command::new(script).arg(self.topology)).exits(0);
     }
 
+    /// Starts a client that reads, writes and watches through the cluster's address; what it noticed
+    /// comes from its `finish`.
+    #[track_caller]
+    pub fn load(&self) -> LoadClient {
+        LoadClient::start(self.topology, self.run.parent().expect("a directory"))
+    }
+
     /// Everything that harden may change, in words that two snapshots can be compared by: names,
     /// modes, owners and hashes of files, and the objects without what the server counts by itself.
     pub fn snapshot(&self) -> String {
@@ -201,6 +228,16 @@ impl Cluster {
                 "-o",
                 "json",
             ][..],
+            &[
+                "get",
+                "cm",
+                "kubelet-config",
+                "-n",
+                "kube-system",
+                "-o",
+                "json",
+            ],
+            &["get", "cm", "kube-proxy", "-n", "kube-system", "-o", "json"],
             &["get", "ns", "payments", "--ignore-not-found", "-o", "json"],
             &[
                 "get",

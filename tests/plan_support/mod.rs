@@ -76,6 +76,7 @@ pub fn resource(table: &str, value: Value) -> Resource {
         uniform: false,
         reason: "because".into(),
         controls: vec!["control".into()],
+        consent: Vec::new(),
         origins: vec![Origin {
             option: "some.option".into(),
             file: "harden.toml".into(),

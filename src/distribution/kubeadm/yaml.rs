@@ -12,13 +12,58 @@ use super::KubeadmError;
 
 /// Reads one YAML document the way Kubernetes does: YAML 1.1 booleans, octal `0644`; a key that
 /// stands twice is an error instead of the last one winning.
-pub(super) fn read(text: &str) -> Result<Value, KubeadmError> {
+///
+/// # Errors
+/// What is wrong with the text, in one line.
+pub fn read(text: &str) -> Result<Value, KubeadmError> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         // The first line says what and where; the others quote the text.
         let message = error.to_string();
         KubeadmError::Yaml(message.lines().next().unwrap_or_default().to_owned())
     })
+}
+
+/// Writes a whole document in block style, in a way that every reader of YAML takes for this value:
+/// what YAML 1.1 has for a boolean or a number is in quotes. `apiVersion` and `kind` come first and
+/// the other keys by name, so that the same value gives the same text.
+pub fn document(value: &Value) -> String {
+    let Value::Object(fields) = value else {
+        return format!("{}\n", render(value, 0));
+    };
+    let mut keys: Vec<&String> = fields.keys().collect();
+    keys.sort_by_key(|key| (*key != "apiVersion", *key != "kind", *key));
+    let field = |key: &String| {
+        let value = sorted(&fields[key]);
+        let gap = if is_nested(&value) { "\n  " } else { " " };
+        format!("{}:{gap}{}\n", scalar(key), render(&value, 2))
+    };
+    match keys.is_empty() {
+        true => "{}\n".into(),
+        false => keys.into_iter().map(field).collect(),
+    }
+}
+
+/// The same value with the keys of every table by name, whatever the map's own order is.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().map(|(k, v)| (k.clone(), sorted(v))).collect();
+            fields.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(fields.into_iter().collect())
+        }
+        scalar => scalar.clone(),
+    }
+}
+
+/// Whether a value takes lines of its own.
+fn is_nested(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => false,
+    }
 }
 
 /// Makes a text that reads as `before` read as `after`.
@@ -161,12 +206,7 @@ fn render(value: &Value, indent: usize) -> String {
             let fields: Vec<String> = fields
                 .iter()
                 .map(|(key, value)| {
-                    let nested = match value {
-                        Value::Array(items) => !items.is_empty(),
-                        Value::Object(fields) => !fields.is_empty(),
-                        _ => false,
-                    };
-                    let gap = if nested {
+                    let gap = if is_nested(value) {
                         format!("{margin}  ")
                     } else {
                         " ".into()
@@ -220,4 +260,104 @@ pub(super) fn scalar(text: &str) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_document_begins_with_what_it_is() {
+        let value = json!({
+            "rules": [{"level": "None", "verbs": []}, "x"], "kind": "Policy", "empty": {},
+            "apiVersion": "audit.k8s.io/v1", "a": {"z": true, "b": [[1, "2"], null]},
+        });
+        insta::assert_snapshot!(document(&value), @r#"
+        apiVersion: audit.k8s.io/v1
+        kind: Policy
+        a:
+          b:
+            - - 1
+              - "2"
+            - null
+          z: true
+        empty: {}
+        rules:
+          - level: None
+            verbs: []
+          - x
+        "#);
+        assert_eq!(document(&json!({})), "{}\n");
+    }
+
+    /// YAML 1.1, which Kubernetes reads, has more booleans and numbers than YAML 1.2.
+    #[test]
+    fn what_yaml_1_1_takes_for_something_else_is_quoted() {
+        for text in [
+            "yes",
+            "No",
+            "ON",
+            "off",
+            "y",
+            "N",
+            "true",
+            "False",
+            "null",
+            "~",
+            "",
+            "0644",
+            "1_000",
+            "1e3",
+            "0x1f",
+            "0b1",
+            "12:30",
+            ".inf",
+            "-.INF",
+            ".nan",
+            "=",
+            "<<",
+            "- a",
+            "a: b",
+            "#a",
+            "2024-01-01",
+            "*a",
+            "&a",
+            "!a",
+            "a #b",
+            "@a",
+            "a:",
+        ] {
+            assert_eq!(document(&json!({"k": text})), format!("k: \"{text}\"\n"));
+            let as_key = document(&json!({text: 1}));
+            assert_eq!(as_key, format!("\"{text}\": 1\n"));
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            "(?s).{0,12}|yes|off|0644|1e3|~|null".prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let key = "[a-zA-Z]{1,6}|yes|1|(?s).{0,4}";
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(key, inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_document_reads_as_what_it_was_written_from(value in any_value()) {
+            let table = json!({"k": value});
+            prop_assert_eq!(&read(&document(&table)).unwrap(), &table);
+        }
+    }
 }

@@ -1,0 +1,365 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+)
+
+type settings struct {
+	rate                     float64
+	attempt, window, catchUp time.Duration
+	running, ending          func()
+}
+
+const (
+	role     = "testenv-load" // a label: what a ConfigMap is for
+	standing = 12             // ConfigMaps that are read and listed
+	page     = 5
+	readers  = 4
+	patches  = 4 // of one written ConfigMap
+)
+
+// load is one run.
+type load struct {
+	*caller
+	maps    typedcorev1.ConfigMapInterface
+	ledger  *ledger
+	writing sync.Mutex // held for one write, and for a list that stands for events
+}
+
+// measure works until the context is done, and then brings everything to its end.
+func measure(until context.Context, config *rest.Config, s settings) (*result, error) {
+	counts := newTally()
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the rate is kept here
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &counting{next, counts} })
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	// What is under way when the load ends is not cut off: the second signal, which kills, does that.
+	ctx := context.Background()
+	namespace, err := setUp(until, client)
+	if namespace != "" {
+		defer cleanUp(client, namespace)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &load{
+		caller: &caller{tally: counts, attempt: s.attempt, window: s.window},
+		maps:   client.CoreV1().ConfigMaps(namespace),
+		ledger: newLedger(),
+	}
+	watching, stopWatch := context.WithCancel(ctx)
+	defer stopWatch()
+	var watcher, workers sync.WaitGroup
+	from, err := l.list(as(ctx, ""), nil)
+	if err != nil {
+		return nil, err
+	}
+	watched := make(chan struct{})
+	watcher.Add(1)
+	go func() {
+		defer watcher.Done()
+		l.watch(watching, from, sync.OnceFunc(func() { close(watched) }))
+	}()
+	select {
+	case <-watched:
+	case <-until.Done():
+	}
+	begin := time.Now()
+	work := func(share float64, step func(context.Context)) {
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			ticks := time.NewTicker(time.Duration(float64(time.Second) / (s.rate * share)))
+			defer ticks.Stop()
+			for {
+				select {
+				case <-ticks.C:
+				case <-until.Done():
+					return
+				}
+				if until.Err() == nil {
+					step(ctx)
+				}
+			}
+		}()
+	}
+	for range readers {
+		work(0.5/readers, l.read)
+	}
+	work(0.2, l.pages())
+	work(0.3, l.writes())
+	s.running()
+	<-until.Done()
+	if s.ending != nil {
+		s.ending()
+	}
+	seconds := time.Since(begin).Seconds()
+	workers.Wait()
+	for end := time.Now().Add(s.catchUp); l.ledger.open() > 0 && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	stopWatch()
+	watcher.Wait()
+	counts.Lock()
+	defer counts.Unlock()
+	made := counts.made
+	made.Seconds = seconds
+	made.Watch = l.ledger.close()
+	made.FailuresRaw, made.FailuresAfterRetries = made.Raw.sum(), made.AfterRetries.sum()
+	return &made, nil
+}
+
+func setUp(ctx context.Context, client kubernetes.Interface) (namespace string, err error) {
+	made, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "testenv-load-"},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return "", err
+	}
+	for i := range standing {
+		if _, err := client.CoreV1().ConfigMaps(made.Name).Create(ctx, configMap(standingName(i), "standing", "0"), metav1.CreateOptions{}); err != nil {
+			return made.Name, err
+		}
+	}
+	return made.Name, nil
+}
+
+// cleanUp tries for a minute: the cluster may be what is tested.
+func cleanUp(client kubernetes.Interface, namespace string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		err := client.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) || ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func standingName(i int) string { return fmt.Sprintf("standing-%d", i) }
+
+func configMap(name, purpose, number string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{role: purpose}},
+		Data:       map[string]string{"number": number},
+	}
+}
+
+func (l *load) read(ctx context.Context) {
+	_ = l.do(ctx, "get", func(ctx context.Context) error {
+		_, err := l.maps.Get(ctx, standingName(0), metav1.GetOptions{})
+		return err
+	}, nil)
+}
+
+// pages gives steps that each get one page of a list. A list that is not all there is a failure of its own kind.
+func (l *load) pages() func(context.Context) {
+	var next string
+	var seen int
+	return func(ctx context.Context) {
+		var got *corev1.ConfigMapList
+		err := l.do(ctx, "list", func(ctx context.Context) (err error) {
+			got, err = l.maps.List(ctx, metav1.ListOptions{LabelSelector: role + "=standing", Limit: page, Continue: next})
+			return err
+		}, func(err error, _ int) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) })
+		if err != nil {
+			if statusCode(err) == http.StatusGone {
+				l.tally.with(func(r *result) { r.ExpiredLists++ })
+			}
+			next, seen = "", 0
+			return
+		}
+		seen += len(got.Items)
+		if next = got.Continue; next == "" {
+			if seen != standing {
+				l.tally.with(func(r *result) {
+					r.Raw.add("list", "incomplete")
+					r.AfterRetries.add("list", "incomplete")
+				})
+			}
+			seen = 0
+		}
+	}
+}
+
+// writes gives steps that each write once: create a ConfigMap, patch it a few times, delete it.
+func (l *load) writes() func(context.Context) {
+	var name string
+	var count, patched int
+	return func(ctx context.Context) {
+		l.writing.Lock()
+		defer l.writing.Unlock()
+		count++
+		number := strconv.Itoa(count)
+		switch {
+		case name == "":
+			name, patched = "written-"+number, 0
+			w := l.ledger.intend(watch.Added, name, number)
+			err := l.do(ctx, "create", func(ctx context.Context) error {
+				_, err := l.maps.Create(ctx, configMap(name, "written", number), metav1.CreateOptions{})
+				return err
+			}, func(err error, before int) bool { return before > 0 && apierrors.IsAlreadyExists(err) })
+			done := err == nil || apierrors.IsAlreadyExists(err)
+			if l.ledger.settle(w, done); !done {
+				name = ""
+			}
+		case patched < patches:
+			patched++
+			w := l.ledger.intend(watch.Modified, name, number)
+			err := l.do(ctx, "patch", func(ctx context.Context) error {
+				_, err := l.maps.Patch(ctx, name, types.MergePatchType, []byte(`{"data":{"number":"`+number+`"}}`), metav1.PatchOptions{})
+				return err
+			}, nil)
+			l.ledger.settle(w, err == nil)
+		default:
+			w := l.ledger.intend(watch.Deleted, name, "")
+			err := l.do(ctx, "delete", func(ctx context.Context) error {
+				return l.maps.Delete(ctx, name, metav1.DeleteOptions{})
+			}, func(err error, before int) bool { return before > 0 && apierrors.IsNotFound(err) })
+			l.ledger.settle(w, err == nil || apierrors.IsNotFound(err))
+			name = ""
+		}
+	}
+}
+
+// list returns where a watch may begin; `each` gets what exists there.
+func (l *load) list(ctx context.Context, each func(map[string]string)) (version string, err error) {
+	got, err := l.maps.List(ctx, metav1.ListOptions{LabelSelector: role + "=written"})
+	if err != nil {
+		return "", err
+	}
+	if each != nil {
+		exists := map[string]string{}
+		for _, item := range got.Items {
+			exists[item.Name] = item.Data["number"]
+		}
+		each(exists)
+	}
+	return got.ResourceVersion, nil
+}
+
+// watch follows the written ConfigMaps until the context is done.
+func (l *load) watch(ctx context.Context, version string, opened func()) {
+	for ctx.Err() == nil {
+		stream, err := l.open(ctx, version)
+		gone := statusCode(err) == http.StatusGone
+		if err == nil {
+			opened()
+			version, gone = l.follow(ctx, stream, version)
+			if ctx.Err() != nil {
+				return
+			}
+			l.ledger.interrupted()
+		}
+		if gone {
+			version = l.again(ctx, version)
+		}
+		select { // a stream that ends at once must not become a storm
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// open starts the stream. Its context ends with the stream, so the attempt's time is kept by a timer.
+func (l *load) open(ctx context.Context, version string) (stream watch.Interface, err error) {
+	err = l.do(ctx, "watch", func(context.Context) error {
+		answered := &atomic.Bool{}
+		attempt, cancel := context.WithCancelCause(context.WithValue(as(ctx, "watch"), answeredKey{}, answered))
+		timer := time.AfterFunc(l.attempt, func() { cancel(context.DeadlineExceeded) })
+		opened, err := l.maps.Watch(attempt, metav1.ListOptions{
+			LabelSelector: role + "=written", ResourceVersion: version, AllowWatchBookmarks: true,
+		})
+		if !timer.Stop() && ctx.Err() == nil {
+			if err == nil {
+				opened.Stop()
+			}
+			l.tally.raw("watch", "timeout") // the transport saw only that we cancelled
+			err = context.DeadlineExceeded
+		}
+		if err == nil && !answered.Load() {
+			err = io.EOF
+		}
+		if err != nil {
+			cancel(nil)
+			return err
+		}
+		stream = &ending{opened, func() { cancel(nil) }}
+		return nil
+	}, func(err error, _ int) bool { return statusCode(err) == http.StatusGone })
+	return stream, err
+}
+
+type ending struct {
+	watch.Interface
+	end func()
+}
+
+func (e *ending) Stop() {
+	e.Interface.Stop()
+	e.end()
+}
+
+// follow returns where to go on when the stream has ended, and whether that is no longer possible.
+func (l *load) follow(ctx context.Context, stream watch.Interface, version string) (string, bool) {
+	defer stream.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return version, false
+		case event, ok := <-stream.ResultChan():
+			if !ok {
+				return version, false
+			}
+			item, isMap := event.Object.(*corev1.ConfigMap)
+			switch {
+			case event.Type == watch.Error || !isMap:
+				return version, statusCode(apierrors.FromObject(event.Object)) == http.StatusGone
+			case event.Type != watch.Bookmark:
+				l.ledger.event(event.Type, item.Name, item.Data["number"])
+			}
+			version = item.ResourceVersion
+		}
+	}
+}
+
+// again lists instead of watching, while nothing is written.
+func (l *load) again(ctx context.Context, version string) string {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	err := l.do(ctx, "list", func(ctx context.Context) (err error) {
+		from, err := l.list(ctx, l.ledger.listed)
+		if err == nil {
+			version = from
+		}
+		return err
+	}, nil)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return version // the watch will be refused again, and this tried again
+	}
+	return version
+}
