@@ -15,7 +15,7 @@ use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Api, ApiError, FoundNode, Holder, certificates, endpoint, lease, objects};
+use super::{Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, objects};
 use crate::fact::{Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, SigningRequest};
 
 /// The label that kubeadm puts on control-plane nodes.
@@ -377,6 +377,18 @@ impl Api for Client {
         certificates::approve(self, request, message)
     }
 
+    fn external_ips(&self) -> Result<Vec<String>, ApiError> {
+        impact::external_ips(self)
+    }
+
+    fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
+        impact::never_pulled(self)
+    }
+
+    fn metrics(&self, through: SocketAddr) -> Result<String, ApiError> {
+        impact::metrics(self, through)
+    }
+
     fn fetch(&self, through: SocketAddr, path: &str) -> Result<String, ApiError> {
         endpoint::fetch(self, through, path)
     }
@@ -390,12 +402,7 @@ impl Api for Client {
     }
 
     fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
-        let mut config = self.config.clone();
-        config.cluster_url = format!("https://{through}")
-            .parse()
-            .map_err(|e| config_error(e, "report this as a fault of harden"))?;
-        config.tls_server_name = Some(SERVER_NAME.into());
-        config.proxy_url = None;
+        let mut config = self.behind(through)?;
         config.read_timeout = Some(Duration::from_secs(5));
         let asked = self.runtime.block_on(async {
             let kube = KubeClient::try_from(config)?;
@@ -420,6 +427,17 @@ impl Client {
     /// For the other files of this folder.
     pub(super) fn kube(&self) -> &KubeClient {
         &self.kube
+    }
+
+    /// For the other files of this folder: how to ask the API server behind a tunnel.
+    pub(super) fn behind(&self, through: SocketAddr) -> Result<Config, ApiError> {
+        let mut config = self.config.clone();
+        config.cluster_url = format!("https://{through}")
+            .parse()
+            .map_err(|e| config_error(e, "report this as a fault of harden"))?;
+        config.tls_server_name = Some(SERVER_NAME.into());
+        config.proxy_url = None;
+        Ok(config)
     }
 
     /// For the other files of this folder: the cluster's CA, as the kubeconfig has it, in DER.

@@ -12,6 +12,7 @@ mod certificates;
 pub mod client;
 mod endpoint;
 mod holder;
+mod impact;
 mod lease;
 mod objects;
 mod pages;
@@ -98,6 +99,16 @@ pub trait Api: Send + Sync {
     /// Approves a request for a certificate if it still is exactly this one and nobody has decided;
     /// one that is approved already is no error.
     fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError>;
+
+    /// Names the Services that have `spec.externalIPs`, as `NAMESPACE/NAME`.
+    fn external_ips(&self) -> Result<Vec<String>, ApiError>;
+
+    /// Names the pods with a container whose `imagePullPolicy` is `Never`, likewise.
+    fn never_pulled(&self) -> Result<Vec<String>, ApiError>;
+
+    /// Fetches the metrics of the API server behind a local address (a tunnel), with the kubeconfig's
+    /// credentials; its certificate is checked against the cluster's CA.
+    fn metrics(&self, through: std::net::SocketAddr) -> Result<String, ApiError>;
 
     /// Fetches a page by plain HTTP, without credentials, from behind a local address (a tunnel).
     fn fetch(&self, through: std::net::SocketAddr, path: &str) -> Result<String, ApiError>;

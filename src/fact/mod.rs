@@ -412,6 +412,13 @@ pub enum ApiQuery {
     ServingCertificate(String),
     /// Every request for a kubelet's serving certificate: a list of [`SigningRequest`].
     ServingRequests,
+    /// The Services that have `spec.externalIPs`: `any`, `count` and the first `names`.
+    ExternalIps,
+    /// The pods with a container whose `imagePullPolicy` is `Never`, likewise.
+    NeverPulled,
+    /// How many stale tokens the API server on this node has counted since it started: `count` and
+    /// `any`.
+    StaleTokens(String),
 }
 
 impl fmt::Display for ApiQuery {
@@ -430,6 +437,11 @@ impl fmt::Display for ApiQuery {
             }
             ApiQuery::ServingCertificate(node) => {
                 write!(f, "serving certificate of the kubelet of {node}")
+            }
+            ApiQuery::ExternalIps => f.write_str("Services with externalIPs"),
+            ApiQuery::NeverPulled => f.write_str("pods with imagePullPolicy Never"),
+            ApiQuery::StaleTokens(node) => {
+                write!(f, "stale tokens that the API server of {node} counted")
             }
             ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
         }

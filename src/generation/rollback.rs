@@ -122,6 +122,7 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
         changes: undo.changes,
         stages,
         problems: undo.problems,
+        impact: Vec::new(),
         basis: Vec::new(),
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::problems::problems_text;
-use crate::plan::{Plan, Purpose, StageName, Step};
+use crate::plan::{Plan, Purpose, StageName, Step, Verdict};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -52,6 +52,7 @@ pub fn plan_text(plan: &Plan, show: PlanText) -> String {
     }
     problems(&mut out, plan, Severity::Error, "Cannot be done", ERROR);
     problems(&mut out, plan, Severity::Warning, "Worth knowing", WARNING);
+    impact(&mut out, plan);
     if !plan.stages.is_empty() {
         order(&mut out, plan);
     }
@@ -158,6 +159,44 @@ fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, styl
     }
     line(out, format_args!("\n{style}{title}{style:#}"));
     out.push_str(&problems_text(&some));
+}
+
+/// How many names of one precondition a reader gets; JSON has more.
+const MAX_WHO: usize = 10;
+
+/// Whom guarded changes could hurt.
+fn impact(out: &mut String, plan: &Plan) {
+    if plan.impact.is_empty() {
+        return;
+    }
+    line(out, format_args!("\n{HEADING}Impact{HEADING:#}"));
+    for impact in &plan.impact {
+        let (verdict, style) = match (impact.verdict, impact.accepted) {
+            (Verdict::Holds, _) => ("holds", ADD),
+            (Verdict::ByThisPlan, _) => ("will hold", ADD),
+            (Verdict::Fails, true) => ("does NOT hold, accepted", WARNING),
+            (Verdict::Fails, false) => ("does NOT hold", ERROR),
+            (Verdict::Unknown, true) => ("is unknown, accepted", WARNING),
+            (Verdict::Unknown, false) => ("is unknown", ERROR),
+        };
+        let count = match impact.verdict {
+            Verdict::Fails => format!("{} ", impact.count),
+            _ => String::new(),
+        };
+        let most = &impact.who[..impact.who.len().min(MAX_WHO)];
+        let who = match impact.count.saturating_sub(most.len()) {
+            _ if most.is_empty() => String::new(),
+            0 => format!(": {}", most.join(", ")),
+            more => format!(": {} and {more} more", most.join(", ")),
+        };
+        line(
+            out,
+            format_args!(
+                "  {}: {style}{} {verdict}{style:#}: {count}{}{who}",
+                impact.resource, impact.precondition, impact.message
+            ),
+        );
+    }
 }
 
 fn order(out: &mut String, plan: &Plan) {
@@ -309,6 +348,7 @@ mod tests {
                 steps: (1..=steps).map(step).collect(),
             }],
             problems: Vec::new(),
+            impact: Vec::new(),
             basis: Vec::new(),
         }
     }

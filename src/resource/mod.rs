@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use self::precondition::Precondition;
 use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit};
 use crate::fact::{ApiQuery, Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
@@ -21,6 +22,7 @@ pub mod kube_proxy;
 pub mod kubelet;
 pub mod mode;
 pub mod object;
+pub mod precondition;
 pub mod serving_certificate;
 pub mod sysctl;
 mod unite;
@@ -284,7 +286,20 @@ pub struct Resource {
     /// Of one that was united of several: the options of each part that needs consent, of which one
     /// must be accepted. Empty where all options stand for the whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub consent: Vec<BTreeSet<String>>,
+    pub consent: Vec<GuardedPart>,
+    /// What must be so before it is changed without being accepted; see [`Resource::preconditions`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub requires: BTreeSet<Precondition>,
+}
+
+/// A part of a resource that needs consent, or else its preconditions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuardedPart {
+    /// The options behind it, of which one must be accepted.
+    pub options: BTreeSet<String>,
+    /// What must be so instead; where nothing is named, only consent will do.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub requires: BTreeSet<Precondition>,
 }
 
 impl Resource {
@@ -294,13 +309,24 @@ impl Resource {
     }
 
     /// Returns the options behind each part that needs consent: one of each must be accepted.
-    pub fn parts_to_accept(&self) -> Vec<BTreeSet<String>> {
+    pub fn parts_to_accept(&self) -> Vec<GuardedPart> {
         match self.risk {
-            Risk::Guarded | Risk::Irreversible if self.consent.is_empty() => {
-                vec![self.origins.iter().map(|o| o.option.clone()).collect()]
-            }
+            Risk::Guarded | Risk::Irreversible if self.consent.is_empty() => vec![GuardedPart {
+                options: self.origins.iter().map(|o| o.option.clone()).collect(),
+                // What cannot be undone needs consent, whatever is so.
+                requires: match self.risk {
+                    Risk::Irreversible => BTreeSet::new(),
+                    _ => self.requires.clone(),
+                },
+            }],
             _ => self.consent.clone(),
         }
+    }
+
+    /// Returns every precondition of one of its parts.
+    pub fn preconditions(&self) -> impl Iterator<Item = Precondition> {
+        let parts = self.parts_to_accept().into_iter();
+        parts.flat_map(|part| part.requires)
     }
 
     /// Whether it is wanted on a node.

@@ -262,6 +262,7 @@ impl Cluster {
                 ),
             ],
             problems: vec![],
+            impact: vec![],
             basis: vec![],
         }
     }
@@ -779,6 +780,15 @@ impl Api for FakeApi {
             found.state = SigningState::Approved;
             Ok(())
         })
+    }
+    fn external_ips(&self) -> Result<Vec<String>, ApiError> {
+        unreachable!("an apply asks for no evidence")
+    }
+    fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
+        unreachable!("an apply asks for no evidence")
+    }
+    fn metrics(&self, _: SocketAddr) -> Result<String, ApiError> {
+        unreachable!("an apply asks for no evidence")
     }
     fn fetch(&self, _: SocketAddr, _: &str) -> Result<String, ApiError> {
         unreachable!("no step of these tests asks a component")

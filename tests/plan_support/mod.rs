@@ -77,6 +77,7 @@ pub fn resource(table: &str, value: Value) -> Resource {
         reason: "because".into(),
         controls: vec!["control".into()],
         consent: Vec::new(),
+        requires: std::collections::BTreeSet::new(),
         origins: vec![Origin {
             option: "some.option".into(),
             file: "harden.toml".into(),
@@ -167,6 +168,10 @@ fn api_answer(query: &ApiQuery) -> Fact<Value> {
         }),
         ApiQuery::ServingCertificate(node) => served(node, false),
         ApiQuery::ServingRequests => json!([]),
+        ApiQuery::ExternalIps | ApiQuery::NeverPulled => {
+            json!({"any": false, "count": 0, "names": []})
+        }
+        ApiQuery::StaleTokens(_) => json!({"any": false, "count": 0.0}),
         ApiQuery::KubeProxyConfig(_) => json!({"metricsbindaddress": "127.0.0.1:10249"}),
         other => panic!("{other:?}"),
     })
