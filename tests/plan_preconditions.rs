@@ -123,7 +123,7 @@ fn what_does_not_hold_is_withheld_with_the_names() {
     let problem = &plan.problems[0];
     assert_eq!(problem.severity, Severity::Error);
     for part in [
-        "is not accepted: kubelet-serving-certificates does not hold: 1 nodes",
+        "is not accepted: kubelet-serving-certificates does not hold: 1 node(s)",
         ": worker; left undone: ",
     ] {
         assert!(
@@ -137,7 +137,7 @@ fn what_does_not_hold_is_withheld_with_the_names() {
     }
     let impact = &plan.impact[0];
     assert_eq!((impact.verdict, impact.count), (Verdict::Fails, 1));
-    assert!(text(&plan).contains("kubelet-serving-certificates does NOT hold: 1 nodes"));
+    assert!(text(&plan).contains("kubelet-serving-certificates does NOT hold: 1 node(s)"));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn every_precondition_must_hold() {
     let plan = build(&desired, &facts);
     assert!(plan.is_clean());
     assert!(plan.problems[0].message.contains(
-        "no-external-ips does not hold: 1 Services have externalIPs: shop/web; left undone"
+        "no-external-ips does not hold: 1 Service(s) with externalIPs: shop/web; left undone"
     ));
     answer_with(&mut facts, ApiQuery::ExternalIps, found(&[]));
     let plan = build(&desired, &facts);
@@ -321,11 +321,9 @@ fn many_who_would_be_hit_are_counted_and_few_are_named() {
     let plan = build(&desired, &facts);
     assert_eq!((plan.impact[0].count, plan.impact[0].who.len()), (300, 20));
     let text = text(&plan);
-    assert!(
-        text.contains(
-            "no-external-ips does NOT hold: 300 Services have externalIPs: shop/web-000, "
-        )
-    );
+    assert!(text.contains(
+        "no-external-ips does NOT hold: 300 Service(s) with externalIPs: shop/web-000, "
+    ));
     assert!(text.contains("shop/web-009 and 290 more\n"), "{text}");
     assert!(
         plan.problems[0]

@@ -16,8 +16,10 @@ use super::step::Failure;
 pub(super) struct Certifying {
     /// The requests that this run approved, by name.
     approved: BTreeSet<String>,
-    /// The requests that are left alone, and since when.
-    refused: BTreeMap<String, Instant>,
+    /// The requests that are left alone, and since when; `None` where it lay there at the first look.
+    refused: BTreeMap<String, Option<Instant>>,
+    /// Whether there was a first look.
+    looked: bool,
 }
 
 impl Session<'_, '_> {
@@ -86,6 +88,7 @@ impl Session<'_, '_> {
                         let why = why.join("; ");
                         self.leave_alone(node, request, &why, seen);
                         if is_made_by(request, node) {
+                            past = format!("; request {} is not approved: {why}", request.name);
                             refused = Some((request, why));
                         }
                     }
@@ -114,6 +117,7 @@ impl Session<'_, '_> {
                 _ => {}
             }
         }
+        seen.looked = true;
         if waiting.is_some() {
             return Ok(waiting);
         }
@@ -122,9 +126,9 @@ impl Session<'_, '_> {
             Ok(Some(why)) => why,
             Err(why) => return Ok(Some(format!("the kubelet to answer ({why})"))),
         };
-        // One from before a restart may lie there; the kubelet gets the time to make another.
+        // One that lay there already may be from before a restart, and the kubelet makes another.
         if let Some((request, why)) = refused {
-            let since = seen.refused.get(&request.name);
+            let since = seen.refused.get(&request.name).copied().flatten();
             let hold = self.apply.settings.gate_hold;
             if since.is_some_and(|since| since.elapsed() >= hold) {
                 return Err(format!(
@@ -161,7 +165,8 @@ impl Session<'_, '_> {
         if seen.refused.contains_key(&request.name) {
             return;
         }
-        seen.refused.insert(request.name.clone(), Instant::now());
+        let since = seen.looked.then(Instant::now);
+        seen.refused.insert(request.name.clone(), since);
         self.note(format!(
             "request {} in the name of {node} is NOT approved: {why}",
             request.name

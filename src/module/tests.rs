@@ -191,6 +191,31 @@ error: `m.map` cannot set `own`
 }
 
 #[test]
+fn a_resource_names_what_must_be_so_and_is_guarded_then() {
+    let module = |requires: &str| {
+        ONE.replace(
+            "a = \"${m.flag}\"",
+            &format!("requires = [{requires}]\na = \"${{m.flag}}\""),
+        )
+    };
+    let known = module("\"no-external-ips\", \"no-stale-tokens\"");
+    let one = modules(&[("m", &known)]).unwrap_or_else(|e| panic!("{e:#}"));
+    let drafts = drafts(&one, "m.flag = false");
+    let names: Vec<&str> = drafts[0].requires.iter().map(|one| one.name()).collect();
+    assert_eq!(names, ["no-external-ips", "no-stale-tokens"]);
+    assert_eq!(drafts[0].risk, Risk::Guarded);
+    let Err(failure) = modules(&[("m", &module("\"no-external-ip\""))]) else {
+        panic!("there is no such precondition")
+    };
+    let text = format!("{failure:#}");
+    assert!(
+        text.contains("there is no precondition `no-external-ip`"),
+        "{text}"
+    );
+    assert!(text.contains("did you mean `no-external-ips`?"), "{text}");
+}
+
+#[test]
 fn mistakes_of_a_module() {
     insta::assert_snapshot!(wrong(r#"
 [options.a]

@@ -41,7 +41,7 @@ pub enum Judgement {
 /// Who would be hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
-    /// What they have in common, without a number: `Services have externalIPs`.
+    /// What they have in common, without a number: `Service(s) with externalIPs`.
     pub what: String,
     /// How many there are.
     pub count: usize,
@@ -122,7 +122,7 @@ impl Precondition {
                 Ok(found) if found.count == 0 => {
                     Judgement::Holds("no Service has externalIPs".into())
                 }
-                Ok(found) => fails("Services have externalIPs", found),
+                Ok(found) => fails("Service(s) with externalIPs", found),
                 Err(why) => Judgement::Unknown(format!("the Services could not be read: {why}")),
             },
             Precondition::NoStaleTokens => stale_tokens(facts),
@@ -130,7 +130,7 @@ impl Precondition {
                 Ok(found) if found.count == 0 => Judgement::Unknown(
                     "no pod has imagePullPolicy Never, but whether each image is in a registry cannot be seen from here".into(),
                 ),
-                Ok(found) => fails("pods have imagePullPolicy Never", found),
+                Ok(found) => fails("pod(s) with imagePullPolicy Never", found),
                 Err(why) => Judgement::Unknown(format!("the pods could not be read: {why}")),
             },
         }
@@ -182,7 +182,7 @@ fn certificates(facts: &Facts, earlier: &[&(Change, Vec<Effect>)]) -> Judgement 
     if !missing.is_empty() {
         let found = Found::of(missing);
         fails(
-            "nodes have a kubelet that serves no certificate of the cluster's CA",
+            "node(s) with a kubelet that serves no certificate of the cluster's CA",
             found,
         )
     } else if !unknown.is_empty() {
@@ -217,7 +217,7 @@ fn stale_tokens(facts: &Facts) -> Judgement {
     }
     if !who.is_empty() {
         return fails(
-            "API servers counted tokens that are past their hour (serviceaccount_stale_tokens_total)",
+            "API server(s) that counted tokens past their hour (serviceaccount_stale_tokens_total)",
             Found::of(who),
         );
     }

@@ -89,6 +89,8 @@ pub struct State {
     pub contents: Vec<String>,
     /// Requests for serving certificates.
     pub requests: Vec<SigningRequest>,
+    /// Those that are made after the first look.
+    pub later: Vec<SigningRequest>,
     /// What the kubelet of w1 and its requests go through.
     pub signer: Signer,
 }
@@ -760,6 +762,7 @@ impl Api for FakeApi {
     fn serving_requests(&self) -> Result<Vec<SigningRequest>, ApiError> {
         self.call(|s| {
             let all = s.requests.clone();
+            s.requests.append(&mut s.later);
             // The signer works while nobody looks.
             for request in &mut s.requests {
                 if request.state == SigningState::Approved {

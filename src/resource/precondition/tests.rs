@@ -136,7 +136,7 @@ fn services_with_external_addresses_are_named() {
     assert_eq!(
         judge(&list(ApiQuery::ExternalIps, &["b/y", "a/x"])),
         Judgement::Fails(Evidence {
-            what: "Services have externalIPs".into(),
+            what: "Service(s) with externalIPs".into(),
             count: 2,
             who: vec!["a/x".into(), "b/y".into()],
         })
@@ -195,7 +195,7 @@ fn kubernetes_96273_stale_tokens_are_counted_at_every_api_server() {
     assert_eq!(
         tokens(count(0.0), count(12.0)),
         Judgement::Fails(Evidence {
-            what: "API servers counted tokens that are past their hour (serviceaccount_stale_tokens_total)".into(),
+            what: "API server(s) that counted tokens past their hour (serviceaccount_stale_tokens_total)".into(),
             count: 1,
             who: vec!["12 uses at the API server of cp2".into()],
         })
