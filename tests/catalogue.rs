@@ -137,7 +137,7 @@ fn the_catalogue_as_json() {
     assert_eq!(control["options"][0], "scheduler.profiling");
     assert_eq!(control["ids"]["cis-1.12"][0], "1.4.1");
     assert!(control["proof"][0].as_str().unwrap().contains("::"));
-    assert_eq!(document["benchmarks"].as_array().unwrap().len(), 10);
+    assert_eq!(document["benchmarks"].as_array().unwrap().len(), 11);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_benchmark_that_is_not_known() {
     insta::assert_snapshot!(told(dir.path(), &args), @r#"
 exit 1
 error: there is no benchmark `nist-800-53`
-hint: did you mean `nist-800-53-5`? use `cis-1.9`, `cis-1.10`, `cis-1.11`, `cis-1.12`, `cis-2.0`, `gdpr`, `nist-800-53-5`, `nsa-cisa`, `pci-dss-4.0` or `pss`
+hint: did you mean `nist-800-53-5`? use `cis-1.9`, `cis-1.10`, `cis-1.11`, `cis-1.12`, `cis-2.0`, `cis-2.1`, `gdpr`, `nist-800-53-5`, `nsa-cisa`, `pci-dss-4.0` or `pss`
 "#);
 }
 
@@ -163,8 +163,6 @@ apiserver.admission-plugins (option)
   risk       restart; the same on every node, or on none
   module     apiserver: Command-line flags of kube-apiserver
   controls   apiserver-admission-plugins: The admission plugins that the profile names are on
-             apiserver-always-pull-images: Every start of a pod asks the registry for the image
-             apiserver-external-ips-denied: Services cannot claim external addresses
              apiserver-node-restriction: A kubelet can change only its own node and pods
   example    apiserver.admission-plugins = ["NodeRestriction"]
 "#);
@@ -271,12 +269,13 @@ fn a_control_says_who_asks_for_it_and_what_serves_it() {
       why        Without one nobody can tell afterwards who did what, or find out how far an intruder got.
       hazard     The log needs disk; in a path that is no volume of the pod it is lost with the container.
       state      enforced: an option serves it, and a test on a real cluster proves it
-      options    audit.policy: Record who did what to which object, without request and response bodies.
+      options    audit.policy: Record who did what to which object: `metadata` without bodies, `baseline` with those of changes that hold no secret, `writes` only changes and sessions.
+                 audit.policy-rules: A policy of your own instead of `policy`: the rules of an audit Policy, in Kubernetes' own fields, of which the first that matches decides.
       checks     kube-apiserver --audit-log-path: value != null && value != ""
       proof      tests/cluster thin_line::over_ssh_weaken_plan_apply_plan_rollback
                  tests/cluster thin_line::over_docker_weaken_plan_apply_plan_rollback
       level      1 of the CIS profiles
-      asked by   CIS Kubernetes Benchmark 1.9, 1.10, 1.11, 1.12, 2.0: 1.2.16
+      asked by   CIS Kubernetes Benchmark 1.9, 1.10, 1.11, 1.12, 2.0, 2.1: 1.2.16
                  EU General Data Protection Regulation 2016/679: 32(1)(b)
                  NIST SP 800-53, Security and Privacy Controls Revision 5: AU-2, AU-12
                  NSA and CISA Kubernetes Hardening Guidance 1.2: audit-logging
@@ -292,7 +291,7 @@ pods-no-host-path (control)
   state      not covered: no option serves it
   level      1 of the CIS profiles
   asked by   CIS Kubernetes Benchmark 1.9, 1.10, 1.11: 5.2.12
-             CIS Kubernetes Benchmark 1.12, 2.0: 5.2.11
+             CIS Kubernetes Benchmark 1.12, 2.0, 2.1: 5.2.11
              NIST SP 800-53, Security and Privacy Controls Revision 5: AC-6, CM-7
              NSA and CISA Kubernetes Hardening Guidance 1.2: pod-security
              Kubernetes Pod Security Standards 1.35: baseline, restricted

@@ -214,7 +214,8 @@ fn flags_in_args_are_edited_there() {
         remove("v"),
         set("bind-address", "::1"),
     ];
-    let edited = edit_manifest(&text, component, &edits, &[]).unwrap();
+    let order = ["profiling", "bind-address"].map(String::from);
+    let edited = edit_manifest(&text, component, &edits, &order).unwrap();
     assert!(
         edited.contains("    args:\n    - --leader-elect\n    - --profiling=false\n    - --bind-address=::1\n    image"),
         "{edited}"

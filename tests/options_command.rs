@@ -46,7 +46,7 @@ data       = { ports = "${own.ports}" }
 #[test]
 fn a_query_finds_names_and_texts() {
     let dir = workspace(&[]);
-    insta::assert_snapshot!(stdout(dir.path(), &["options", "POD-SECURITY"]), @r"
+    insta::assert_snapshot!(stdout(dir.path(), &["options", "NAME.POD-SECURITY"]), @r"
     tenants.NAME.pod-security
         Refuse pods that do not keep this Pod Security Standard.
         type          `privileged`, `baseline` or `restricted`

@@ -415,17 +415,17 @@ fn one_unreachable_node_does_not_hide_the_others() {
 
 #[test]
 fn two_resources_that_disagree_are_an_error() {
-    let file = json!({"component": "kube-apiserver", "flag": "audit-policy-file", "name": "audit", "content": "x"});
+    let file = json!({"component": "kube-apiserver", "flag": "tracing-config-file", "name": "audit", "content": "x"});
     let desired = desired(vec![
-        flag("audit-policy-file", "/etc/a.yaml"),
+        flag("tracing-config-file", "/etc/a.yaml"),
         resource("component-file", file),
     ]);
     let plan = build(&desired, &cluster(&["cp1"], &desired));
     assert_eq!(
         problems(&plan),
         [
-            "Error cp1 | kube-apiserver --audit-policy-file: two resources of the profile want different things of it",
-            "Error API | kube-apiserver --audit-policy-file: two resources of the profile want different things of it",
+            "Error cp1 | kube-apiserver --tracing-config-file: two resources of the profile want different things of it",
+            "Error API | kube-apiserver --tracing-config-file: two resources of the profile want different things of it",
         ]
     );
     // What is in dispute is left alone; the file itself harms nobody.
@@ -513,7 +513,7 @@ fn audit_policy(content: &str) -> Resource {
     resource(
         "component-file",
         json!({
-            "component": "kube-apiserver", "flag": "audit-policy-file", "name": "audit-policy",
+            "component": "kube-apiserver", "flag": "tracing-config-file", "name": "audit-policy",
             "content": content,
             "volumes": [{
                 "name": "audit-log", "host-path": "/var/log/kubernetes/audit",
@@ -529,7 +529,7 @@ fn a_component_file_brings_file_flag_and_volumes() {
     let mut facts = cluster(&["cp1"], &desired);
     let plan = build(&desired, &facts);
     assert_eq!(problems(&plan), [""; 0]);
-    insta::assert_snapshot!(lines(&plan).join("\n").replace("kube-apiserver --audit-policy-file (file audit-policy)", "…"), @"
+    insta::assert_snapshot!(lines(&plan).join("\n").replace("kube-apiserver --tracing-config-file (file audit-policy)", "…"), @"
     cp1 | …: - → /etc/kubernetes/harden/audit-policy-e0dfa70eb69d.yaml with 0600 root:root (Safe)
     API kubeadm-config | …: - → volume harden: /etc/kubernetes/harden, read-only, DirectoryOrCreate (Safe)
     cp1 manifest | …: - → volume harden: /etc/kubernetes/harden, read-only, DirectoryOrCreate (Restart restarts)

@@ -11,7 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harden::fact::probe::{MAX_FILE, SCRIPT, encode, parse};
-use harden::fact::{Answer, Fact, FileKind, Meta, NodeFacts, NodePath, ProgramName, Query};
+use harden::fact::{
+    AccountName, Answer, Fact, FileKind, Ids, Meta, NodeFacts, NodePath, ProgramName, Query,
+};
 
 const NONCE: &str = "0123456789abcdef";
 
@@ -287,6 +289,210 @@ fn directories_with_any_name_in_them() {
 }
 
 #[test]
+fn what_the_directories_in_a_directory_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for sub in ["[net] *", ".hidden", "empty", "deep/below"] {
+        fs::create_dir_all(at(sub)).unwrap();
+    }
+    for name in [
+        "[net] */10.244.0.2",
+        "[net] */.lock",
+        "[net] */a\nb",
+        ".hidden/x",
+        "deep/y",
+        "deep/below/z",
+        "file",
+    ] {
+        fs::write(at(name), "1").unwrap();
+    }
+    fs::set_permissions(at("deep/y"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("deep", at("link")).unwrap();
+    symlink("y", at("deep/to-y")).unwrap();
+    let ask = |path_in: &str| Query::Below(path(&at(path_in)));
+    let queries = [
+        Query::Below(path(dir.path())),
+        ask("empty"),
+        ask("none"),
+        ask("link"),
+        ask("file"),
+    ];
+    for (shell, words) in SHELLS {
+        let facts = probe(words, SCRIPT, &queries);
+        let Fact::Value(Answer::Dir(entries)) = &facts[&queries[0]] else {
+            panic!("{shell}: {:?}", facts[&queries[0]]);
+        };
+        let names: Vec<&str> = entries.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                ".hidden/x",
+                "[net] */.lock",
+                "[net] */10.244.0.2",
+                "[net] */a\nb",
+                "deep/below",
+                "deep/to-y",
+                "deep/y"
+            ],
+            "{shell}"
+        );
+        assert_eq!(entries["deep/y"].mode, 0o640, "{shell}");
+        assert_eq!(entries["deep/below"].kind, FileKind::Directory, "{shell}");
+        assert_eq!(entries["deep/to-y"].kind, FileKind::Symlink, "{shell}");
+        let none =
+            |fact: &Fact<Answer>| matches!(fact, Fact::Value(Answer::Dir(all)) if all.is_empty());
+        assert!(none(&facts[&queries[1]]), "{shell}");
+        assert_eq!(facts[&queries[2]], Fact::Absent, "{shell}");
+        assert_eq!(
+            unreadable(&facts[&queries[3]]),
+            "it is a symbolic link",
+            "{shell}"
+        );
+        assert_eq!(
+            unreadable(&facts[&queries[4]]),
+            "it is not a directory",
+            "{shell}"
+        );
+    }
+    for n in 0..2049 {
+        fs::write(at(&format!("empty/{n}")), "").unwrap();
+        fs::write(at(&format!("deep/{n}")), "").unwrap();
+    }
+    for (shell, words) in SHELLS {
+        let facts = probe(words, SCRIPT, &queries[..1]);
+        assert_eq!(
+            unreadable(&facts[&queries[0]]),
+            "it has more than 4096 entries",
+            "{shell}"
+        );
+    }
+}
+
+/// Whether this process may give files away.
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+#[test]
+fn the_owners_of_a_tree_each_once() {
+    use std::os::unix::fs::{MetadataExt, lchown};
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir_all(at("tree [a] */member")).unwrap();
+    for name in [
+        "tree [a] */a",
+        "tree [a] */member/b\no 7:7",
+        "tree [a] */member/c d",
+        "file",
+    ] {
+        fs::write(at(name), "").unwrap();
+    }
+    let me = fs::metadata(at("file")).unwrap();
+    let mine = Ids {
+        uid: me.uid(),
+        gid: me.gid(),
+    };
+    // A link is looked at itself: where it leads to is elsewhere.
+    symlink("/proc/1", at("tree [a] */link")).unwrap();
+    let ask = |name: &str| Query::Owners(path(&at(name)));
+    let queries = [
+        ask("tree [a] *"),
+        ask("none"),
+        ask("file"),
+        ask("tree [a] */link"),
+    ];
+    let owners = |shell: &[&str]| probe(shell, SCRIPT, &queries)[&queries[0]].clone();
+    for (shell, words) in SHELLS {
+        let facts = probe(words, SCRIPT, &queries);
+        assert_eq!(
+            facts[&queries[0]],
+            Fact::Value(Answer::Owners([mine].into())),
+            "{shell}"
+        );
+        assert_eq!(facts[&queries[1]], Fact::Absent, "{shell}");
+        assert_eq!(
+            unreadable(&facts[&queries[2]]),
+            "it is not a directory",
+            "{shell}"
+        );
+        assert_eq!(
+            unreadable(&facts[&queries[3]]),
+            "it is a symbolic link",
+            "{shell}"
+        );
+    }
+    if is_root() {
+        lchown(at("tree [a] */member/c d"), Some(106), Some(0)).unwrap();
+        lchown(at("tree [a] */link"), Some(0), Some(112)).unwrap();
+        let all = [mine, Ids { uid: 0, gid: 112 }, Ids { uid: 106, gid: 0 }];
+        for (shell, words) in SHELLS {
+            assert_eq!(
+                owners(words),
+                Fact::Value(Answer::Owners(all.into())),
+                "{shell}"
+            );
+        }
+    }
+    fs::set_permissions(at("tree [a] */member"), fs::Permissions::from_mode(0o000)).unwrap();
+    let closed = [&as_nobody()[..], &["sh"]].concat();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let why = owners(&closed);
+    assert!(unreadable(&why).contains("Permission denied"), "{why:?}");
+    fs::set_permissions(at("tree [a] */member"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn accounts_of_the_node() {
+    let account = |name: &str| Query::Account(AccountName::new(name).unwrap());
+    let queries = [
+        account("root"),
+        account("no-such-account"),
+        account("daemon"),
+    ];
+    // One node has getent, the other reads the file, and the third has what nobody should write.
+    let dir = tempfile::tempdir().unwrap();
+    let passwd = dir.path().join("passwd");
+    fs::write(
+        &passwd,
+        "root:x:0:0:root:/root:/bin/sh\nroott:x:5:5::/:\ndaemon:x:-1:\u{1b}[1m::/:\n",
+    )
+    .unwrap();
+    let without = SCRIPT
+        .replace("command -v getent", "command -v no-such-getent")
+        .replace("/etc/passwd", passwd.to_str().unwrap());
+    for (shell, words) in SHELLS {
+        for script in [SCRIPT, without.as_str()] {
+            let facts = probe(words, script, &queries);
+            let root = Ids { uid: 0, gid: 0 };
+            assert_eq!(
+                facts[&queries[0]],
+                Fact::Value(Answer::Account(root)),
+                "{shell}"
+            );
+            assert_eq!(facts[&queries[1]], Fact::Absent, "{shell}");
+        }
+        let facts = probe(words, &without, &queries);
+        assert_eq!(
+            unreadable(&facts[&queries[2]]),
+            "its entry has no numbers",
+            "{shell}"
+        );
+    }
+    for name in [
+        "",
+        "1000",
+        "-x",
+        "Etcd",
+        "a b",
+        "a:b",
+        "a*",
+        &"a".repeat(33),
+    ] {
+        assert!(AccountName::new(name).is_err(), "{name:?}");
+    }
+}
+
+#[test]
 fn a_directory_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     for n in 0..4096 {
@@ -509,6 +715,10 @@ fn a_cut_or_foreign_input_is_not_answered_to_the_end() {
         cut,
         &whole.replace("stat", "rm"),
         &whole.replace("stat /", "stat x"),
+        &whole.replace("stat /", "owners x"),
+        &whole.replace("stat /", "account 0"),
+        &whole.replace("stat /", "account a b"),
+        &whole.replace("stat /", "account "),
     ] {
         for (shell, words) in SHELLS {
             let mut child = Command::new(words[0])

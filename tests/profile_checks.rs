@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use harden::control::{self, Catalogue};
 use harden::module::{Check, Modules, evaluate};
 use harden::profile::load;
-use harden::resource::{Desired, Risk};
+use harden::resource::{Desired, Subject};
 
 fn desired(text: &str, modules: &Modules) -> Desired {
     let dir = tempfile::tempdir().unwrap();
@@ -24,12 +24,26 @@ fn checks(modules: &Modules) -> Vec<&Check> {
         .collect()
 }
 
-/// Every check that sees something of it, and whether it passes.
+/// What a check sees of a subject where it is as it is wanted.
+fn wanted(desired: &Desired, subject: &Subject) -> serde_json::Value {
+    let all = desired.resources.iter();
+    all.flat_map(|resource| resource.kind.behaviour().as_wanted())
+        .find(|(wanted, _)| wanted == subject)
+        .map_or(serde_json::Value::Null, |(_, seen)| seen["value"].clone())
+}
+
+/// Every check that sees something of it and is of a control that it serves, and whether it passes.
+/// A resource knows only its own items of a list, so that the checks of others say nothing of it.
 fn verdicts<'m>(desired: &Desired, modules: &'m Modules) -> Vec<(&'m Check, bool)> {
     let mut verdicts = Vec::new();
     for resource in &desired.resources {
-        for (subject, seen) in resource.kind.behaviour().as_wanted() {
-            for check in checks(modules).into_iter().filter(|c| c.subject == subject) {
+        for (subject, mut seen) in resource.kind.behaviour().as_wanted() {
+            let serves =
+                |c: &&Check| c.subject == subject && resource.controls.contains(&c.control);
+            for check in checks(modules).into_iter().filter(serves) {
+                if let Some(other) = &check.other {
+                    seen["other"] = wanted(desired, other);
+                }
                 let passes = check.passes(&seen);
                 let passes = passes.unwrap_or_else(|e| panic!("{} on {seen}: {e}", check.control));
                 verdicts.push((check, passes));
@@ -66,8 +80,8 @@ fn every_built_in_profile_passes() {
         let text = format!("imports = [\"builtin:{profile}\"]\n{TENANT}");
         seen.extend(assert_good(&text, &modules));
     }
-    // What can break workloads is in no profile, and in its option's example.
-    for decl in modules.options().filter(|decl| decl.risk >= Risk::Guarded) {
+    // No check is left out: each sees something in a profile or in what an option recommends.
+    for decl in modules.options() {
         if let Some(example) = &decl.example {
             seen.extend(assert_good(
                 &format!("{} = {example}\n", decl.name),
@@ -75,7 +89,6 @@ fn every_built_in_profile_passes() {
             ));
         }
     }
-    // No check is left out: each sees something at least once.
     let all: BTreeSet<String> = checks(&modules).iter().map(|c| c.control.clone()).collect();
     assert_eq!(seen, all);
 }
@@ -114,6 +127,11 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
         (
             "apiserver.admission-plugins = [\"EventRateLimit\"]",
             "apiserver-node-restriction",
+        ),
+        ("audit.policy = \"writes\"", "audit-policy-key-concerns"),
+        (
+            "audit.policy-rules = [{ level = \"Metadata\", verbs = [\"create\"] }]",
+            "audit-policy-key-concerns",
         ),
         ("audit.log-max-age = 29", "audit-log-retention"),
         ("audit.log-max-backup = 9", "audit-log-retention"),
@@ -181,6 +199,9 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
         "files.certificates-mode = \"0600\"",
         "apiserver.tls-min-version = \"VersionTLS13\"",
         "scheduler.bind-address = \"::1\"",
+        "apiserver.anonymous = \"health-only\"",
+        "audit.policy = \"baseline\"",
+        "admission.event-rate-limit.limits = [{ type = \"User\", qps = 1, burst = 1 }]",
     ] {
         assert_good(text, &modules);
     }
@@ -190,6 +211,46 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
 fn every_check_is_of_a_control_of_the_catalogue() {
     let catalogue = Catalogue::builtin().unwrap();
     control::check(&catalogue, &Modules::builtin().unwrap()).unwrap_or_else(|e| panic!("{e:#}"));
+}
+
+/// A check that looks into a file sees the flags beside it, for some properties come from either.
+#[test]
+fn anonymous_access_is_limited_by_the_file_or_by_the_flag() {
+    let modules = Modules::builtin().unwrap();
+    let check = checks(&modules)
+        .into_iter()
+        .find(|check| check.control == "apiserver-anonymous-limited")
+        .unwrap();
+    let path = |path: &str| serde_json::json!({"path": path});
+    let anonymous = |conditions: serde_json::Value| serde_json::json!({"anonymous": {"enabled": true, "conditions": conditions}});
+    let none = serde_json::json!({});
+    let off = serde_json::json!({"anonymous-auth": "false"});
+    let health = anonymous(serde_json::json!([path("/livez"), path("/readyz")]));
+    for (content, flags, passes) in [
+        (serde_json::Value::Null, &none, false),
+        (serde_json::Value::Null, &off, true),
+        (none.clone(), &none, false),
+        (health, &none, true),
+        (anonymous(serde_json::json!([])), &none, false),
+        (
+            anonymous(serde_json::json!([path("/livez"), path("/metrics")])),
+            &none,
+            false,
+        ),
+        (
+            serde_json::json!({"anonymous": {"enabled": true}}),
+            &none,
+            false,
+        ),
+        (
+            serde_json::json!({"anonymous": {"enabled": false}}),
+            &none,
+            true,
+        ),
+    ] {
+        let seen = serde_json::json!({"content": content, "flags": flags});
+        assert_eq!(check.passes(&seen), Ok(passes), "{seen}");
+    }
 }
 
 /// What an option is about can be the opposite of what a value of it does.
@@ -226,8 +287,6 @@ fn the_reason_of_a_resource_is_what_its_value_serves() {
             "A kubelet can change only its own node and pods",
             [
                 "apiserver-admission-plugins",
-                "apiserver-always-pull-images",
-                "apiserver-external-ips-denied",
                 "apiserver-node-restriction",
             ],
         ),
@@ -236,11 +295,9 @@ fn the_reason_of_a_resource_is_what_its_value_serves() {
     insta::assert_debug_snapshot!(reasons("apiserver.admission-plugins = [\"AlwaysPullImages\"]\n"), @r#"
     [
         (
-            "option: Turn these admission plugins on, besides those that are on already.",
+            "The admission plugins that the profile names are on",
             [
                 "apiserver-admission-plugins",
-                "apiserver-always-pull-images",
-                "apiserver-external-ips-denied",
             ],
         ),
     ]

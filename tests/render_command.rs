@@ -156,7 +156,7 @@ fn the_tree() {
         pods: "20"
     "#);
     let of = |name: &str| -> serde_json::Value { serde_saphyr::from_str(&tree[name]).unwrap() };
-    let key = "/etc/kubernetes/pki/sa.key";
+    let key = "/etc/kubernetes/pki/*.key";
     let own = &of("nodes/control-plane/modes.yaml")[key];
     assert_eq!(own["at-most"], "0400");
     let shared = &of("nodes/_control-plane/modes.yaml")[key];

@@ -19,8 +19,8 @@ use super::session::Session;
 /// kubelet may be between two containers.
 const DOWN: Duration = Duration::from_secs(5);
 
-/// How many new kubelets may be seen before the gate gives up: systemd starts one that ended again.
-const KUBELET_STARTS: usize = 3;
+/// How many kubelets may die before the gate gives up: systemd starts one that ended again.
+const KUBELET_DEATHS: usize = 2;
 
 /// What ran on a node before it was changed.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,8 @@ pub(super) struct Seen {
     pub(super) processes: BTreeMap<Component, Vec<Process>>,
     kubelet: Vec<Process>,
     log: String,
+    /// What the kubelet's unit logged.
+    journal: String,
 }
 
 impl Seen {
@@ -69,6 +71,8 @@ struct Crashes {
     /// New kubelets that were seen.
     kubelets: BTreeSet<(u32, u64)>,
     certifying: Certifying,
+    /// Why kubelets ended, as they said it.
+    kubelet_fatal: BTreeSet<String>,
 }
 
 impl Session<'_, '_> {
@@ -82,8 +86,9 @@ impl Session<'_, '_> {
         let log = Query::Log(Component::KubeApiserver.program());
         queries.push(log.clone());
         let kubelet = Query::Process(kubelet_program());
+        let journal = Query::Journal(kubelet_program());
         if !gate.kubelet.is_empty() {
-            queries.push(kubelet.clone());
+            queries.extend([kubelet.clone(), journal.clone()]);
         }
         let facts = self.look(node, &queries)?;
         let mut seen = Seen::default();
@@ -100,6 +105,9 @@ impl Session<'_, '_> {
         }
         if let Some(Fact::Value(Answer::Log(text))) = facts.get(&log) {
             seen.log.clone_from(text);
+        }
+        if let Some(Fact::Value(Answer::Log(text))) = facts.get(&journal) {
+            seen.journal.clone_from(text);
         }
         match facts.get(&kubelet) {
             Some(Fact::Value(Answer::Process(all))) => seen.kubelet.clone_from(all),
@@ -234,13 +242,11 @@ impl Session<'_, '_> {
                     before.is_none_or(|b| !b.kubelet.iter().any(|p| (p.pid, p.start) == *id))
                 })
                 .collect();
-            crashes.kubelets.extend(new.iter().copied());
-            if crashes.kubelets.len() > KUBELET_STARTS {
-                let died = crashes.kubelets.len() - new.len();
-                return Err((
-                    shut(format!("it was started and died {died} times"), None),
-                    true,
-                ));
+            let old = before.map_or("", |b| b.journal.as_str());
+            let died = crashes.count_kubelets(&new, &seen.journal, old);
+            if before.is_some() && died >= KUBELET_DEATHS {
+                let why = format!("it was started and died {died} times");
+                return Err((shut(why, None), true));
             }
             // Without a certificate the API server cannot ask it anything.
             if gate.serving_certificate && !new.is_empty() {
@@ -330,6 +336,18 @@ fn bounded(line: &str) -> String {
 }
 
 impl Crashes {
+    /// Adds a look at new kubelets. Returns how many have died: one that ends at once is seldom seen
+    /// alive, but says why in its journal.
+    fn count_kubelets(&mut self, new: &[(u32, u64)], journal: &str, before: &str) -> usize {
+        self.kubelets.extend(new.iter().copied());
+        let said = journal
+            .lines()
+            .filter(|line| is_fatal(line) && !before.lines().any(|old| old == *line));
+        self.kubelet_fatal.extend(said.map(str::to_owned));
+        let gone = self.kubelets.len() - new.len();
+        gone.max(self.kubelet_fatal.len())
+    }
+
     /// Adds a look. Returns why there is no hope, if so: the server died twice with the new command
     /// line, or it cannot even read its flags. A restart alone is never taken for a crash: between
     /// two containers there is no process, and the log is that of a server that ended well.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::fact::{ProgramName, sha256};
+use crate::fact::{Ids, ProgramName, sha256};
 use crate::host::{Host, HostError, Limits, Script};
 use crate::plan::{FileAction, FileState, FileTarget};
 
@@ -345,6 +345,7 @@ impl<'h> Client<'h> {
             FileTarget::Mode { mode, owner, group } => {
                 self.state_line("mode", *mode, owner, group)?
             }
+            FileTarget::Owner(ids) => owners_line(&[*ids]),
         };
         Ok(wire)
     }
@@ -359,6 +360,7 @@ impl<'h> Client<'h> {
                 group,
             } => self.state_line(&format!("file/{sha256}"), *mode, owner, group),
             FileState::Mode { mode, owner, group } => self.state_line("mode", *mode, owner, group),
+            FileState::Owners { owners } => Ok(owners_line(owners)),
         }
     }
 
@@ -445,6 +447,13 @@ impl<'h> Client<'h> {
             message: plain(message),
         })
     }
+}
+
+/// Writes owners as the script does: sorted as text.
+fn owners_line(owners: &[Ids]) -> String {
+    let mut texts: Vec<String> = owners.iter().map(Ids::to_string).collect();
+    texts.sort();
+    format!("owners/{}", texts.join(","))
 }
 
 /// A file action as it travels.

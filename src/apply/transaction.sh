@@ -5,7 +5,8 @@
 # then what the verb wants: whole lines, then content to the end. The answer stands between the
 # lines `harden-begin NONCE` and `harden-end NONCE`; a failure is a line `error CODE MESSAGE`.
 #
-# A state of a path is written `absent`, `file/SHA256/MODE/OWNER/GROUP` or `mode/MODE/OWNER/GROUP`.
+# A state of a path is written `absent`, `file/SHA256/MODE/OWNER/GROUP` or `mode/MODE/OWNER/GROUP`; that
+# of a directory with everything below it `owners/UID:GID,UID:GID…`, each owner once, sorted as text.
 # A transaction lies in generations/GENERATION/step-NUMBER/; its state is one of
 #   staged     nothing is changed
 #   active     it is being changed, or waits for `commit` until the watchdog's deadline
@@ -91,6 +92,9 @@ look() { # PATH WANTED: sets $now to the state, $ids to the same with numbers fo
     ids=other
     if [ -L "$1" ]; then
         return
+    elif [ "${2#owners/}" != "$2" ]; then
+        [ -d "$1" ] && now=owners/$(owners "$1") && ids=$now
+        return
     elif [ -f "$1" ] || [ -d "$1" ]; then
         meta=$(stat -c '%a/%u/%g/%U/%G' "$1" 2>/dev/null) || return
         IFS=/ read -r m u g o p <<END
@@ -110,6 +114,51 @@ END
         now=absent
         ids=absent
     fi
+}
+
+owners() { # TREE: whom it belongs to; a link belongs to somebody too, and is not followed
+    # What a running program removes meanwhile belongs to nobody.
+    find "$1" -exec stat -c '%u:%g' {} + 2>/dev/null | sort -u | tr '\n' ',' | sed 's/,$//'
+}
+
+handed_over() { # TREE UID:GID: gives all of it away; what a running program adds meanwhile too
+    for try in 1 2 3 4 5 6; do
+        look "$1" owners/
+        [ "$now" != "owners/$2" ] || return 0
+        # A link in it is given away itself: it may lead anywhere.
+        chown -hR "$2" "$1" 2>/dev/null
+    done
+    return 1
+}
+
+among() { # STATE STATE: whether both are of trees, and each owner of the first is one of the second
+    case $1 in owners/?*) ;; *) return 1 ;; esac
+    case $2 in owners/?*) ;; *) return 1 ;; esac
+    left=${1#owners/},
+    while [ -n "$left" ]; do
+        case ,${2#owners/}, in *",${left%%,*},"*) ;; *) return 1 ;; esac
+        left=${left#*,}
+    done
+}
+
+given_back() { # TREE FILE: each path to its owner in that list, and what is new to the owner of the tree
+    IFS=' ' read -r top entry <"$2" || return 1
+    chown -hR "$top" "$1" 2>/dev/null
+    while IFS= read -r entry; do
+        [ "${entry%% *}" != "$top" ] || continue
+        if [ -e "${entry#* }" ] || [ -L "${entry#* }" ]; then
+            chown -h "${entry%% *}" "${entry#* }" 2>/dev/null
+        fi
+    done <"$2"
+    look "$1" owners/
+}
+
+listed() { # TREE FILE: writes the owner of every path in it, the tree first
+    for try in 1 2 3 4 5 6; do
+        # A file may be gone before it was looked at.
+        find "$1" -exec stat -c '%u:%g %n' {} + >"$2" 2>/dev/null && fsync "$2" && return
+    done
+    return 1
 }
 
 missing() { # PATH: its missing parent directories, outermost first
@@ -223,6 +272,7 @@ remember() { # the pre-image, before anything is changed
     look "$path" "$target"
     case $ids in
     other) return 1 ;;
+    owners/*) listed "$path" "$step/$index.owners" || return 1 ;;
     file/*)
         cat "$path" >"$step/$index.pre" || return 1
         [ "file/$(sum "$step/$index.pre")" = "${ids%/*/*/*}" ] || return 1
@@ -232,6 +282,41 @@ remember() { # the pre-image, before anything is changed
     missing "$path" >"$step/$index.dirs" || return 1
     fsync "$step/$index.dirs"
     printf '%s\n' "$ids" | put "$step/$index.pre-state"
+}
+
+give() { # a tree, as its target says
+    if [ -f "$step/$index.give" ]; then
+        given_back "$path" "$step/$index.give"
+    else
+        handed_over "$path" "${target#owners/}"
+    fi
+}
+
+follow() {
+    case $target in owners/*) ;; *) return 0 ;; esac
+    look "$path" "$target"
+    [ "$now" = "$target" ] || give
+    return 0
+}
+
+follow_up() { # until the old program has ended it adds files of its own: they are given away as well
+    [ -f "$step/trees" ] || return 0
+    started $$ >"$step/following.$$"
+    # Whoever puts it back decides first and then waits for this file to go.
+    [ -e "$step/decision" ] || each follow
+    rm -f "$step/following.$$"
+}
+
+stop_following() {
+    for file in "$step"/following.*; do
+        [ -f "$file" ] && [ "${file##*.}" != "$$" ] || continue
+        tries=0
+        while [ -f "$file" ] && [ "$(started "${file##*.}")" = "$(first_line "$file")" ]; do
+            tries=$((tries + 1))
+            [ "$tries" -le 100 ] || break
+            nap
+        done
+    done
 }
 
 change() {
@@ -249,6 +334,9 @@ END
     file)
         make_dirs "$step/$index.dirs" && place "$step/$index.new" "$path" "$index" "$b" "$c" "$d" || return 1
         ;;
+    owners)
+        give || return 1
+        ;;
     mode)
         # chown takes away the set-id bits, so chmod comes after it.
         chown "$b:$c" "$path" && chmod "$a" "$path" && fsync "$path" || return 1
@@ -262,7 +350,8 @@ back() { # one pre-image; may be done again at any time, by two at once
     was=$(first_line "$step/$index.pre-state")
     [ -n "$was" ] || return 0
     look "$path" "$was"
-    if [ "$ids" != "$was" ]; then
+    # The owners of a tree may have changed places.
+    if [ "$ids" != "$was" ] || [ "${was#owners/}" != "$was" ]; then
         IFS=/ read -r kind a b c d <<END
 $was
 END
@@ -279,11 +368,18 @@ END
                     chown "$c:$d" "$path" && chmod "$b" "$path" && fsync "$path"
             }
             ;;
+        owners)
+            for try in 1 2 3 4 5; do
+                given_back "$path" "$step/$index.owners" && among "$ids" "$was" && break
+            done
+            ;;
         mode)
             chown "$b:$c" "$path" && chmod "$a" "$path" && fsync "$path"
             ;;
         esac
         look "$path" "$was"
+        # Whoever owned only what is gone by now need not be found.
+        ! among "$ids" "$was" || ids=$was
     fi
     [ "$was" != absent ] || remove_dirs "$step/$index.dirs"
     sweep "$path" "$index"
@@ -317,6 +413,7 @@ stop_activation() { # one that still runs must not write after the pre-images ar
 
 restore() { # KIND WHY: the last file first
     stop_activation
+    stop_following
     set_state reverting
     { printf '%s %s\n' "$1" "$2" | put "$step/why"; } 2>/dev/null
     trouble=
@@ -356,6 +453,7 @@ watch() { # SECONDS: puts everything back unless somebody commits
         [ "$(first_line "$step/watch")" = "$me" ] || exit 0
         state
         case $state in staged | active | reverting) ;; *) exit 0 ;; esac
+        [ "$state" != active ] || follow_up
         sleep 1
     done
     # Nobody else may put it back if this fails: try for as long as the node runs.
@@ -546,6 +644,9 @@ END
         file/*)
             why=$( (cat "$found/$at_index.pre" >"$new") 2>&1) || fail unwritable "$why"
             ;;
+        owners/*)
+            why=$( (cat "$found/$at_index.owners" >"$step/$index.give") 2>&1) || fail unwritable "$why"
+            ;;
         esac
         ;;
     *) fail input "$source" ;;
@@ -567,6 +668,16 @@ END
 $target
 END
         why=$( (set -C && printf '' >"$probe" && chown "$o:$g" "$probe" && chmod "$m" "$probe") 2>&1)
+        ;;
+    owners/*)
+        [ -d "$path" ] && [ ! -L "$path" ] || fail unwritable "$path is no directory"
+        # Of what is written down of it, each line is one path.
+        [ -z "$(find "$path" -name '*
+*' | head -n 1)" ] || fail unwritable "a name in $path has two lines"
+        [ "$(find "$path" | head -n 65537 | wc -l)" -le 65536 ] ||
+            fail unwritable "$path holds more than 65536 files"
+        o=${target#owners/}
+        why=$( (set -C && printf '' >"$probe" && chown "${o%%,*}" "$probe" && : >"$step/trees") 2>&1)
         ;;
     file/*)
         IFS=/ read -r word content m o g <<END
@@ -633,6 +744,7 @@ verb_commit() { # GENERATION NUMBER
     staged) fail state 'nothing was activated' ;;
     *) fail decided "$(first_line "$step/why")" ;;
     esac
+    follow_up
     decide commit
     [ "$decision" = commit ] || fail decided 'it is being put back'
     set_state committed || fail unwritable "$step/state"

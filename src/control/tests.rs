@@ -169,7 +169,10 @@ fn a_control_is_enforced_only_with_an_option_and_a_proof() {
         state("tenant-limits"),
         (State::Configurable, vec!["tenants.limits"])
     );
-    assert_eq!(state("etcd-own-ca"), (State::NotCovered, vec![]));
+    assert_eq!(
+        state("rbac-secrets-restricted"),
+        (State::NotCovered, vec![])
+    );
     for one in &covered {
         let enforced = !one.options.is_empty() && !one.control.proof.is_empty();
         assert_eq!(

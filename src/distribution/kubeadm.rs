@@ -15,6 +15,7 @@ pub mod argv;
 pub mod cluster_configuration;
 pub mod fields;
 pub mod manifest;
+pub mod own_flags;
 mod yaml;
 
 pub use cluster_configuration::{ClusterConfiguration, edit_cluster_configuration};
@@ -122,6 +123,13 @@ pub enum KubeadmError {
     /// The command line depends on what only the kubelet knows.
     #[error("its command line refers to $({0}), which only the kubelet can resolve")]
     Variable(String),
+    /// kubeadm does not run etcd here.
+    #[error("etcd is external: ClusterConfiguration names etcd.external")]
+    ExternalEtcd,
+    /// `etcd.local` has no `extraVolumes` (kubernetes v1.35
+    /// cmd/kubeadm/app/apis/kubeadm/v1beta4/types.go: `LocalEtcd`).
+    #[error("kubeadm can mount nothing more into etcd")]
+    NoVolumes,
     /// The text was edited and then did not read back as intended.
     #[error("it cannot be edited without changing something else: {0}")]
     Unfaithful(String),
@@ -145,6 +153,12 @@ impl KubeadmError {
             }
             KubeadmError::Variable(_) => {
                 "write the value itself in the manifest instead of the reference"
+            }
+            KubeadmError::ExternalEtcd => {
+                "harden etcd where it runs; leave the options of `etcd` unset, and name in `unset` those that an import sets"
+            }
+            KubeadmError::NoVolumes => {
+                "put the file below /etc/kubernetes/pki/etcd, which etcd has mounted, and name it there"
             }
             KubeadmError::Unfaithful(_) => {
                 "write the file in plain block style, without anchors, aliases and tags, and try again"

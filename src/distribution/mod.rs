@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::fact::{NodePath, ProgramName};
 
 pub mod kubeadm;
+pub mod list;
+
+pub use list::ListEdit;
 
 /// A component of the control plane that takes flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,14 +19,17 @@ pub enum Component {
     KubeControllerManager,
     /// The scheduler.
     KubeScheduler,
+    /// etcd, where it runs as a static pod beside the API server.
+    Etcd,
 }
 
 impl Component {
     /// Every component.
-    pub const ALL: [Component; 3] = [
+    pub const ALL: [Component; 4] = [
         Component::KubeApiserver,
         Component::KubeControllerManager,
         Component::KubeScheduler,
+        Component::Etcd,
     ];
 
     /// Returns the name of the program, the static pod and its container.
@@ -32,6 +38,7 @@ impl Component {
             Component::KubeApiserver => "kube-apiserver",
             Component::KubeControllerManager => "kube-controller-manager",
             Component::KubeScheduler => "kube-scheduler",
+            Component::Etcd => "etcd",
         }
     }
 
@@ -64,6 +71,29 @@ pub struct Volume {
     pub path_type: String,
 }
 
+/// As whom a static pod runs, by number: `runAsUser`, `runAsGroup` and `supplementalGroups` of core/v1
+/// PodSecurityContext.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunAs {
+    /// The user.
+    pub user: u32,
+    /// The group.
+    pub group: u32,
+    /// More groups of the process.
+    pub supplementary: Vec<u32>,
+}
+
+impl std::fmt::Display for RunAs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.user, self.group)?;
+        for (at, group) in self.supplementary.iter().enumerate() {
+            let before = if at == 0 { " with group " } else { ", " };
+            write!(f, "{before}{group}")?;
+        }
+        Ok(())
+    }
+}
+
 /// One edit of a component's configuration, the same for its manifest and for ClusterConfiguration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ComponentEdit {
@@ -79,9 +109,33 @@ pub enum ComponentEdit {
         /// Without dashes.
         name: String,
     },
+    /// Change items of a flag that is a list. What else is in it stays; a flag without an item is
+    /// removed.
+    EditList {
+        /// Without dashes.
+        name: String,
+        /// Which items.
+        list: ListEdit,
+    },
     /// Mount the volume, replacing one of the same name.
     SetVolume(Volume),
+    /// Run the pod as this user. Means nothing to ClusterConfiguration, which has no place for it.
+    RunAs(RunAs),
     /// Restart the component although its manifest needs no other change: set the pod annotation
     /// `harden.dev/restart` to this text. Means nothing to ClusterConfiguration.
     Restart(String),
+}
+
+impl ComponentEdit {
+    /// Returns the edit with what it comes to: a list as one value.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        match self {
+            ComponentEdit::EditList { name, list } => match list.value() {
+                Some(value) => ComponentEdit::SetFlag { name, value },
+                None => ComponentEdit::RemoveFlag { name },
+            },
+            other => other,
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! for a good one. What to look at on a node is a [`Query`]: plain validated data, so that one
 //! constant probe script (`probe.sh`) serves every read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,16 @@ impl NodePath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the directory that it is in, and its name there; `None` for `/`.
+    pub fn split(&self) -> Option<(NodePath, &str)> {
+        let (dir, name) = self
+            .0
+            .rsplit_once('/')
+            .filter(|(_, name)| !name.is_empty())?;
+        let dir = if dir.is_empty() { "/" } else { dir };
+        Some((NodePath(dir.to_owned()), name))
+    }
 }
 
 impl TryFrom<String> for NodePath {
@@ -131,6 +141,13 @@ pub enum Query {
     Stat(NodePath),
     /// Names and metadata of what a directory holds, dot files included.
     Dir(NodePath),
+    /// The same of what the directories in a directory hold, as `DIRECTORY/NAME`; a symlink to a
+    /// directory is not followed.
+    Below(NodePath),
+    /// The owners of a directory and of everything below it, each once.
+    Owners(NodePath),
+    /// User and group of an account that the node knows.
+    Account(AccountName),
     /// The running processes of this program that share the node's network namespace, as the
     /// control plane's static pods do. A tenant's pod cannot pose as one by its name alone.
     Process(ProgramName),
@@ -146,6 +163,9 @@ impl fmt::Display for Query {
             Query::File(p) => write!(f, "file {p}"),
             Query::Stat(p) => write!(f, "mode and owner of {p}"),
             Query::Dir(p) => write!(f, "directory {p}"),
+            Query::Below(p) => write!(f, "directories in {p}"),
+            Query::Owners(p) => write!(f, "owners of what is in {p}"),
+            Query::Account(name) => write!(f, "account {name}"),
             Query::Process(p) => write!(f, "command line of {p}"),
             Query::Log(p) => write!(f, "log of {p}"),
             Query::Journal(p) => write!(f, "journal of {p}"),
@@ -198,6 +218,69 @@ impl fmt::Display for ProgramName {
     }
 }
 
+/// The name of an account as useradd(8) takes it: a lower-case letter or `_`, then lower-case letters,
+/// digits, `_` and `-`, at most 32 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AccountName(String);
+
+impl AccountName {
+    /// Checks and wraps a name.
+    pub fn new(name: impl Into<String>) -> Result<Self, String> {
+        let name = name.into();
+        let first = |b: u8| b.is_ascii_lowercase() || b == b'_';
+        let good = (1..=32).contains(&name.len())
+            && name.bytes().next().is_some_and(first)
+            && name
+                .bytes()
+                .all(|b| first(b) || b.is_ascii_digit() || b == b'-');
+        if good {
+            Ok(AccountName(name))
+        } else {
+            Err(format!("{name:?} is not the name of an account"))
+        }
+    }
+
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for AccountName {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        AccountName::new(name)
+    }
+}
+
+impl From<AccountName> for String {
+    fn from(name: AccountName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// User and group by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Ids {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
 /// What a [`Query`] brought back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -206,8 +289,12 @@ pub enum Answer {
     File(File),
     /// Of [`Query::Stat`].
     Stat(Meta),
-    /// Of [`Query::Dir`], by name.
+    /// Of [`Query::Dir`] and [`Query::Below`], by name.
     Dir(BTreeMap<String, Meta>),
+    /// Of [`Query::Owners`]; never empty.
+    Owners(BTreeSet<Ids>),
+    /// Of [`Query::Account`].
+    Account(Ids),
     /// Of [`Query::Process`], by pid; never empty (no process is [`Fact::Absent`]).
     Process(Vec<Process>),
     /// Of [`Query::Log`] and [`Query::Journal`]: text without terminal escapes, oldest line first.
@@ -299,6 +386,27 @@ impl Node {
             },
             Fact::Absent => Fact::Unreadable("the node was not observed".into()),
             Fact::Unreadable(why) => Fact::Unreadable(why.clone()),
+        }
+    }
+
+    /// Returns mode and owner of what is at a path, whichever query told of it.
+    pub fn meta(&self, path: &NodePath) -> Option<&Meta> {
+        if let Fact::Value(Answer::Stat(meta)) = self.get(&Query::Stat(path.clone())) {
+            return Some(meta);
+        }
+        if let Fact::Value(Answer::File(file)) = self.get(&Query::File(path.clone())) {
+            return Some(&file.meta);
+        }
+        let (dir, name) = path.split()?;
+        if let Fact::Value(Answer::Dir(entries)) = self.get(&Query::Dir(dir.clone()))
+            && let Some(meta) = entries.get(name)
+        {
+            return Some(meta);
+        }
+        let (above, sub) = dir.split()?;
+        match self.get(&Query::Below(above)) {
+            Fact::Value(Answer::Dir(entries)) => entries.get(&format!("{sub}/{name}")),
+            _ => None,
         }
     }
 

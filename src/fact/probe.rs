@@ -21,6 +21,12 @@ pub const MAX_FILE: usize = 1 << 20;
 /// The most entries of a directory that is listed.
 pub const MAX_ENTRIES: usize = 4096;
 
+/// The most files of a tree whose owners are looked at.
+pub const MAX_TREE: usize = 65_536;
+
+/// The most owners of one tree.
+pub const MAX_OWNERS: usize = 64;
+
 /// The longest command line that is read, in bytes.
 pub const MAX_ARGV: usize = 128 << 10;
 
@@ -74,6 +80,9 @@ pub fn encode(nonce: &str, queries: &[Query]) -> Vec<u8> {
             Query::File(path) => ("file", path.as_str()),
             Query::Stat(path) => ("stat", path.as_str()),
             Query::Dir(path) => ("dir", path.as_str()),
+            Query::Below(path) => ("below", path.as_str()),
+            Query::Owners(path) => ("owners", path.as_str()),
+            Query::Account(name) => ("account", name.as_str()),
             Query::Process(name) => ("process", name.as_str()),
             Query::Log(name) => ("log", name.as_str()),
             Query::Journal(name) => ("journal", name.as_str()),

@@ -1,7 +1,7 @@
 # The probe of `harden`: answers queries about this node and changes nothing.
 #
-# stdin:   harden-probe 1 NONCE, then a query a line (file PATH, stat PATH, dir PATH,
-#          process NAME, log NAME, journal UNIT), then end.
+# stdin:   harden-probe 1 NONCE, then a query a line (file PATH, stat PATH, dir PATH, below PATH,
+#          owners PATH, account NAME, process NAME, log NAME, journal UNIT), then end.
 # stdout:  harden-probe-begin NONCE, then per query INDEX value, INDEX absent or
 #          INDEX unreadable REASON; a value is followed by its data and INDEX end STATUS;
 #          then harden-probe-end NONCE COUNT.
@@ -70,16 +70,16 @@ query_file() {
     fi
 }
 
-# entries PATH...: one line each, p NAME META or x HEX META. The paths are what a pattern became;
-# one path that does not exist is a pattern that matched nothing.
+# entries PATH...: one line each, p NAME META or x HEX META, named as they are below $base. The paths
+# are what a pattern became; one path that does not exist is a pattern that matched nothing.
 entries() {
     [ $# -gt 1 ] || [ -e "$1" ] || [ -L "$1" ] || return 0
     [ $# -le 4096 ] || return 2
     metas=$(stat -c "$format" "$@" 2>/dev/null) || return 1
     printf '%s\n' "$metas" | while IFS= read -r meta; do
-        name=${1##*/}
+        name=${1#"$base"/}
         case $name in
-            *[!A-Za-z0-9._@%+=:,-]*)
+            *[!A-Za-z0-9._@%+=:,/-]*)
                 printf 'x %s %s\n' "$(printf %s $(printf %s "$name" | od -An -v -tx1))" "$meta"
                 ;;
             *) printf 'p %s %s\n' "$name" "$meta" ;;
@@ -88,8 +88,9 @@ entries() {
     done
 }
 
-query_dir() {
-    look "$1" || return 0
+# listed PATH: whether it is a directory whose entries can be looked at; answers why it is not.
+listed() {
+    look "$1" || return 1
     if [ -L "$1" ]; then
         unreadable 'it is a symbolic link'
     elif [ ! -d "$1" ]; then
@@ -97,27 +98,133 @@ query_dir() {
     elif [ ! -r "$1" ] || [ ! -x "$1" ]; then
         unreadable 'Permission denied'
     else
-        for try in 1 2 3; do
-            plain=$(set +f && entries "${1%/}"/*) \
-                && hidden=$(set +f && entries "${1%/}"/.[!.]*) \
-                && dotted=$(set +f && entries "${1%/}"/..?*)
-            case $? in
-                0)
-                    answer value
-                    for part in "$plain" "$hidden" "$dotted"; do
-                        [ -z "$part" ] || printf '%s\n' "$part"
-                    done
-                    answer end 0
-                    return 0
-                    ;;
-                2)
+        return 0
+    fi
+    return 1
+}
+
+query_dir() {
+    listed "$1" || return 0
+    base=${1%/}
+    for try in 1 2 3; do
+        plain=$(set +f && entries "$base"/*) \
+            && hidden=$(set +f && entries "$base"/.[!.]*) \
+            && dotted=$(set +f && entries "$base"/..?*)
+        case $? in
+            0)
+                answer value
+                for part in "$plain" "$hidden" "$dotted"; do
+                    [ -z "$part" ] || printf '%s\n' "$part"
+                done
+                answer end 0
+                return 0
+                ;;
+            2)
+                unreadable 'it has more than 4096 entries'
+                return 0
+                ;;
+        esac
+    done
+    unreadable 'it changes while it is read'
+}
+
+# inner: what each directory in $base holds; a symlink to one is not followed.
+inner() {
+    set +f
+    for sub in "$base"/* "$base"/.[!.]* "$base"/..?*; do
+        [ -d "$sub" ] && [ ! -L "$sub" ] || continue
+        [ -r "$sub" ] && [ -x "$sub" ] || return 3
+        entries "$sub"/* && entries "$sub"/.[!.]* && entries "$sub"/..?* || return
+    done
+}
+
+query_below() {
+    listed "$1" || return 0
+    base=${1%/}
+    for try in 1 2 3; do
+        all=$(inner)
+        case $? in
+            0)
+                if [ "$(printf '%s' "$all" | wc -l)" -ge 4096 ]; then
                     unreadable 'it has more than 4096 entries'
                     return 0
-                    ;;
-            esac
-        done
-        unreadable 'it changes while it is read'
+                fi
+                answer value
+                [ -z "$all" ] || printf '%s\n' "$all"
+                answer end 0
+                return 0
+                ;;
+            2)
+                unreadable 'it has more than 4096 entries'
+                return 0
+                ;;
+            3)
+                unreadable 'Permission denied'
+                return 0
+                ;;
+        esac
+    done
+    unreadable 'it changes while it is read'
+}
+
+# What is written there meanwhile may be gone between two looks; what find then says is no owner.
+query_owners() {
+    listed "$1" || return 0
+    if [ "$(find "$1" 2>/dev/null | head -n 65537 | wc -l)" -gt 65536 ]; then
+        unreadable 'more than 65536 files are in it'
+        return 0
     fi
+    for try in 1 2 3; do
+        owners=$(find "$1" -exec stat -c 'o %u:%g' {} + 2>&1 | sort -u)
+        why=$(printf '%s\n' "$owners" | grep -v '^o [0-9]*:[0-9]*$')
+        if [ -z "$why" ]; then
+            answer value
+            printf '%s\n' "$owners"
+            answer end 0
+            return 0
+        fi
+    done
+    unreadable "$why"
+}
+
+# Accounts may come from elsewhere than /etc/passwd, which getent(1) knows; BusyBox may lack it.
+query_account() {
+    if command -v getent >/dev/null 2>&1; then
+        account=$(getent passwd "$1")
+        case $? in
+            0) ;;
+            2)
+                answer absent
+                return 0
+                ;;
+            *)
+                unreadable 'getent cannot tell'
+                return 0
+                ;;
+        esac
+    else
+        account=
+        while IFS= read -r entry || [ -n "$entry" ]; do
+            if [ "${entry%%:*}" = "$1" ]; then
+                account=$entry
+                break
+            fi
+        done </etc/passwd
+        if [ -z "$account" ]; then
+            answer absent
+            return 0
+        fi
+    fi
+    account=${account#*:*:}
+    uid=${account%%:*}
+    account=${account#*:}
+    case $uid:${account%%:*} in
+        : | :* | *: | *[!0-9:]*) unreadable 'its entry has no numbers' ;;
+        *)
+            answer value "$uid:${account%%:*}"
+            answer end 0
+            ;;
+    esac
 }
 
 # started DIR: field 22 of /proc/PID/stat. The name in field 2 may hold spaces and parentheses, so
@@ -236,6 +343,10 @@ while IFS= read -r line <&3; do
         'file /'*) query_file "${line#file }" ;;
         'stat /'*) query_stat "${line#stat }" ;;
         'dir /'*) query_dir "${line#dir }" ;;
+        'below /'*) query_below "${line#below }" ;;
+        'owners /'*) query_owners "${line#owners }" ;;
+        'account '*[!a-z0-9_-]*) exit 3 ;;
+        'account '[a-z_]*) query_account "${line#account }" ;;
         'process '[a-z0-9-]*) query_process "${line#process }" ;;
         'log '[a-z0-9-]*) query_log "${line#log }" ;;
         'journal '[a-z0-9-]*) query_journal "${line#journal }" ;;

@@ -1,6 +1,6 @@
 //! The states of files that a generation found and left.
 
-use crate::fact::sha256;
+use crate::fact::{Ids, sha256};
 use crate::plan::{FileAction, FileState, FileTarget};
 
 /// The state that an action leaves.
@@ -22,6 +22,7 @@ pub(super) fn after(action: &FileAction) -> FileState {
             group: group.clone(),
         },
         (FileTarget::PreImage { state, .. }, _) => state.clone(),
+        (FileTarget::Owner(ids), _) => FileState::Owners { owners: vec![*ids] },
         (FileTarget::Mode { mode, owner, group }, FileState::File { sha256, .. }) => {
             FileState::File {
                 sha256: sha256.clone(),
@@ -40,7 +41,7 @@ pub(super) fn after(action: &FileAction) -> FileState {
 
 pub(super) fn permissions(state: &FileState) -> Option<(u32, &str, &str)> {
     match state {
-        FileState::Absent => None,
+        FileState::Absent | FileState::Owners { .. } => None,
         FileState::File {
             mode, owner, group, ..
         }
@@ -62,6 +63,10 @@ pub(super) fn words(state: &FileState) -> String {
             format!("{short}… {mode:04o} {owner}:{group}")
         }
         FileState::Mode { mode, owner, group } => format!("{mode:04o} {owner}:{group}"),
+        FileState::Owners { owners } => {
+            let owners: Vec<String> = owners.iter().map(Ids::to_string).collect();
+            format!("all of it owned by {}", owners.join(" or "))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::distribution::Component;
+use crate::distribution::kubeadm::{KUBE_PROXY_NAME, KUBELET_CONFIG_NAME};
 use crate::fact::{Answer, Fact, Node, NodePath, ObjectRef, Query, sha256};
 use crate::plan::{
     ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
@@ -222,6 +223,9 @@ impl Undo<'_> {
                 mode: meta.mode,
                 owner: meta.owner.clone(),
                 group: meta.group.clone(),
+            }),
+            Fact::Value(Answer::Owners(owners)) => Ok(FileState::Owners {
+                owners: owners.iter().copied().collect(),
             }),
             Fact::Value(_) => Err("it cannot be compared".into()),
         }
@@ -456,7 +460,16 @@ impl Undo<'_> {
                 self.changes.push(Change {
                     before: Some(format!("as generation {} left it", self.record.number)),
                     after: Some("as it was".into()),
-                    copy: Some(SettingCopy::KubeadmConfig),
+                    copy: Some(match step.name.as_str() {
+                        KUBELET_CONFIG_NAME => SettingCopy::KubeletConfig,
+                        KUBE_PROXY_NAME => SettingCopy::KubeProxyConfig,
+                        _ => SettingCopy::KubeadmConfig,
+                    }),
+                    risk: match step.rollout {
+                        Some(_) => Risk::Restart,
+                        None => Risk::Safe,
+                    },
+                    restarts: step.rollout.clone(),
                     ..self.change(subject, Place::Api)
                 });
                 return Some(ConfigMapStep {
@@ -540,6 +553,11 @@ fn key_of(step: &ConfigMapStep) -> (String, String, String) {
 fn query(action: &FileAction) -> Query {
     match action.after {
         FileTarget::Mode { .. } => Query::Stat(action.path.clone()),
+        FileTarget::Owner(_)
+        | FileTarget::PreImage {
+            state: FileState::Owners { .. },
+            ..
+        } => Query::Owners(action.path.clone()),
         _ => Query::File(action.path.clone()),
     }
 }

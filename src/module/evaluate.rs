@@ -30,6 +30,7 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
         let of_node = make(values, &mut faults);
         diverge(node, of_node, &mut resources);
     }
+    findings.extend(crate::resource::reconcile(&mut resources));
     // A node repeats what is wrong with the values that it shares.
     let mut told = BTreeSet::new();
     faults.retain(|fault| told.insert(format!("{fault:#}")));
@@ -108,11 +109,23 @@ fn diverge(node: &str, of_node: Vec<Resource>, resources: &mut Vec<Resource>) {
             continue;
         }
         for at in same {
-            resources[*at].except.insert(node.to_owned());
+            let shared = &mut resources[*at];
+            // Of several that share a name it stands for the one of the same options.
+            let is_beside =
+                own.kind.behaviour().shares_with(&shared.kind) && options(&own) != options(shared);
+            if !is_beside {
+                shared.except.insert(node.to_owned());
+            }
         }
         own.only = Some(node.to_owned());
         resources.push(own);
     }
+}
+
+/// The options that a resource was made of.
+fn options(resource: &Resource) -> BTreeSet<&str> {
+    let origins = resource.origins.iter();
+    origins.map(|origin| origin.option.as_str()).collect()
 }
 
 /// Complains about every value that changes nothing, such as the quota of a tenant without
@@ -212,7 +225,7 @@ fn clashes(resources: &[Resource]) -> Vec<Diagnostic> {
             (None, Some(node)) => a.except.contains(node),
             (None, None) => false,
         };
-        meet(a.scope, b.scope) && !apart
+        meet(a.scope, b.scope) && !apart && !a.kind.behaviour().shares_with(&b.kind)
     };
     let mut by_name: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
     for resource in resources {

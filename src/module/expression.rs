@@ -73,7 +73,9 @@ impl Surroundings {
     /// the interpreter has not:
     ///
     /// - `cidrContains(NETWORK, NETWORK or ADDRESS)`;
-    /// - `modeWithin(MODE, MOST)`: no bit beyond those of the other mode.
+    /// - `modeWithin(MODE, MOST)`: no bit beyond those of the other mode;
+    /// - `items(TEXT)`: the items of a list with commas, as flags have it;
+    /// - `milliseconds(TEXT)`: of a duration as flags have it, and -1 of anything else.
     pub(crate) fn new() -> Result<Self, String> {
         let mut context = Context::default();
         let cidr_contains = |outer: Arc<String>, inner: Arc<String>| {
@@ -83,9 +85,20 @@ impl Surroundings {
             let bits = (scalar::mode(&mode), scalar::mode(&most));
             matches!(bits, (Some(mode), Some(most)) if mode & !most == 0)
         };
+        let items = |text: Arc<String>| {
+            let items = text.split(',').filter(|item| !item.is_empty());
+            let items = items.map(|item| Cel::String(Arc::new(item.to_owned())));
+            Cel::List(Arc::new(items.collect()))
+        };
+        let milliseconds = |text: Arc<String>| {
+            let known = scalar::duration(&text).and_then(|time| i64::try_from(time).ok());
+            known.unwrap_or(-1)
+        };
         context
             .add_function("cidrContains", cidr_contains)
             .and_then(|()| context.add_function("modeWithin", mode_within))
+            .and_then(|()| context.add_function("items", items))
+            .and_then(|()| context.add_function("milliseconds", milliseconds))
             .and_then(|()| context.add_function(IN_ORDER, in_order))
             .map_err(|error| error.to_string())?;
         Ok(Surroundings(context))

@@ -21,6 +21,8 @@ pub struct Check {
     pub control: String,
     /// What is looked at.
     pub subject: Subject,
+    /// What it is compared with, if anything: the condition sees its value as `other`.
+    pub other: Option<Subject>,
     that: Expression,
     /// Where the control is named.
     pub(crate) place: Range<usize>,
@@ -32,7 +34,8 @@ impl Check {
         &self.that.source
     }
 
-    /// Whether what was seen of the subject passes; see [`Subject`] for its shape.
+    /// Whether what was seen of the subject passes; see [`Subject`] for its shape. With
+    /// [`Check::other`], the value of that is seen beside it as `"other"`.
     ///
     /// # Errors
     /// Why that cannot be told.
@@ -56,18 +59,48 @@ pub(super) fn read(top: &mut Section<'_, '_>, out: &mut Complaints<'_>) -> Vec<C
             .get("control")
             .map_or(span.clone(), toml::Spanned::span);
         let subject = subject(&mut section, span.clone(), out);
+        let other = other(&mut section, out);
         let that = Expression::read(&mut section, span, out);
         section.finish(out);
         if let (Some(control), Some(subject), Some(that)) = (control, subject, that) {
             checks.push(Check {
                 control: control.to_owned(),
                 subject,
+                other,
                 that,
                 place,
             });
         }
     }
     checks
+}
+
+/// Reads `other`, a second flag.
+fn other(section: &mut Section<'_, '_>, out: &mut Complaints<'_>) -> Option<Subject> {
+    let place = section.get("other").map_or(0..0, toml::Spanned::span);
+    let table = section.table("other", out)?;
+    let mut section = Section::new(table, "other");
+    let component = section.required("component", place.clone(), out);
+    let name = section.required("flag", place.clone(), out);
+    section.finish(out);
+    let flag = flag(component?, name?);
+    if flag.is_none() {
+        out.at(
+            place,
+            "`other` is no flag of a component",
+            "here",
+            "give `component` and `flag`",
+        );
+    }
+    flag
+}
+
+fn flag(component: &str, name: &str) -> Option<Subject> {
+    let component = serde_json::from_value(Json::from(component)).ok()?;
+    Some(Subject::Flag {
+        component,
+        name: name.to_owned(),
+    })
 }
 
 fn subject(
@@ -77,7 +110,7 @@ fn subject(
 ) -> Option<Subject> {
     let before = out.list.len();
     let component = section.string("component", out);
-    let flag = section.string("flag", out);
+    let name = section.string("flag", out);
     let file = section.string("file", out);
     let path = section.string("path", out);
     let object = section.string("object", out);
@@ -95,16 +128,15 @@ fn subject(
             .map(|name| Subject::Sysctl(name.to_owned())),
     ];
     let mut others = others.into_iter().flatten();
-    let component = component.map(|name| serde_json::from_value(Json::from(name)).ok());
-    let subject = match (component, flag, file, others.next(), others.next()) {
-        (Some(Some(component)), Some(flag), None, None, None) => Some(Subject::Flag {
-            component,
-            name: flag.to_owned(),
-        }),
-        (Some(Some(component)), None, Some(flag), None, None) => Some(Subject::File {
-            component,
-            flag: flag.to_owned(),
-        }),
+    let subject = match (component, name, file, others.next(), others.next()) {
+        (Some(component), Some(name), None, None, None) => flag(component, name),
+        (Some(component), None, Some(flag), None, None) => {
+            let component = serde_json::from_value(Json::from(component)).ok();
+            component.map(|component| Subject::File {
+                component,
+                flag: flag.to_owned(),
+            })
+        }
         (None, None, None, one, None) => one,
         _ => None,
     };

@@ -66,6 +66,10 @@ impl Wanted {
                 (Place::Node(name), Subject::Query(query)) => {
                     nodes.entry(name.clone()).or_default().insert(query.clone());
                 }
+                (Place::Node(name), Subject::Entries(mode)) => {
+                    let queries = nodes.entry(name.clone()).or_default();
+                    queries.extend(mode.listing());
+                }
                 (_, Subject::Object { wanted }) => objects.push(wanted.clone()),
                 (_, Subject::Answer { query, .. }) => {
                     answers.insert(query.clone());

@@ -12,13 +12,15 @@ use crate::fact::{
     Answer, ApiQuery, Fact, Facts, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef, Query,
     canonical_sha256, sha256,
 };
+use crate::resource::mode::Mode;
 use crate::resource::precondition::Precondition;
-use crate::resource::{Desired, Kind, Place};
+use crate::resource::{Behaviour, Desired, Kind, Place};
 
 /// Lists what must be looked at on a node: what its resources ask for, and on a control-plane node
 /// the directory of static pods, where a stray file can win over a manifest. Sorted, nothing twice.
 pub fn queries(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
-    let mut queries: BTreeSet<Query> = wanted_queries(desired, node);
+    let mut queries = whole_queries(desired, node);
+    queries.extend(wanted(desired, node).flat_map(|kind| kind.queries()));
     if node.control_plane
         && let Ok(path) = NodePath::new(MANIFESTS_DIR)
     {
@@ -43,13 +45,17 @@ pub fn wanted_objects(desired: &Desired) -> Vec<Value> {
         .collect()
 }
 
-/// The queries whose answers are compared.
-fn wanted_queries(desired: &Desired, node: &NodeInfo) -> BTreeSet<Query> {
-    let mut queries: BTreeSet<Query> = desired
-        .resources
-        .iter()
-        .filter(|resource| resource.concerns(node))
-        .flat_map(|resource| resource.kind.behaviour().queries())
+/// What the resources of a node look at.
+fn wanted<'d>(desired: &'d Desired, node: &NodeInfo) -> impl Iterator<Item = &'d dyn Behaviour> {
+    let concerned = desired.resources.iter().filter(|r| r.concerns(node));
+    concerned.map(|resource| resource.kind.behaviour())
+}
+
+/// The queries of whose answers all counts.
+fn whole_queries(desired: &Desired, node: &NodeInfo) -> BTreeSet<Query> {
+    let mut queries: BTreeSet<Query> = wanted(desired, node)
+        .filter(|kind| kind.entries().is_none())
+        .flat_map(|kind| kind.queries())
         .collect();
     // The gate of every component asks the API server of that node, whose manifest tells the port.
     let manifest = |component| Query::File(manifest_path(component));
@@ -100,9 +106,15 @@ fn rests_on_kubeadm_config(desired: &Desired) -> bool {
 pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
     let mut basis = Vec::new();
     for node in facts.nodes.values() {
-        for query in wanted_queries(desired, &node.info) {
+        for query in whole_queries(desired, &node.info) {
             if !matches!(node.get(&query), Fact::Unreadable(_)) {
                 basis.push(basis_of_node(node, &query));
+            }
+        }
+        for mode in wanted(desired, &node.info).filter_map(|kind| kind.entries()) {
+            let listing = mode.listing().map(|query| node.get(&query));
+            if !matches!(listing, None | Some(Fact::Unreadable(_))) {
+                basis.push(basis_of_entries(node, mode));
             }
         }
     }
@@ -145,14 +157,15 @@ pub fn basis_of_node(node: &Node, query: &Query) -> Basis {
 }
 
 fn of_answer(answer: &Answer) -> Value {
-    let meta = |meta: &Meta| json!([meta.kind, meta.mode, meta.owner, meta.group]);
     match answer {
-        Answer::File(file) => json!({"file": meta(&file.meta), "sha256": sha256(&file.content)}),
-        Answer::Stat(stat) => json!({"stat": meta(stat)}),
+        Answer::File(file) => json!({"file": of_meta(&file.meta), "sha256": sha256(&file.content)}),
+        Answer::Stat(stat) => json!({"stat": of_meta(stat)}),
         Answer::Dir(entries) => {
-            let entries: Vec<Value> = entries.iter().map(|(n, m)| json!([n, meta(m)])).collect();
-            json!({"dir": entries})
+            let entries = entries.iter().map(|(n, m)| json!([n, of_meta(m)]));
+            json!({"dir": entries.collect::<Vec<Value>>()})
         }
+        Answer::Owners(owners) => json!({"owners": owners}),
+        Answer::Account(ids) => json!({"account": ids}),
         Answer::Process(running) => {
             let mut argv: Vec<&Vec<String>> = running.iter().map(|p| &p.argv).collect();
             argv.sort();
@@ -160,6 +173,31 @@ fn of_answer(answer: &Answer) -> Value {
         }
         Answer::Log(text) => json!({"log": sha256(text)}),
     }
+}
+
+/// Returns the basis of the entries of a directory: those that are not as the mode wants them, each
+/// with kind, mode and owner. So a plan stands while others come and go, and falls when one that it
+/// changes does, or when one comes that it would have changed.
+pub fn basis_of_entries(node: &Node, mode: &Mode) -> Basis {
+    let entries = match mode.listing().map(|query| node.get(&query)) {
+        Some(Fact::Value(Answer::Dir(entries))) => Some(entries),
+        _ => None,
+    };
+    let wrong: Vec<Value> = entries
+        .map(|entries| mode.wrong_entries(entries))
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, meta, _)| json!([name, of_meta(meta)]))
+        .collect();
+    Basis {
+        place: Place::Node(node.info.name.clone()),
+        subject: Subject::Entries(mode.clone()),
+        sha256: canonical_sha256(&json!({"entries": wrong})),
+    }
+}
+
+fn of_meta(meta: &Meta) -> Value {
+    json!([meta.kind, meta.mode, meta.owner, meta.group])
 }
 
 /// Returns the basis of the text of `ClusterConfiguration`.
@@ -276,16 +314,23 @@ pub fn compare(plan: &Plan, facts: &Facts) -> Comparison {
 /// not be looked at.
 fn now(old: &Basis, facts: &Facts) -> Result<Option<Basis>, String> {
     let unread = |why: &str| Err(format!("{}: {}: {why}", old.place, old.subject));
+    let of_node = |name: &str, query: &Query, basis: &dyn Fn(&Node) -> Basis| {
+        let Some(node) = facts.nodes.get(name) else {
+            return Ok(None);
+        };
+        match (&node.facts, node.get(query)) {
+            (Fact::Unreadable(why), _) => Err(format!("{name} could not be asked: {why}")),
+            (_, Fact::Unreadable(why)) => unread(&why),
+            _ => Ok(Some(basis(node))),
+        }
+    };
     Ok(match (&old.place, &old.subject) {
-        (Place::Node(name), Subject::Query(query)) => match facts.nodes.get(name) {
+        (Place::Node(name), Subject::Query(query)) => {
+            of_node(name, query, &|node| basis_of_node(node, query))?
+        }
+        (Place::Node(name), Subject::Entries(mode)) => match mode.listing() {
+            Some(listing) => of_node(name, &listing, &|node| basis_of_entries(node, mode))?,
             None => None,
-            Some(node) => match (&node.facts, node.get(query)) {
-                (Fact::Unreadable(why), _) => {
-                    return Err(format!("{name} could not be asked: {why}"));
-                }
-                (_, Fact::Unreadable(why)) => return unread(&why),
-                _ => Some(basis_of_node(node, query)),
-            },
         },
         (Place::Api, Subject::ClusterConfiguration) => match &facts.api.cluster_configuration {
             Fact::Unreadable(why) => return unread(why),
@@ -312,6 +357,7 @@ impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Subject::Query(query) => query.fmt(f),
+            Subject::Entries(mode) => mode.fmt(f),
             Subject::ClusterConfiguration => write!(
                 f,
                 "ClusterConfiguration in ConfigMap {CONFIG_NAMESPACE}/{CONFIG_NAME}"

@@ -56,6 +56,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             held.extend(kind.as_wanted().into_iter().map(|(subject, _)| subject));
         }
     }
+    clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
     let stages = stages::stages(&mut draft, facts);
     Plan {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::Component;
 use crate::distribution::kubeadm::fields::FieldPath;
-use crate::fact::{ApiQuery, NodePath, ObjectRef, ProgramName, Query};
+use crate::fact::{ApiQuery, Ids, NodePath, ObjectRef, ProgramName, Query};
+use crate::resource::mode::Mode;
 use crate::resource::precondition::Precondition;
 use crate::resource::{Change, Place, Problem};
 
@@ -20,8 +21,8 @@ mod saved;
 mod stages;
 
 pub use basis::{
-    Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_node,
-    basis_of_object, compare, queries, wanted_objects,
+    Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
+    basis_of_node, basis_of_object, compare, queries, wanted_objects,
 };
 pub use build::build;
 pub use saved::{SavedError, from_saved, to_saved};
@@ -250,6 +251,11 @@ pub enum FileState {
         /// Group by name.
         group: String,
     },
+    /// A directory: whom it and everything below it belong to.
+    Owners {
+        /// Each once, sorted.
+        owners: Vec<Ids>,
+    },
 }
 
 /// What a transaction makes of a path.
@@ -288,6 +294,9 @@ pub enum FileTarget {
         /// Group by name.
         group: String,
     },
+    /// This owner of a directory and of everything below it, also of what is added until the
+    /// transaction is committed. Who owned each path before stays on the node.
+    Owner(Ids),
 }
 
 /// What must hold on a node after its static pods or its kubelet were changed.
@@ -389,6 +398,8 @@ pub struct Basis {
 pub enum Subject {
     /// A query on a node.
     Query(Query),
+    /// The entries of a directory that are not as this mode wants them.
+    Entries(Mode),
     /// The text of ClusterConfiguration in ConfigMap kube-system/kubeadm-config.
     ClusterConfiguration,
     /// What else was asked.

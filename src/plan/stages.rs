@@ -14,7 +14,7 @@ use crate::distribution::kubeadm::{
 };
 use crate::distribution::{Component, ComponentEdit};
 use crate::fact::{
-    Answer, ApiQuery, Fact, Facts, File, Meta, Node, NodePath, ObjectRef, Query, sha256,
+    Answer, ApiQuery, Fact, Facts, File, Ids, Meta, Node, NodePath, ObjectRef, Query, sha256,
 };
 use crate::resource::component_file::unified_diff;
 use crate::resource::kubelet::kubelet_program;
@@ -27,6 +27,10 @@ struct Effects {
     files: BTreeMap<(String, NodePath), (String, Permissions)>,
     /// By node and path.
     modes: BTreeMap<(String, NodePath), Permissions>,
+    /// By node and directory.
+    owners: BTreeMap<(String, NodePath), Ids>,
+    /// The files, modes and owners that go in the transaction of their node's manifests.
+    together: BTreeSet<(String, NodePath)>,
     manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
     config: BTreeMap<Component, Vec<ComponentEdit>>,
     /// The nodes whose kubelet needs a certificate.
@@ -86,6 +90,7 @@ impl Effects {
     fn collect(draft: &Draft) -> Self {
         let mut all = Effects::default();
         for (change, effects) in &draft.changes {
+            all.join(effects);
             for effect in effects {
                 if let (Effect::Manifest { node, .. }, true) = (effect, change.uniform) {
                     all.uniform.insert(node.clone());
@@ -101,6 +106,24 @@ impl Effects {
             }
         }
         all
+    }
+
+    /// Notes what must not be done without the manifest that its change edits.
+    fn join(&mut self, effects: &[Effect]) {
+        let any = |is: fn(&Effect) -> bool| effects.iter().any(is);
+        if !any(|e| matches!(e, Effect::Manifest { .. }))
+            || !any(|e| matches!(e, Effect::Owner { .. }))
+        {
+            return;
+        }
+        for effect in effects {
+            if let Effect::File { node, path, .. }
+            | Effect::Mode { node, path, .. }
+            | Effect::Owner { node, path, .. } = effect
+            {
+                self.together.insert((node.clone(), path.clone()));
+            }
+        }
     }
 
     fn add(&mut self, effect: Effect) {
@@ -150,6 +173,9 @@ impl Effects {
                     .entry((node, path))
                     .and_modify(|old| old.mode &= mode)
                     .or_insert(new);
+            }
+            Effect::Owner { node, path, owner } => {
+                self.owners.insert((node, path), owner);
             }
             Effect::Object { reference, wanted } => {
                 self.objects.insert(reference, wanted);
@@ -331,6 +357,7 @@ impl Effects {
                 continue;
             };
             let place = Place::Node(name.clone());
+            let handover = self.take_together(&name, node);
             let mut files = Vec::new();
             let mut texts = BTreeMap::new();
             let mut old_texts = BTreeMap::new();
@@ -375,6 +402,10 @@ impl Effects {
             if files.is_empty() {
                 continue;
             }
+            if texts.contains_key(&Component::Etcd) {
+                // The new process must find everything as it needs it; only then comes its manifest.
+                files.splice(0..0, handover);
+            }
             let gates =
                 gate_for(node, &texts).and_then(|new| Ok((new, gate_for(node, &old_texts)?)));
             match gates {
@@ -405,53 +436,53 @@ impl Effects {
         steps
     }
 
+    /// Takes out what goes with a node's manifests: owners first, then modes and files.
+    fn take_together(&mut self, name: &str, node: &Node) -> Vec<FileAction> {
+        let paths: Vec<NodePath> = self
+            .together
+            .iter()
+            .filter(|(node, _)| node == name)
+            .map(|(_, path)| path.clone())
+            .collect();
+        let (mut owners, mut others) = (Vec::new(), Vec::new());
+        for path in paths {
+            let key = (name.to_owned(), path.clone());
+            if let Some(owner) = self.owners.remove(&key) {
+                owners.extend(owner_action(node, &path, owner));
+                continue;
+            }
+            let mode = self.modes.remove(&key);
+            others.extend(match self.files.remove(&key) {
+                Some((text, wanted)) => Some(text_action(Some(node), path, text, wanted, mode)),
+                None => mode.and_then(|wanted| mode_action(node, &path, wanted)),
+            });
+        }
+        owners.into_iter().chain(others).collect()
+    }
+
     /// Writes files and modes: one step a node, without a gate.
     fn node_file_steps(&mut self, facts: &Facts) -> Vec<Step> {
         let mut by_node: BTreeMap<String, Vec<FileAction>> = BTreeMap::new();
-        for ((name, path), (text, mut wanted)) in std::mem::take(&mut self.files) {
-            // Both set it, and the stricter mode satisfies both.
-            if let Some(mode) = self.modes.remove(&(name.clone(), path.clone())) {
-                wanted.mode &= mode.mode;
-            }
-            let before = match facts.nodes.get(&name).map(|node| file(node, &path)) {
-                Some(Some(file)) => state_of(file),
-                _ => FileState::Absent,
-            };
-            let Permissions { mode, owner, group } = wanted;
-            by_node.entry(name).or_default().push(FileAction {
-                path,
-                before,
-                after: FileTarget::Text {
-                    text,
-                    mode,
-                    owner,
-                    group,
-                },
-            });
+        for ((name, path), (text, wanted)) in std::mem::take(&mut self.files) {
+            let mode = self.modes.remove(&(name.clone(), path.clone()));
+            let action = text_action(facts.nodes.get(&name), path, text, wanted, mode);
+            by_node.entry(name).or_default().push(action);
         }
         for ((name, path), wanted) in std::mem::take(&mut self.modes) {
-            let stat = facts
-                .nodes
-                .get(&name)
-                .map(|node| node.get(&Query::Stat(path.clone())));
-            let Some(Fact::Value(Answer::Stat(meta))) = stat else {
-                continue;
-            };
-            let before = permissions(meta);
-            by_node.entry(name).or_default().push(FileAction {
-                path,
-                before: FileState::Mode {
-                    mode: before.mode,
-                    owner: before.owner,
-                    group: before.group,
-                },
-                after: FileTarget::Mode {
-                    mode: wanted.mode,
-                    owner: wanted.owner,
-                    group: wanted.group,
-                },
-            });
+            let node = facts.nodes.get(&name);
+            if let Some(action) = node.and_then(|node| mode_action(node, &path, wanted)) {
+                by_node.entry(name).or_default().push(action);
+            }
         }
+        // After the modes: both may be wanted of one directory, and a step has one action a path.
+        let mut trees: BTreeMap<String, Vec<FileAction>> = BTreeMap::new();
+        for ((name, path), owner) in std::mem::take(&mut self.owners) {
+            let node = facts.nodes.get(&name);
+            if let Some(action) = node.and_then(|node| owner_action(node, &path, owner)) {
+                trees.entry(name).or_default().push(action);
+            }
+        }
+        let by_node = by_node.into_iter().chain(trees);
         by_node
             .into_iter()
             .map(|(node, mut files)| {
@@ -496,6 +527,64 @@ impl Effects {
         }
         (permit, enforce)
     }
+}
+
+/// The action that writes a file; the stricter of its own mode and one that is wanted besides.
+fn text_action(
+    node: Option<&Node>,
+    path: NodePath,
+    text: String,
+    mut wanted: Permissions,
+    mode: Option<Permissions>,
+) -> FileAction {
+    if let Some(mode) = mode {
+        wanted.mode &= mode.mode;
+    }
+    let before = match node.map(|node| file(node, &path)) {
+        Some(Some(file)) => state_of(file),
+        _ => FileState::Absent,
+    };
+    let Permissions { mode, owner, group } = wanted;
+    FileAction {
+        path,
+        before,
+        after: FileTarget::Text {
+            text,
+            mode,
+            owner,
+            group,
+        },
+    }
+}
+
+fn mode_action(node: &Node, path: &NodePath, wanted: Permissions) -> Option<FileAction> {
+    let before = permissions(node.meta(path)?);
+    Some(FileAction {
+        path: path.clone(),
+        before: FileState::Mode {
+            mode: before.mode,
+            owner: before.owner,
+            group: before.group,
+        },
+        after: FileTarget::Mode {
+            mode: wanted.mode,
+            owner: wanted.owner,
+            group: wanted.group,
+        },
+    })
+}
+
+fn owner_action(node: &Node, path: &NodePath, owner: Ids) -> Option<FileAction> {
+    let Fact::Value(Answer::Owners(owners)) = node.get(&Query::Owners(path.clone())) else {
+        return None;
+    };
+    Some(FileAction {
+        path: path.clone(),
+        before: FileState::Owners {
+            owners: owners.iter().copied().collect(),
+        },
+        after: FileTarget::Owner(owner),
+    })
 }
 
 /// The order of the extra arguments after the edit, by component.

@@ -139,10 +139,14 @@ fn clash(what: &str) -> String {
 fn put(table: &mut Map<String, Json>, name: &[String], wanted: Map<String, Json>) -> bool {
     match name {
         [] => true,
-        [last] => {
-            let wanted = Json::Object(wanted);
-            *table.entry(last.clone()).or_insert_with(|| wanted.clone()) == wanted
-        }
+        [last] => match table.get_mut(last) {
+            None => {
+                table.insert(last.clone(), Json::Object(wanted));
+                true
+            }
+            Some(Json::Object(known)) => *known == wanted || unite(known, wanted),
+            Some(_) => false,
+        },
         [first, rest @ ..] => {
             let inner = table
                 .entry(first.clone())
@@ -152,6 +156,31 @@ fn put(table: &mut Map<String, Json>, name: &[String], wanted: Map<String, Json>
                 .is_some_and(|inner| put(inner, rest, wanted))
         }
     }
+}
+
+/// Adds the items of a list that another resource has a share in; `false` when the two are no such
+/// lists.
+fn unite(known: &mut Map<String, Json>, wanted: Map<String, Json>) -> bool {
+    let is_list = |table: &Map<String, Json>| table.get("merge") == Some(&Json::from("additive"));
+    if !is_list(known) || !is_list(&wanted) || known.get("except") != wanted.get("except") {
+        return false;
+    }
+    for (key, value) in wanted {
+        match (known.get_mut(&key), value) {
+            (Some(Json::Array(items)), Json::Array(more)) => {
+                for item in more {
+                    if !items.contains(&item) {
+                        items.push(item);
+                    }
+                }
+            }
+            (Some(_), _) => {}
+            (None, value) => {
+                known.insert(key, value);
+            }
+        }
+    }
+    true
 }
 
 /// Writes YAML with sorted keys, whatever the map's own order is.

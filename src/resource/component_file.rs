@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::control_plane::{Copies, Wanted};
-use super::{Behaviour, Difference, Draft, Effect, Kind, Part, Place, Resource, Risk, Subject};
+use super::control_plane::Copies;
+use super::wanted::Wanted;
+use super::{
+    Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, Severity,
+    Subject,
+};
 use crate::distribution::kubeadm::{HARDEN_DIR, manifest_path};
 use crate::distribution::{Component, Volume};
 use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query};
@@ -116,7 +120,7 @@ impl ComponentFile {
     fn is_refused(&self, resource: &Resource, copies: &Copies<'_>, draft: &mut Draft) -> bool {
         let mut refused = false;
         for flag in self.refuses.iter().flat_map(|refusal| &refusal.flags) {
-            for (place, copy) in copies.with_flag(flag) {
+            for (place, copy, _) in copies.with_flag(flag) {
                 let (component, own) = (self.component, &self.flag);
                 let remedy = self.refuses.as_ref().map_or("", |r| r.remedy.as_str());
                 draft.error(
@@ -132,6 +136,28 @@ impl ComponentFile {
             }
         }
         refused
+    }
+
+    /// Warns of a file of somebody else that the flag names: what it holds is no longer read.
+    fn warn_of_others(&self, copies: &Copies<'_>, draft: &mut Draft) {
+        let mut told = BTreeSet::new();
+        let own = format!("{HARDEN_DIR}/");
+        for (place, _, values) in copies.with_flag(&self.flag) {
+            for path in values.into_iter().filter(|path| !path.starts_with(&own)) {
+                if told.insert((place.clone(), path.clone())) {
+                    draft.problems.push(Problem {
+                        severity: Severity::Warning,
+                        place: place.clone(),
+                        subject: self.name(),
+                        message: format!(
+                            "{path} is no longer read, and what it says no longer holds"
+                        ),
+                        remedy: "compare the two files, and say in the profile what shall go on"
+                            .into(),
+                    });
+                }
+            }
+        }
     }
 
     /// Compares the file on a node. Returns whether it is there or will be.
@@ -303,6 +329,7 @@ impl Behaviour for ComponentFile {
         if self.is_refused(resource, &copies, draft) {
             return;
         }
+        self.warn_of_others(&copies, draft);
         for node in resource.nodes(facts) {
             // A flag that names a file which may not be there would keep the component from starting.
             if node.facts.value().is_some() && !self.diff_file(resource, node, draft) {

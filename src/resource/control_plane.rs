@@ -5,46 +5,16 @@
 //! the next restart brings) and the running process (what holds now). Each is compared on its own:
 //! a setting that stands in the manifest alone vanishes at the next upgrade (kubeadm#541).
 
-use serde::Serialize;
-use serde_json::Value;
-
-use super::{Difference, Draft, Effect, Part, Place, Resource, Risk, SettingCopy};
+use super::wanted::Wanted;
+use super::{Difference, Draft, Effect, Place, Resource, Risk, SettingCopy};
 use crate::distribution::kubeadm::cluster_configuration::volume_text;
+use crate::distribution::kubeadm::own_flags::CERTIFICATES_DIR;
 use crate::distribution::kubeadm::{
-    CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, Manifest, argv, manifest_path,
+    CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, KubeadmError, Manifest, argv,
+    manifest_path,
 };
 use crate::distribution::{Component, ComponentEdit, Volume};
 use crate::fact::{Answer, Fact, Facts, Node, Process, Query};
-
-/// What is wanted of a flag.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Wanted {
-    /// Exactly this value.
-    Exact(String),
-    /// At least these items of a list. An item `KEY=VALUE` replaces one with the same key.
-    Additive(Vec<String>),
-    /// No such flag.
-    Absent,
-}
-
-impl Wanted {
-    /// Returns it for a reader who has no cluster at hand.
-    pub(super) fn part(&self, component: Component, flag: &str) -> Part {
-        let (merge, value) = match self {
-            Wanted::Exact(value) => ("exact", Some(value.as_str().into())),
-            Wanted::Additive(items) => ("additive", Some(items.as_slice().into())),
-            Wanted::Absent => ("absent", None),
-        };
-        let merge = [("merge".to_owned(), merge.into())].into_iter();
-        let value = value.map(|value: Value| ("value".to_owned(), value));
-        Part::Setting {
-            list: "flags",
-            name: vec![component.to_string(), flag.to_owned()],
-            wanted: merge.chain(value).collect(),
-        }
-    }
-}
 
 /// Every copy of a component's settings that could be read. What could not is in the draft already.
 pub(super) struct Copies<'a> {
@@ -70,13 +40,28 @@ impl<'a> Copies<'a> {
         draft: &mut Draft,
     ) -> Self {
         let config = read_config(resource, facts, draft);
+        let is_elsewhere =
+            component == Component::Etcd && config.as_ref().is_some_and(|c| c.etcd_is_external());
+        if is_elsewhere {
+            let error = KubeadmError::ExternalEtcd;
+            draft.error(resource, Place::Api, error.to_string(), error.remedy());
+            return Copies {
+                resource,
+                component,
+                config: None,
+                nodes: Vec::new(),
+            };
+        }
         let nodes = resource
             .nodes(facts)
             .filter(|node| node.facts.value().is_some())
-            .map(|node| NodeCopies {
-                node: &node.info.name,
-                manifest: read_manifest(resource, component, node, draft),
-                process: read_process(resource, component, node, draft),
+            .filter_map(|node| {
+                let is_there = component != Component::Etcd || has_etcd(resource, node, draft);
+                is_there.then(|| NodeCopies {
+                    node: &node.info.name,
+                    manifest: read_manifest(resource, component, node, draft),
+                    process: read_process(resource, component, node, draft),
+                })
             })
             .collect();
         Copies {
@@ -101,57 +86,59 @@ impl<'a> Copies<'a> {
         show: impl Fn(&str) -> String,
         draft: &mut Draft,
     ) {
-        let config = self
-            .config
-            .as_ref()
-            .map(|config| config.values(self.component, name));
+        let config = self.config.as_ref().map(|config| match wanted {
+            // What kubeadm writes by itself it cannot be told to leave out.
+            Wanted::Absent => config.values(self.component, name),
+            _ => config.effective(self.component, name),
+        });
         let manifests: Vec<Option<Vec<String>>> = self
             .nodes
             .iter()
             .map(|node| node.manifest.as_ref().map(|manifest| manifest.values(name)))
             .collect();
-        let target = target(wanted, config.iter().chain(manifests.iter().flatten()));
-        let edit = match &target {
-            Some(value) => ComponentEdit::SetFlag {
-                name: name.to_owned(),
-                value: value.clone(),
-            },
-            None => ComponentEdit::RemoveFlag {
-                name: name.to_owned(),
-            },
+        let wanted = &self.in_certificates_dir(wanted);
+        let copies: Vec<&[String]> = config
+            .iter()
+            .chain(manifests.iter().flatten())
+            .map(Vec::as_slice)
+            .collect();
+        let edit = |own: &[String]| wanted.edit(name, own, &copies);
+        let difference = |place: Place, copy: SettingCopy, values: &[String], own: &[String]| {
+            let after = match edit(own).settled() {
+                ComponentEdit::SetFlag { value, .. } => Some(show(&value)),
+                _ => None,
+            };
+            Difference {
+                place,
+                copy: Some(copy),
+                before: show_values(values, &show),
+                after,
+                ..Difference::default()
+            }
         };
-        let difference = |place: Place, copy: SettingCopy, values: &[String]| Difference {
-            place,
-            copy: Some(copy),
-            before: show_values(values, &show),
-            after: target.as_deref().map(&show),
-            ..Difference::default()
-        };
-        if let Some(values) = config.filter(|values| !satisfied(wanted, values)) {
+        if let Some(values) = config.as_ref().filter(|values| !wanted.satisfied(values)) {
             self.change_config(
-                difference(Place::Api, SettingCopy::KubeadmConfig, &values),
-                edit.clone(),
+                difference(Place::Api, SettingCopy::KubeadmConfig, values, values),
+                edit(values),
                 draft,
             );
         }
         for (node, manifest) in self.nodes.iter().zip(&manifests) {
             let place = || Place::Node(node.node.to_owned());
-            let wrong = manifest
-                .as_ref()
-                .filter(|values| !satisfied(wanted, values));
+            let wrong = manifest.as_ref().filter(|values| !wanted.satisfied(values));
             if let Some(values) = wrong {
-                let found = difference(place(), SettingCopy::Manifest, values);
-                self.change_manifest(node, found, edit.clone(), draft);
+                let found = difference(place(), SettingCopy::Manifest, values, values);
+                self.change_manifest(node, found, edit(values), draft);
             }
             // Without a manifest nothing can be done about the process; the draft says why already.
-            let (Some(process), Some(_)) = (node.process, manifest) else {
+            let (Some(process), Some(own)) = (node.process, manifest) else {
                 continue;
             };
             let values = argv::values(&process.argv, name);
-            if satisfied(wanted, &values) {
+            if wanted.satisfied(&values) {
                 continue;
             }
-            let found = difference(place(), SettingCopy::Process, &values);
+            let found = difference(place(), SettingCopy::Process, &values, own);
             if wrong.is_none() {
                 // The manifest is right and the kubelet has not acted on it: it must be told again.
                 // The mark names the process that is to go, so that it is new exactly once.
@@ -159,30 +146,43 @@ impl<'a> Copies<'a> {
                 self.change_manifest(node, found, ComponentEdit::Restart(mark), draft);
             } else {
                 // The change of the manifest brings it, and says that it restarts the component.
-                let effect = self.manifest_effect(node, edit.clone());
+                let effect = self.manifest_effect(node, edit(own));
                 draft.change(self.resource, found, vec![effect]);
             }
         }
     }
 
-    /// Returns the copies that have a flag, each once.
-    pub(super) fn with_flag(&self, name: &str) -> Vec<(Place, SettingCopy)> {
+    /// Returns the copies that have a flag, each with its values.
+    pub(super) fn with_flag(&self, name: &str) -> Vec<(Place, SettingCopy, Vec<String>)> {
         let config = self.config.as_ref();
-        let config = config.is_some_and(|c| !c.values(self.component, name).is_empty());
-        let mut found = Vec::new();
-        found.extend(config.then_some((Place::Api, SettingCopy::KubeadmConfig)));
-        for node in &self.nodes {
-            let place = || Place::Node(node.node.to_owned());
-            let manifest = node.manifest.as_ref();
-            if manifest.is_some_and(|manifest| !manifest.values(name).is_empty()) {
-                found.push((place(), SettingCopy::Manifest));
-            }
-            let process = node.process;
-            if process.is_some_and(|process| !argv::values(&process.argv, name).is_empty()) {
-                found.push((place(), SettingCopy::Process));
-            }
+        let config = config.map(|config| config.values(self.component, name));
+        let config = config.map(|values| (Place::Api, SettingCopy::KubeadmConfig, values));
+        let of_nodes = self.nodes.iter().flat_map(|node| {
+            let manifest = node.manifest.as_ref().map(|manifest| manifest.values(name));
+            let process = node
+                .process
+                .map(|running| argv::values(&running.argv, name));
+            [
+                (SettingCopy::Manifest, manifest),
+                (SettingCopy::Process, process),
+            ]
+            .into_iter()
+            .filter_map(|(copy, values)| Some((Place::Node(node.node.to_owned()), copy, values?)))
+        });
+        let all = config.into_iter().chain(of_nodes);
+        all.filter(|(.., values)| !values.is_empty()).collect()
+    }
+
+    /// Puts a path in kubeadm's usual directory of certificates into the one that this cluster has.
+    fn in_certificates_dir(&self, wanted: &Wanted) -> Wanted {
+        let dir = self.config.as_ref().map(|config| config.certificates_dir());
+        match (wanted, dir) {
+            (Wanted::Present(path), Some(dir)) => match path.strip_prefix(CERTIFICATES_DIR) {
+                Some(file) => Wanted::Present(format!("{dir}{file}")),
+                None => wanted.clone(),
+            },
+            _ => wanted.clone(),
         }
-        found
     }
 
     /// Compares a volume that the component's pod must mount.
@@ -245,65 +245,6 @@ impl<'a> Copies<'a> {
     }
 }
 
-/// Returns the value that the flag shall have; `None` for no flag. `copies` are the values that it
-/// has, first those of `ClusterConfiguration`, then those of the manifests by node.
-fn target<'v>(wanted: &Wanted, copies: impl Iterator<Item = &'v Vec<String>>) -> Option<String> {
-    let wanted = match wanted {
-        Wanted::Absent => return None,
-        Wanted::Exact(value) => return Some(value.clone()),
-        Wanted::Additive(wanted) => wanted,
-    };
-    let mut items: Vec<&str> = Vec::new();
-    for item in copies.flat_map(|values| list(values)) {
-        // Where copies disagree on a key, the first one holds.
-        if !items.iter().any(|known| same_item(known, item)) {
-            items.push(item);
-        }
-    }
-    for item in wanted {
-        match items.iter_mut().find(|known| same_item(known, item)) {
-            Some(known) => *known = item,
-            None => items.push(item),
-        }
-    }
-    Some(items.join(","))
-}
-
-/// Whether the values that a flag has are what is wanted. A flag that is given several times with
-/// different values is not.
-fn satisfied(wanted: &Wanted, values: &[String]) -> bool {
-    match wanted {
-        Wanted::Absent => values.is_empty(),
-        Wanted::Exact(wanted) => !values.is_empty() && values.iter().all(|value| value == wanted),
-        Wanted::Additive(wanted) => {
-            let all_equal = values.windows(2).all(|pair| pair[0] == pair[1]);
-            let items: Vec<&str> = list(values).collect();
-            all_equal
-                && wanted.iter().all(|item| {
-                    items.contains(&item.as_str())
-                        && items
-                            .iter()
-                            .all(|other| *other == item || !same_item(other, item))
-                })
-        }
-    }
-}
-
-fn list(values: &[String]) -> impl Iterator<Item = &str> {
-    values
-        .iter()
-        .flat_map(|value| value.split(','))
-        .filter(|item| !item.is_empty())
-}
-
-/// Whether two items are equal, or two values of one key as in `--feature-gates=A=true`.
-pub(super) fn same_item(a: &str, b: &str) -> bool {
-    match (a.split_once('='), b.split_once('=')) {
-        (Some((a, _)), Some((b, _))) => a == b,
-        _ => a == b,
-    }
-}
-
 fn show_values(values: &[String], show: impl Fn(&str) -> String) -> Option<String> {
     let mut shown: Vec<String> = values.iter().map(|value| show(value)).collect();
     shown.dedup();
@@ -332,6 +273,21 @@ fn read_config(
     };
     draft.error(resource, Place::Api, message, remedy);
     None
+}
+
+/// Whether etcd runs as a static pod on a node. Where it does not, the draft says so.
+fn has_etcd(resource: &Resource, node: &Node, draft: &mut Draft) -> bool {
+    let path = manifest_path(Component::Etcd);
+    if !matches!(node.text(&path), Fact::Absent) {
+        return true;
+    }
+    draft.error(
+        resource,
+        Place::Node(node.info.name.clone()),
+        format!("etcd is external: {path} is not there"),
+        "harden etcd where it runs; leave the options of `etcd` unset, and name in `unset` those that an import sets",
+    );
+    false
 }
 
 fn read_manifest(

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::control_plane::{Copies, Wanted, same_item};
+use super::control_plane::Copies;
+use super::wanted::Wanted;
 use super::{Behaviour, Draft, Kind, Part, Resource, Subject};
 use crate::distribution::Component;
 use crate::distribution::kubeadm::manifest_path;
+use crate::distribution::list::{holds, same_item};
 use crate::fact::{Facts, Query};
 
 /// A flag: a keyed setting, never a string in a list.
@@ -31,17 +33,18 @@ struct Table {
     component: Component,
     name: String,
     value: Option<serde_json::Value>,
+    merge: Option<Merge>,
     #[serde(default)]
-    merge: Merge,
+    without: Vec<String>,
     needs: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Merge {
-    #[default]
     Exact,
     Additive,
+    Present,
     Absent,
 }
 
@@ -53,7 +56,9 @@ impl Flag {
     /// component = "kube-apiserver"
     /// name      = "profiling"       # without dashes
     /// value     = false             # a scalar, or a list of strings joined by commas
-    /// merge     = "exact"           # or "additive": these items at least; "absent": no value
+    /// merge     = "exact"           # or "additive": these items at least; "absent": no value;
+    ///                               # "present": any value, this one where there is none
+    /// without   = ["AlwaysAdmit"]   # items that the list must not have; alone, or beside "additive"
     /// needs     = "x-config"        # held back where the file of this flag is; if anything
     /// ```
     ///
@@ -65,24 +70,38 @@ impl Flag {
             check_flag_name(name)?;
         }
         let items = table.value.map(items).transpose()?;
+        let without = table.without;
         let wanted = match (table.merge, items) {
-            (Merge::Absent, None) => Wanted::Absent,
-            (Merge::Absent, Some(_)) => {
-                return Err("value: a flag that shall be absent has none".into());
-            }
-            (_, None) => return Err("value: it is missing".into()),
-            (Merge::Exact, Some(items)) => Wanted::Exact(items.join(",")),
-            (Merge::Additive, Some(items)) => Wanted::Additive(
-                items
+            (Some(Merge::Additive), Some(items)) => Wanted::List {
+                with: items
                     .iter()
                     .flat_map(|item| item.split(','))
                     .map(str::to_owned)
                     .collect(),
-            ),
+                without,
+            },
+            (None, None) if !without.is_empty() => Wanted::List {
+                with: Vec::new(),
+                without,
+            },
+            _ if !without.is_empty() => {
+                return Err("without: it stands alone or beside merge = \"additive\"".into());
+            }
+            (Some(Merge::Absent), None) => Wanted::Absent,
+            (Some(Merge::Absent), Some(_)) => {
+                return Err("value: a flag that shall be absent has none".into());
+            }
+            (_, None) => return Err("value: it is missing".into()),
+            (Some(Merge::Present), Some(items)) => Wanted::Present(items.join(",")),
+            (None | Some(Merge::Exact), Some(items)) => Wanted::Exact(items.join(",")),
         };
         match &wanted {
             Wanted::Exact(value) => check_flag_value(value)?,
-            Wanted::Additive(items) => check_items(items)?,
+            Wanted::Present(value) if value.is_empty() => {
+                return Err("value: an empty one is none".into());
+            }
+            Wanted::Present(value) => check_flag_value(value)?,
+            Wanted::List { with, without } => check_items(with, without)?,
             Wanted::Absent => {}
         }
         Ok(Flag {
@@ -92,6 +111,38 @@ impl Flag {
             needs: table.needs.into_iter().collect(),
         })
     }
+}
+
+/// Checks the items of a list that are wanted and unwanted.
+fn check_items(with: &[String], without: &[String]) -> Result<(), String> {
+    for (field, item) in with
+        .iter()
+        .map(|item| ("value", item))
+        .chain(without.iter().map(|item| ("without", item)))
+    {
+        check_flag_value(item).map_err(|e| e.replacen("value:", &format!("{field}:"), 1))?;
+        if item.is_empty() {
+            return Err(format!("{field}: an item is empty"));
+        }
+    }
+    if let Some(item) = without.iter().find(|item| item.contains(',')) {
+        return Err(format!(
+            "without: {item:?} is several items; list them one by one"
+        ));
+    }
+    for item in with {
+        // One would replace the other each time.
+        let twin = |other: &&String| *other != item && same_item(other, item);
+        if let Some(twin) = with.iter().find(twin) {
+            return Err(format!(
+                "value: {item:?} and {twin:?} give one key two values"
+            ));
+        }
+        if holds(without, item) {
+            return Err(format!("without: {item:?} is wanted as well"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the name of a flag: lower-case letters, digits and single dashes.
@@ -107,24 +158,6 @@ pub(super) fn check_flag_name(name: &str) -> Result<(), String> {
             "name: {name:?} is not a flag; write it without leading dashes, as in \"audit-log-path\""
         ))
     }
-}
-
-/// Checks the items of a list that are to be added.
-fn check_items(items: &[String]) -> Result<(), String> {
-    for item in items {
-        check_flag_value(item)?;
-        if item.is_empty() {
-            return Err("value: an item to add is empty".into());
-        }
-        // One would replace the other each time.
-        let twin = |other: &&String| *other != item && same_item(other, item);
-        if let Some(twin) = items.iter().find(twin) {
-            return Err(format!(
-                "value: {item:?} and {twin:?} give one key two values"
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Checks that the kubelet hands the value on as it is.
@@ -163,7 +196,9 @@ impl Behaviour for Flag {
     fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)> {
         let value = match &self.wanted {
             Wanted::Exact(value) => serde_json::json!(value),
-            Wanted::Additive(items) => serde_json::json!(items.join(",")),
+            Wanted::Present(value) => serde_json::json!(value),
+            Wanted::List { with, .. } if with.is_empty() => serde_json::Value::Null,
+            Wanted::List { with, .. } => serde_json::json!(with.join(",")),
             Wanted::Absent => serde_json::Value::Null,
         };
         let subject = Subject::Flag {
@@ -177,25 +212,24 @@ impl Behaviour for Flag {
         let Kind::Flag(other) = other else {
             return None;
         };
-        if self == other {
-            return Some(Ok(Kind::Flag(self.clone())));
-        }
-        let (Wanted::Additive(one), Wanted::Additive(more)) = (&self.wanted, &other.wanted) else {
-            return None;
-        };
-        // By name, so that it is the same whoever of the two comes first.
-        let items: BTreeSet<&String> = one.iter().chain(more).collect();
-        let items: Vec<String> = items.into_iter().cloned().collect();
-        let united = check_items(&items).map(|()| Flag {
-            wanted: Wanted::Additive(items),
-            needs: self.needs.union(&other.needs).cloned().collect(),
-            ..self.clone()
-        });
-        Some(united.map(Kind::Flag))
+        // Shares of one list stay apart: one that needs consent must not hold the others back. The plan
+        // makes one edit of them.
+        (self == other).then(|| Ok(Kind::Flag(self.clone())))
     }
 
     fn name(&self) -> String {
         format!("{} --{}", self.component, self.name)
+    }
+
+    fn shares_with(&self, other: &Kind) -> bool {
+        match other {
+            Kind::Flag(other) => {
+                self.component == other.component
+                    && self.name == other.name
+                    && self.wanted.shares_with(&other.wanted)
+            }
+            _ => false,
+        }
     }
 
     fn parts(&self) -> Vec<Part> {

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use self::precondition::Precondition;
 use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit};
-use crate::fact::{ApiQuery, Facts, Node, NodeInfo, NodePath, ObjectRef, Query};
+use crate::fact::{ApiQuery, Facts, Ids, Node, NodeInfo, NodePath, ObjectRef, Query};
 
 pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
+pub mod etcd_user;
 mod field;
 pub mod flag;
 pub mod kube_proxy;
@@ -26,6 +27,7 @@ pub mod precondition;
 pub mod serving_certificate;
 pub mod sysctl;
 mod unite;
+mod wanted;
 
 pub use field::is_effective;
 pub use unite::{Disagreement, unite};
@@ -74,6 +76,7 @@ kinds! {
     "kube-proxy" => KubeProxy(kube_proxy::KubeProxy),
     "sysctl" => Sysctl(sysctl::Sysctl),
     "serving-certificate" => ServingCertificate(serving_certificate::ServingCertificate),
+    "etcd-user" => EtcdUser(etcd_user::EtcdUser),
 }
 
 /// The path of no field: a plan that asks for an answer does not rest on what it is.
@@ -84,8 +87,13 @@ fn nothing_counts() -> Vec<String> {
 /// What every kind does.
 pub trait Behaviour {
     /// Names the resource for a reader, for example `kube-apiserver --profiling`. Unique among the
-    /// resources of one scope.
+    /// resources of one scope, but for those that share it.
     fn name(&self) -> String;
+
+    /// Whether this and another resource of the same name can both be had, as two items of one list.
+    fn shares_with(&self, _other: &Kind) -> bool {
+        false
+    }
 
     /// Lists what must be looked at on each node in scope.
     fn queries(&self) -> Vec<Query>;
@@ -98,6 +106,18 @@ pub trait Behaviour {
 
     /// Returns what evaluation alone says of it, for a reader who has no cluster at hand.
     fn parts(&self) -> Vec<Part>;
+
+    /// Returns the mode whose wrong entries are all that counts of its queries' answers. A plan does
+    /// not rest on the rest of such a directory, so that a new file in it matters only when it is
+    /// wrong too.
+    fn entries(&self) -> Option<&mode::Mode> {
+        None
+    }
+
+    /// Returns the permission bits that files must have besides what their own modes allow.
+    fn keeps(&self) -> Vec<(NodePath, u32)> {
+        Vec::new()
+    }
 
     /// Returns the API object that is wanted, for kinds that are one.
     fn object(&self) -> Option<&serde_json::Value> {
@@ -146,6 +166,7 @@ pub enum Subject {
         flag: String,
     },
     /// Mode and owner of the file at a path; seen as `{"mode": "0600", "owner": NAME, "group": NAME}`.
+    /// The path may end in a pattern as [`mode::Pattern`] has it: then each such file is seen.
     Mode(String),
     /// The API objects of a kind; each seen as `{"object": OBJECT}`.
     Object(String),
@@ -348,6 +369,51 @@ pub struct Finding {
     pub control: Option<String>,
     /// Which values it is about.
     pub origins: Vec<Origin>,
+}
+
+/// Leaves to each file the permission bits that another resource needs of it, and tells for which
+/// option that means less than it says.
+pub fn reconcile(resources: &mut [Resource]) -> Vec<Finding> {
+    let needed: Vec<(NodePath, u32, Vec<Origin>)> = resources
+        .iter()
+        .flat_map(|resource| {
+            let kept = resource.kind.behaviour().keeps().into_iter();
+            kept.map(|(path, bits)| (path, bits, resource.origins.clone()))
+        })
+        .collect();
+    let mut findings = std::collections::BTreeSet::new();
+    for resource in resources {
+        let Kind::Mode(mode) = &mut resource.kind else {
+            continue;
+        };
+        for (path, bits, by) in &needed {
+            let (true, Some(most)) = (mode.keep(path, *bits), mode.at_most()) else {
+                continue;
+            };
+            let names = |origins: &[Origin]| {
+                let names: Vec<&str> = origins.iter().map(|o| o.option.as_str()).collect();
+                names.join(", ")
+            };
+            let mut origins = [&resource.origins[..], by].concat();
+            origins.sort();
+            origins.dedup();
+            findings.insert(Finding {
+                message: format!(
+                    "{path} may have mode {:04o}, not {most:04o}: {} needs it",
+                    most | bits,
+                    names(by)
+                ),
+                help: format!(
+                    "leave {} unset if {} matters more",
+                    names(by),
+                    names(&resource.origins)
+                ),
+                control: None,
+                origins,
+            });
+        }
+    }
+    findings.into_iter().collect()
 }
 
 /// All resources after evaluation.
@@ -592,6 +658,16 @@ pub enum Effect {
         /// Owner and group by name.
         owner: (String, String),
     },
+    /// Give a directory and everything below it to a user and group, in the transaction of the same
+    /// change's manifest, if there is one; so it is then with its files and modes as well.
+    Owner {
+        /// The node.
+        node: String,
+        /// The directory.
+        path: NodePath,
+        /// The new owner.
+        owner: Ids,
+    },
     /// Apply an object server-side.
     Object {
         /// Which.
@@ -615,7 +691,9 @@ impl Draft {
     pub fn change(&mut self, resource: &Resource, found: Difference, effects: Vec<Effect>) {
         self.changes.push((
             Change {
-                resource: resource.kind.behaviour().name(),
+                resource: found
+                    .resource
+                    .unwrap_or_else(|| resource.kind.behaviour().name()),
                 place: found.place,
                 copy: found.copy,
                 before: found.before,
@@ -653,6 +731,8 @@ impl Draft {
 /// The part of a [`Change`] that a kind knows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Difference {
+    /// Instead of the resource's name, for one that concerns several things.
+    pub resource: Option<String>,
     /// See [`Change::place`].
     pub place: Place,
     /// See [`Change::copy`].

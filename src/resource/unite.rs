@@ -1,4 +1,4 @@
-//! Several resources that contribute to one thing become one: items of a flag that is a list, parts
+//! Several resources that contribute to one thing become one: parts
 //! of a configuration file.
 
 use std::collections::BTreeMap;

@@ -373,7 +373,7 @@ impl Cluster {
                     .unwrap_or_default(),
             )),
             Query::File(path) | Query::Stat(path) => self.file(query, path),
-            Query::Dir(_) => Fact::Unreadable("not here".into()),
+            _ => Fact::Unreadable("not here".into()),
         };
         queries.iter().map(|q| (q.clone(), answer(q))).collect()
     }

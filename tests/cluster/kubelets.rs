@@ -116,11 +116,13 @@ fn each_control_of_kubelets_and_kube_proxy_is_made_bad_and_mended() {
             "cp /etc/kubernetes/pki/ca.crt /etc/kubernetes/pki/other.crt",
         );
         set(&cluster, &node, BAD);
-        cluster.on(
-            &node,
-            "rm /etc/kubernetes/pki/other.crt /etc/sysctl.d/99-zz-harden-kernel.panic.conf",
-        );
+        cluster.on(&node, "rm /etc/sysctl.d/99-zz-harden-kernel.panic.conf");
     }
+    let _removed: Vec<_> = cluster
+        .nodes()
+        .iter()
+        .map(|node| cluster.afterwards(node, "rm /etc/kubernetes/pki/other.crt"))
+        .collect();
     // kube-proxy: the ConfigMap, and the pods that read it.
     cluster.on(
         &cluster.node("control-plane"),

@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod audit;
 mod bad_input;
 mod copies;
 mod environment;
+mod etcd_user;
 mod ha;
 mod interrupted;
 mod kubelets;

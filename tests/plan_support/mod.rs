@@ -13,7 +13,7 @@ use harden::plan::*;
 use harden::resource::*;
 use serde_json::{Value, json};
 
-pub const MANIFESTS: [(Component, &str); 3] = [
+pub const MANIFESTS: [(Component, &str); 4] = [
     (
         Component::KubeApiserver,
         include_str!("../fixtures/kubeadm-1.35/kube-apiserver.yaml"),
@@ -25,6 +25,10 @@ pub const MANIFESTS: [(Component, &str); 3] = [
     (
         Component::KubeScheduler,
         include_str!("../fixtures/kubeadm-1.35/kube-scheduler.yaml"),
+    ),
+    (
+        Component::Etcd,
+        include_str!("../fixtures/kubeadm-1.35/etcd.yaml"),
     ),
 ];
 pub const V1BETA3: &str = include_str!("../fixtures/kubeadm-1.35/v1beta3.yaml");
@@ -207,8 +211,7 @@ fn answer(query: &Query) -> Fact<Answer> {
         Query::Dir(dir) if dir.as_str() == MANIFESTS_DIR => {
             let names = MANIFESTS.map(|(c, _)| format!("{c}.yaml"));
             let entry = |name| (name, meta(FileKind::Regular, 0o600));
-            let mut entries: BTreeMap<_, _> = names.into_iter().map(entry).collect();
-            entries.insert("etcd.yaml".into(), meta(FileKind::Regular, 0o600));
+            let entries: BTreeMap<_, _> = names.into_iter().map(entry).collect();
             Fact::Value(Answer::Dir(entries))
         }
         Query::Stat(_) => Fact::Value(Answer::Stat(meta(FileKind::Regular, 0o644))),
@@ -343,8 +346,21 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
                 meta
             }
             FileTarget::Mode { mode, owner, group } => new(*mode, owner, group),
+            FileTarget::Owner(ids) => {
+                let query = Query::Owners(action.path.clone());
+                let Fact::Value(Answer::Owners(owners)) = facts.nodes[&step.node].get(&query)
+                else {
+                    panic!("nobody looked at {}", action.path);
+                };
+                let owners = owners.iter().copied().collect();
+                assert_eq!(action.before, FileState::Owners { owners });
+                let all = Fact::Value(Answer::Owners([*ids].into()));
+                put(facts, &step.node, query, all);
+                continue;
+            }
             other => panic!("{other:?}"),
         };
+        relist(facts, &step.node, &action.path, &now);
         let known = facts.nodes[&step.node].facts.value().unwrap();
         if known.contains_key(&stat) {
             put(facts, &step.node, stat, Fact::Value(Answer::Stat(now)));
@@ -364,6 +380,28 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
             .iter()
             .fold(running, |value, key| &mut value[key]);
         *inner = field.value.clone();
+    }
+}
+
+/// Changes an entry in what is known of the directories above it.
+fn relist(facts: &mut Facts, node: &str, path: &NodePath, now: &Meta) {
+    let (dir, name) = path.split().unwrap();
+    let above = dir
+        .split()
+        .map(|(above, sub)| (above, format!("{sub}/{name}")));
+    let listings = above.map(|(above, name)| (Query::Below(above), name));
+    let listings = listings
+        .into_iter()
+        .chain([(Query::Dir(dir.clone()), name.to_owned())]);
+    for (query, name) in listings {
+        let Fact::Value(Answer::Dir(entries)) = facts.nodes[node].get(&query) else {
+            continue;
+        };
+        if entries.contains_key(&name) {
+            let mut entries = entries.clone();
+            entries.insert(name, now.clone());
+            put(facts, node, query, Fact::Value(Answer::Dir(entries)));
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Command lines as keyed sets of flags.
 //!
 //! The grammar is that of pflag, which every Kubernetes component uses (github.com/spf13/pflag
-//! flag.go: `parseArgs`, `parseLongArg`, `parseShortArg`).
+//! flag.go: `parseArgs`, `parseLongArg`, `parseShortArg`). etcd uses Go's own package `flag`, where a
+//! name may follow one dash or two (etcd v3.6 server/etcdmain/config.go: `newConfig`).
+
+use crate::distribution::Component;
 
 /// One flag on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +40,17 @@ pub fn word(name: &str, value: &str) -> String {
 /// components take no other words, so a word that does not look like a flag is taken for the value.
 pub fn flags(argv: &[String]) -> Vec<Given> {
     let mut found = Vec::new();
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    let has_short = program.rsplit('/').next() != Some(Component::Etcd.name());
     let mut at = 1;
     while at < argv.len() {
         let (dashes, rest) = match argv[at].as_str() {
             // What follows is no flag any more.
             "--" => break,
             word if word.starts_with("--") => (2, &word[2..]),
-            word if word.starts_with('-') && word.len() > 1 => (1, &word[1..]),
+            word if word.starts_with('-') && word.len() > 1 => {
+                (if has_short { 1 } else { 2 }, &word[1..])
+            }
             _ => {
                 at += 1;
                 continue;
@@ -124,6 +131,14 @@ mod tests {
             found,
             pairs.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec()
         );
+    }
+
+    #[test]
+    fn a_flag_of_etcd_may_have_one_dash() {
+        let argv = argv("/usr/local/bin/etcd -auto-tls -cert-file=a --key-file b");
+        assert_eq!(values(&argv, "auto-tls"), ["true"]);
+        assert_eq!(values(&argv, "cert-file"), ["a"]);
+        assert_eq!(values(&argv, "key-file"), ["b"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::own_flags::{CERTIFICATES_DIR, Own, own_flag};
 use super::{KubeadmError, argv, yaml};
 use crate::distribution::{Component, ComponentEdit, Volume};
 
@@ -26,13 +27,19 @@ enum Form {
 }
 
 impl Component {
-    /// Returns the component's section of `ClusterConfiguration`.
-    fn section(self) -> &'static str {
+    /// Returns the component's section of `ClusterConfiguration`, outermost key first.
+    fn section(self) -> &'static [&'static str] {
         match self {
-            Component::KubeApiserver => "apiServer",
-            Component::KubeControllerManager => "controllerManager",
-            Component::KubeScheduler => "scheduler",
+            Component::KubeApiserver => &["apiServer"],
+            Component::KubeControllerManager => &["controllerManager"],
+            Component::KubeScheduler => &["scheduler"],
+            Component::Etcd => &["etcd", "local"],
         }
+    }
+
+    /// Returns the path of a field in the component's section.
+    fn path(self, field: &str) -> String {
+        format!("{}.{field}", self.section().join("."))
     }
 }
 
@@ -78,6 +85,47 @@ impl ClusterConfiguration {
             .collect()
     }
 
+    /// Returns the values with which kubeadm will write a flag: those of the extra arguments, or
+    /// else the one that it gives the flag itself.
+    pub fn effective(&self, component: Component, name: &str) -> Vec<String> {
+        let given = self.values(component, name);
+        if !given.is_empty() {
+            return given;
+        }
+        match own_flag(component, name) {
+            Some(_) if self.leaves_out(component, name) => Vec::new(),
+            Some(Own::Value(value)) => vec![value.to_owned()],
+            Some(Own::File(file)) => vec![format!("{}/{file}", self.certificates_dir())],
+            None => Vec::new(),
+        }
+    }
+
+    /// Returns the directory in which kubeadm keeps certificates and keys (kubernetes v1.35
+    /// cmd/kubeadm/app/apis/kubeadm/v1beta4/defaults.go: `DefaultCertificatesDir`).
+    pub fn certificates_dir(&self) -> &str {
+        let dir = self.value.get("certificatesDir").and_then(Value::as_str);
+        dir.filter(|dir| !dir.is_empty())
+            .unwrap_or(CERTIFICATES_DIR)
+            .trim_end_matches('/')
+    }
+
+    /// Whether etcd is not kubeadm's to run (v1beta4/types.go: `Etcd.External`).
+    pub fn etcd_is_external(&self) -> bool {
+        let external = self.value.pointer("/etcd/external");
+        external.is_some_and(|external| !external.is_null())
+    }
+
+    /// Whether kubeadm does not write a flag of its own here (manifests.go:
+    /// `getAPIServerCommand`).
+    fn leaves_out(&self, component: Component, name: &str) -> bool {
+        component == Component::KubeApiserver
+            && match name {
+                "authorization-mode" => !self.values(component, "authorization-config").is_empty(),
+                "etcd-cafile" | "etcd-certfile" | "etcd-keyfile" => self.etcd_is_external(),
+                _ => false,
+            }
+    }
+
     /// Whether exactly this volume is among the component's extra volumes.
     pub fn mounts(&self, component: Component, volume: &Volume) -> bool {
         self.named(component, &volume.name) == [volume_text(volume)]
@@ -110,15 +158,16 @@ impl ClusterConfiguration {
     }
 
     fn field(&self, component: Component, field: &str) -> Option<&Value> {
-        self.value
-            .get(component.section())?
-            .get(field)
-            .filter(|value| !value.is_null())
+        let mut section = &self.value;
+        for key in component.section() {
+            section = section.get(key)?;
+        }
+        section.get(field).filter(|value| !value.is_null())
     }
 
     fn read_args(&self, component: Component) -> Result<Vec<(String, String)>, KubeadmError> {
         let shape = |wanted: &'static str| KubeadmError::Shape {
-            field: format!("{}.extraArgs", component.section()),
+            field: component.path("extraArgs"),
             wanted,
         };
         let Some(args) = self.field(component, "extraArgs") else {
@@ -151,7 +200,7 @@ impl ClusterConfiguration {
             None => Ok(Vec::new()),
             Some(Value::Array(volumes)) => Ok(volumes.clone()),
             Some(_) => Err(KubeadmError::Shape {
-                field: format!("{}.extraVolumes", component.section()),
+                field: component.path("extraVolumes"),
                 wanted: "a list",
             }),
         }
@@ -168,24 +217,33 @@ pub fn edit_cluster_configuration(
     edits: &[ComponentEdit],
 ) -> Result<String, KubeadmError> {
     let before = ClusterConfiguration::parse(text)?;
+    if component == Component::Etcd && before.etcd_is_external() {
+        return Err(KubeadmError::ExternalEtcd);
+    }
     let mut after = before.value.clone();
     for edit in edits {
-        match edit {
+        match edit.clone().settled() {
             ComponentEdit::SetFlag { name, value } => {
                 let args = section(&mut after, component, "extraArgs", before.form)?;
-                set_arg(args, name, Some(value));
+                set_arg(args, &name, Some(&value));
             }
             ComponentEdit::RemoveFlag { name } => {
-                if !before.values(component, name).is_empty() {
+                if !before.values(component, &name).is_empty() {
                     let args = section(&mut after, component, "extraArgs", before.form)?;
-                    set_arg(args, name, None);
+                    set_arg(args, &name, None);
                 }
             }
-            ComponentEdit::SetVolume(volume) if !before.mounts(component, volume) => {
-                let volumes = section(&mut after, component, "extraVolumes", Form::List)?;
-                set_volume(volumes, volume);
+            ComponentEdit::SetVolume(_) if component == Component::Etcd => {
+                return Err(KubeadmError::NoVolumes);
             }
-            ComponentEdit::SetVolume(_) | ComponentEdit::Restart(_) => {}
+            ComponentEdit::SetVolume(volume) if !before.mounts(component, &volume) => {
+                let volumes = section(&mut after, component, "extraVolumes", Form::List)?;
+                set_volume(volumes, &volume);
+            }
+            ComponentEdit::SetVolume(_)
+            | ComponentEdit::EditList { .. }
+            | ComponentEdit::RunAs(_)
+            | ComponentEdit::Restart(_) => {}
         }
     }
     yaml::rewrite(text, &before.value, &after)
@@ -199,16 +257,19 @@ fn section<'v>(
     form: Form,
 ) -> Result<&'v mut Value, KubeadmError> {
     let shape = || KubeadmError::Shape {
-        field: component.section().to_owned(),
+        field: component.section().join("."),
         wanted: "a mapping",
     };
-    let section = root
-        .as_object_mut()
-        .ok_or_else(shape)?
-        .entry(component.section())
-        .or_insert(Value::Null);
-    if section.is_null() {
-        *section = json!({});
+    let mut section = root;
+    for key in component.section() {
+        section = section
+            .as_object_mut()
+            .ok_or_else(shape)?
+            .entry(*key)
+            .or_insert(Value::Null);
+        if section.is_null() {
+            *section = json!({});
+        }
     }
     let value = section
         .as_object_mut()

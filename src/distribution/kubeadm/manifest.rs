@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::own_flags::own_flag;
 use super::{KubeadmError, RESTART_ANNOTATION, argv, yaml};
-use crate::distribution::{Component, ComponentEdit, Volume};
+use crate::distribution::{Component, ComponentEdit, RunAs, Volume};
 
 /// What a component's manifest says, as far as its flags and mounts go.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,7 @@ pub struct Manifest {
     env: BTreeMap<String, Option<String>>,
     volumes: Vec<Value>,
     mounts: Vec<Value>,
+    run_as: Option<RunAs>,
 }
 
 impl Manifest {
@@ -72,7 +74,14 @@ impl Manifest {
             env,
             volumes: list(pod.pointer("/spec/volumes"), "spec.volumes")?.clone(),
             mounts: list(container.get("volumeMounts"), "volumeMounts")?.clone(),
+            run_as: run_as(pod, container),
         })
+    }
+
+    /// Returns as whom the component runs, where the manifest names user and group; `None` where that
+    /// is left to the image.
+    pub fn run_as(&self) -> Option<&RunAs> {
+        self.run_as.as_ref()
     }
 
     /// Returns the values that a flag has, in their order.
@@ -171,8 +180,15 @@ pub fn edit_manifest(
 ) -> Result<String, KubeadmError> {
     let before = yaml::read(text)?;
     let manifest = Manifest::of(&before, component)?;
+    let edits: Vec<ComponentEdit> = edits.iter().cloned().map(ComponentEdit::settled).collect();
+    let edits = edits.as_slice();
+    let is_volume = |edit: &ComponentEdit| matches!(edit, ComponentEdit::SetVolume(_));
+    if component == Component::Etcd && edits.iter().any(is_volume) {
+        return Err(KubeadmError::NoVolumes);
+    }
     let mut after = before.clone();
     let mut words = Words {
+        component,
         command: manifest.command,
         argv: manifest.argv,
     };
@@ -218,12 +234,16 @@ pub fn edit_manifest(
         if let ComponentEdit::Restart(mark) = edit {
             annotate(&mut after, mark)?;
         }
+        if let ComponentEdit::RunAs(user) = edit {
+            set_user(&mut after, component, user)?;
+        }
     }
     yaml::rewrite(text, &before, &after)
 }
 
 /// A command line in its two parts.
 struct Words {
+    component: Component,
     argv: Vec<String>,
     command: usize,
 }
@@ -249,12 +269,16 @@ impl Words {
         self.remove(name);
         let rank = |name: &str| order.iter().position(|n| argv::same_name(n, name));
         let own = rank(name);
-        // Behind kubeadm's own flags and the extra ones listed before it.
+        let is_kubeadms = own.is_none() && own_flag(self.component, name).is_some();
+        // One of kubeadm's own stands by its name; any other behind all of those and the extra ones
+        // listed before it.
         let at = argv::flags(&self.argv)
             .into_iter()
             .rev()
             .find(|flag| match (rank(&flag.name), own) {
                 (Some(other), Some(own)) => other < own,
+                (Some(_), None) if is_kubeadms => false,
+                (None, None) if is_kubeadms => flag.name.as_str() < name,
                 _ => true,
             })
             .map_or(1, |flag| flag.at + flag.words);
@@ -292,6 +316,62 @@ fn annotate(pod: &mut Value, mark: &str) -> Result<(), KubeadmError> {
         .as_object_mut()
         .ok_or_else(|| shape("metadata.annotations"))?
         .insert(RESTART_ANNOTATION.to_owned(), mark.into());
+    Ok(())
+}
+
+/// Reads as whom a container runs: what it says itself comes before what the pod says (core/v1
+/// SecurityContext.runAsUser).
+fn run_as(pod: &Value, container: &Value) -> Option<RunAs> {
+    let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let field = |name: &str| {
+        let own = container.get("securityContext").and_then(|c| c.get(name));
+        let own = own.filter(|value| !value.is_null());
+        number(own.or_else(|| pod.pointer("/spec/securityContext")?.get(name))?)
+    };
+    let groups = pod.pointer("/spec/securityContext/supplementalGroups");
+    let groups = groups
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    Some(RunAs {
+        user: field("runAsUser")?,
+        group: field("runAsGroup")?,
+        supplementary: groups.iter().filter_map(number).collect(),
+    })
+}
+
+/// Sets as whom the pod runs; what else its security context says stays.
+fn set_user(pod: &mut Value, component: Component, user: &RunAs) -> Result<(), KubeadmError> {
+    let shape = |field: &str| KubeadmError::Shape {
+        field: field.to_owned(),
+        wanted: "a mapping",
+    };
+    let spec = pod
+        .get_mut("spec")
+        .and_then(Value::as_object_mut)
+        .ok_or_else(|| shape("spec"))?;
+    let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        if container.get("name").and_then(Value::as_str) == Some(component.name())
+            && let Some(own) = container.get_mut("securityContext")
+            && let Some(own) = own.as_object_mut()
+        {
+            own.remove("runAsUser");
+            own.remove("runAsGroup");
+        }
+    }
+    let context = spec.entry("securityContext").or_insert(Value::Null);
+    if context.is_null() {
+        *context = json!({});
+    }
+    let context = context
+        .as_object_mut()
+        .ok_or_else(|| shape("spec.securityContext"))?;
+    context.insert("runAsUser".into(), user.user.into());
+    context.insert("runAsGroup".into(), user.group.into());
+    context.insert(
+        "supplementalGroups".into(),
+        user.supplementary.clone().into(),
+    );
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! The data of each kind of answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Answer, Fact, MAX_ARGV, MAX_ENTRIES, MAX_FILE, MAX_LOG, Query, number, text};
-use crate::fact::{File, FileKind, Meta, Process, ProgramName};
+use super::{
+    Answer, Fact, MAX_ARGV, MAX_ENTRIES, MAX_FILE, MAX_LOG, MAX_OWNERS, Query, number, text,
+};
+use crate::fact::{File, FileKind, Ids, Meta, Process, ProgramName};
 
 /// What is wrong with the data of an answer.
 #[derive(Debug)]
@@ -22,7 +24,11 @@ pub(super) fn decode(query: &Query, head: &[u8], data: &[&[u8]]) -> Result<Fact<
         Query::Stat(_) if !data.is_empty() => Err(Bad("data where none belongs")),
         Query::Stat(_) => Ok(Fact::Value(Answer::Stat(meta(head)?))),
         Query::File(_) => file(head, data),
-        Query::Dir(_) => no_head().and_then(|()| dir(data)),
+        Query::Dir(_) => no_head().and_then(|()| dir(data, 0)),
+        Query::Below(_) => no_head().and_then(|()| dir(data, 1)),
+        Query::Owners(_) => no_head().and_then(|()| owners(data)),
+        Query::Account(_) if !data.is_empty() => Err(Bad("data where none belongs")),
+        Query::Account(_) => Ok(Fact::Value(Answer::Account(ids(head)?))),
         Query::Process(name) => no_head().and_then(|()| processes(name, data)),
         Query::Log(_) | Query::Journal(_) => no_head().and_then(|()| log(data)),
     }
@@ -43,7 +49,8 @@ fn file(head: &[u8], data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
     Ok(Fact::Value(Answer::File(File { meta, content })))
 }
 
-fn dir(data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
+/// Entries of a directory, or of those that are `depth` levels below it.
+fn dir(data: &[&[u8]], depth: usize) -> Result<Fact<Answer>, Bad> {
     let mut entries = BTreeMap::new();
     for line in data {
         let mut parts = line.splitn(3, |&b| b == b' ');
@@ -56,7 +63,10 @@ fn dir(data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
             b"x" => hex(name).ok_or(Bad("a name that is not hexadecimal"))?,
             _ => return Err(Bad("no directory entry")),
         };
-        if matches!(name.as_slice(), b"" | b"." | b"..") || name.contains(&b'/') {
+        let mut parts = name.split(|&b| b == b'/');
+        if parts.any(|part| matches!(part, b"" | b"." | b".."))
+            || name.iter().filter(|&&b| b == b'/').count() != depth
+        {
             return Err(Bad("an impossible name"));
         }
         if entries.insert(shown_name(&name), meta(head)?).is_some() {
@@ -71,6 +81,36 @@ fn dir(data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
         )));
     }
     Ok(Fact::Value(Answer::Dir(entries)))
+}
+
+/// `o UID:GID`, once for each owner.
+fn owners(data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
+    let mut found = BTreeSet::new();
+    for line in data {
+        let owner = ids(line.strip_prefix(b"o ").ok_or(Bad("no owner"))?)?;
+        if !found.insert(owner) {
+            return Err(Bad("an owner named twice"));
+        }
+    }
+    if found.len() > MAX_OWNERS {
+        return Ok(Fact::Unreadable(format!(
+            "it has more than {MAX_OWNERS} owners"
+        )));
+    }
+    if found.is_empty() {
+        return Err(Bad("a tree without owner"));
+    }
+    Ok(Fact::Value(Answer::Owners(found)))
+}
+
+/// `UID:GID`.
+fn ids(text: &[u8]) -> Result<Ids, Bad> {
+    let mut parts = text.split(|&b| b == b':');
+    let mut next = || parts.next().and_then(number);
+    match (next(), next(), parts.next()) {
+        (Some(uid), Some(gid), None) => Ok(Ids { uid, gid }),
+        _ => Err(Bad("no user and group")),
+    }
 }
 
 /// A name as text; the bytes that are no UTF-8 become `\xNN`.

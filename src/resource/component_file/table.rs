@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::content::Content;
 use super::{ComponentFile, Refusal, harden_volume};
-use crate::distribution::kubeadm::HARDEN_DIR;
+use crate::distribution::kubeadm::{HARDEN_DIR, KubeadmError};
 use crate::distribution::{Component, Volume};
 use crate::fact::{NodePath, sha256};
 use crate::resource::audit_policy;
@@ -65,6 +65,10 @@ pub(super) fn read(value: Value) -> Result<ComponentFile, String> {
     let table: Table = serde_json::from_value(value).map_err(|e| e.to_string())?;
     check_flag_name(&table.flag).map_err(|e| e.replacen("name:", "flag:", 1))?;
     check_label("name", &table.name)?;
+    if table.component == Component::Etcd {
+        let error = KubeadmError::NoVolumes;
+        return Err(format!("component: {error}; {}", error.remedy()));
+    }
     let refused = table.refuses.iter().flat_map(|refusal| &refusal.flags);
     for (field, flag) in table
         .replaces

@@ -19,11 +19,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// sections maps a program to its part of a ClusterConfiguration.
-var sections = map[string]string{
-	"kube-apiserver":          "apiServer",
-	"kube-controller-manager": "controllerManager",
-	"kube-scheduler":          "scheduler",
+// sections maps a program to its part of a ClusterConfiguration, the outermost key first.
+var sections = map[string][]string{
+	"etcd":                    {"etcd", "local"},
+	"kube-apiserver":          {"apiServer"},
+	"kube-controller-manager": {"controllerManager"},
+	"kube-scheduler":          {"scheduler"},
 }
 
 func main() {
@@ -99,11 +100,18 @@ func changePod(pod map[string]any, component string, edits []string) (bool, erro
 	return false, fmt.Errorf("the pod has no container %s", component)
 }
 
-func changeConfiguration(configuration map[string]any, section string, edits []string) (bool, error) {
-	part, _ := configuration[section].(map[string]any)
-	if part == nil {
-		part = map[string]any{}
-		configuration[section] = part
+func changeConfiguration(configuration map[string]any, section []string, edits []string) (bool, error) {
+	part := configuration
+	for _, key := range section {
+		if key == "local" && part["external"] != nil {
+			return false, errors.New("etcd is external: it has no flags here")
+		}
+		inner, _ := part[key].(map[string]any)
+		if inner == nil {
+			inner = map[string]any{}
+			part[key] = inner
+		}
+		part = inner
 	}
 	var flags []flag
 	switch args := part["extraArgs"].(type) {

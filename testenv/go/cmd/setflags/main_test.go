@@ -24,7 +24,22 @@ apiServer:
   extraArgs:
   - {name: audit-log-path, value: /var/log/audit.log}
   - {name: runtime-config, value: ""}
+etcd:
+  local:
+    dataDir: /var/lib/etcd
 scheduler: {}
+`
+
+const etcdManifest = `apiVersion: v1
+kind: Pod
+metadata: {name: etcd}
+spec:
+  containers:
+  - name: etcd
+    command:
+    - etcd
+    - --client-cert-auth=true
+    - --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.11:2379
 `
 
 func TestChange(t *testing.T) {
@@ -41,6 +56,12 @@ func TestChange(t *testing.T) {
 			[]string{"scheduler:\n  extraArgs:\n  - name: profiling"}, nil},
 		"a missing section": {configuration, "kube-controller-manager", []string{"profiling=true"},
 			[]string{"controllerManager:\n  extraArgs:\n  - name: profiling"}, nil},
+		"etcd's manifest": {etcdManifest, "etcd", []string{"client-cert-auth=false", "auto-tls=true"},
+			[]string{"- etcd\n    - --client-cert-auth=false\n    - --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.11:2379\n    - --auto-tls=true"}, nil},
+		"etcd's section": {configuration, "etcd", []string{"auto-tls=true"},
+			[]string{"etcd:\n  local:\n    dataDir: /var/lib/etcd\n    extraArgs:\n    - name: auto-tls\n      value: \"true\""}, nil},
+		"etcd's missing section": {"kind: ClusterConfiguration\n", "etcd", []string{"auto-tls=true"},
+			[]string{"etcd:\n  local:\n    extraArgs:\n    - name: auto-tls"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := change([]byte(test.text), test.component, test.edits)
@@ -75,7 +96,11 @@ func TestChangeRefusesWhatItDoesNotKnow(t *testing.T) {
 			t.Errorf("%s: want an error", name)
 		}
 	}
-	if _, err := change([]byte(manifest), "etcd", []string{"a=b"}); err == nil {
+	if _, err := change([]byte(manifest), "kubelet", []string{"a=b"}); err == nil {
 		t.Error("an unknown component: want an error")
+	}
+	external := "kind: ClusterConfiguration\netcd: {external: {endpoints: [https://10.0.0.9:2379]}}"
+	if _, err := change([]byte(external), "etcd", []string{"a=b"}); err == nil {
+		t.Error("an external etcd: want an error")
 	}
 }
