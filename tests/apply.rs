@@ -673,6 +673,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
             controls: Vec::new(),
             origins: Vec::new(),
             consent: Vec::new(),
+            requires: Default::default(),
         }],
         accept: Vec::new(),
         findings: Vec::new(),

@@ -31,6 +31,7 @@ fn plan() -> Plan {
         changes: Vec::new(),
         stages: Vec::new(),
         problems: Vec::new(),
+        impact: Vec::new(),
         basis: Vec::new(),
     }
 }

@@ -280,3 +280,159 @@ fn kubernetes_66241_the_kernel_is_set_for_good_before_the_kubelet_insists_on_it(
         ]
     );
 }
+
+fn bootstrap() -> Desired {
+    desired(vec![
+        kubelet("serverTLSBootstrap", json!(true)),
+        resource("serving-certificate", json!({})),
+    ])
+}
+
+fn pending(name: &str, username: &str, pem: &str) -> Value {
+    json!({"name": name, "uid": name, "signer": "kubernetes.io/kubelet-serving", "username": username,
+        "groups": ["system:nodes", "system:authenticated"],
+        "usages": ["digital signature", "server auth"], "pem": pem, "state": "pending"})
+}
+
+fn set_requests(facts: &mut Facts, requests: Value) {
+    let query = ApiQuery::ServingRequests;
+    facts.api.answers.insert(query, Fact::Value(requests));
+}
+
+const GOOD: &str = include_str!("fixtures/signing-requests/good.pem");
+const EXTRA_IP: &str = include_str!("fixtures/signing-requests/extra-ip.pem");
+
+#[test]
+fn kubeadm_1635_certificates_are_approved_by_the_kubelets_gate_and_before_the_control_plane() {
+    let desired = bootstrap();
+    let mut facts = cluster(&["cp1"], &desired);
+    let plan = converges(&desired, &mut facts);
+    assert_eq!(
+        lines(&plan)
+            .into_iter()
+            .filter(|l| l.contains("certificate"))
+            .collect::<Vec<_>>(),
+        [
+            "cp1 | kubelet serving certificate: not trusted: invalid peer certificate: UnknownIssuer → of the cluster's CA (Reload)",
+            "worker | kubelet serving certificate: not trusted: invalid peer certificate: UnknownIssuer → of the cluster's CA (Reload)",
+        ]
+    );
+    assert_eq!(
+        stage_names(&plan),
+        [
+            StageName::Kubelets,
+            StageName::ServingCertificates,
+            StageName::KubeadmConfig
+        ]
+    );
+    for (_, step) in plan.steps() {
+        if let Step::Node(step) = step {
+            assert!(step.gate.as_ref().unwrap().serving_certificate);
+            assert!(!step.undo_gate.as_ref().unwrap().serving_certificate);
+        }
+    }
+    assert!(StageName::ServingCertificates < StageName::ControlPlane);
+}
+
+#[test]
+fn another_field_leaves_the_certificate_to_its_own_stage() {
+    let desired = desired(vec![
+        kubelet("eventRecordQPS", json!(5)),
+        resource("serving-certificate", json!({})),
+    ]);
+    let facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    let gates = plan.steps().filter_map(|(_, step)| match step {
+        Step::Node(step) => step.gate.clone(),
+        _ => None,
+    });
+    assert!(gates.into_iter().all(|gate| !gate.serving_certificate));
+}
+
+/// Later rotations make requests again, and nothing in Kubernetes approves them.
+#[test]
+fn kubernetes_73356_a_request_that_waits_is_a_change_and_a_bad_one_a_warning() {
+    let desired = desired(vec![resource("serving-certificate", json!({}))]);
+    let mut facts = cluster(&["cp1"], &desired);
+    for node in ["cp1", "worker"] {
+        let query = ApiQuery::ServingCertificate(node.into());
+        let trusted = Fact::Value(served(node, true));
+        facts.api.answers.insert(query, trusted);
+    }
+    assert!(build(&desired, &facts).is_clean());
+    set_requests(
+        &mut facts,
+        json!([
+            pending("csr-1", "system:node:worker", GOOD),
+            pending("csr-2", "system:node:worker", EXTRA_IP),
+            pending("csr-3", "mallory", GOOD),
+            // Of a node that is not in the plan.
+            pending("csr-4", "system:node:other", GOOD),
+        ]),
+    );
+    let plan = build(&desired, &facts);
+    assert_eq!(
+        lines(&plan),
+        [
+            "worker | kubelet serving certificate: request csr-1 waits for approval → approve the request of worker (Reload)"
+        ]
+    );
+    assert_eq!(
+        problems(&plan),
+        [
+            "Warning worker | kubelet serving certificate: request csr-2 is not approved: the IP address 10.0.0.1 is no address of the Node object",
+            "Warning worker | kubelet serving certificate: request csr-3 is not approved: mallory made it, not system:node:worker",
+            "Warning worker | kubelet serving certificate: request csr-4 is not approved: system:node:other made it, not system:node:worker",
+        ]
+    );
+    assert!(!plan.is_incomplete());
+    // The kubelet may have asked again by the time of the apply.
+    set_requests(&mut facts, json!([]));
+    assert_eq!(compare(&plan, &facts).moved, Vec::<String>::new());
+    let query = ApiQuery::ServingCertificate("worker".into());
+    let untrusted = Fact::Value(served("worker", false));
+    facts.api.answers.insert(query, untrusted);
+    assert_eq!(
+        compare(&plan, &facts).moved,
+        ["API: serving certificate of the kubelet of worker"]
+    );
+}
+
+#[test]
+fn denied_and_failed_requests_are_told_while_the_certificate_is_not_served() {
+    let desired = desired(vec![resource("serving-certificate", json!({}))]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let mut denied = pending("csr-1", "system:node:worker", GOOD);
+    denied["state"] = json!({"denied": "Policy: no"});
+    let mut failed = pending("csr-2", "system:node:worker", GOOD);
+    failed["state"] = json!({"failed": "no key"});
+    set_requests(&mut facts, json!([denied, failed]));
+    assert_eq!(
+        problems(&build(&desired, &facts)),
+        [
+            "Warning worker | kubelet serving certificate: request csr-1 was denied: Policy: no",
+            "Warning worker | kubelet serving certificate: the signer could not serve request csr-2: no key",
+        ]
+    );
+    let query = ApiQuery::ServingCertificate("worker".into());
+    let trusted = Fact::Value(served("worker", true));
+    facts.api.answers.insert(query, trusted);
+    assert_eq!(problems(&build(&desired, &facts)), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_asked_about_certificates_is_never_taken_for_good() {
+    let desired = desired(vec![resource("serving-certificate", json!({}))]);
+    let worker = ApiQuery::ServingCertificate("worker".into());
+    for (query, fact) in [
+        (worker.clone(), Fact::Unreadable("no".into())),
+        (worker.clone(), Fact::Absent),
+        (worker, Fact::Value(json!({"trusted": "yes"}))),
+        (ApiQuery::ServingRequests, Fact::Unreadable("no".into())),
+        (ApiQuery::ServingRequests, Fact::Value(json!([1]))),
+    ] {
+        let mut facts = cluster(&["cp1"], &desired);
+        facts.api.answers.insert(query.clone(), fact);
+        assert!(build(&desired, &facts).is_incomplete(), "{query}");
+    }
+}

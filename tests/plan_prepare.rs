@@ -133,7 +133,11 @@ fn a_machine_that_does_not_answer_makes_the_plan_incomplete() {
 fn a_plan_warns_of_a_control_plane_that_would_not_start() {
     let desired = wanted();
     let warned = |node: Node| -> Vec<(String, String)> {
-        let found = not_ready(&desired, &BTreeMap::from([("new".to_owned(), node)]));
+        let found = not_ready(
+            &desired,
+            &BTreeMap::from([("new".to_owned(), node)]),
+            &cluster(&["cp1"], &desired),
+        );
         found
             .into_iter()
             .map(|problem| {
@@ -177,6 +181,6 @@ fn a_file_that_cannot_be_read_is_not_taken_for_good() {
         Fact::Unreadable("Permission denied".into()),
     );
     assert!(planned(&desired, &facts).is_incomplete());
-    let found = not_ready(&desired, &facts.nodes);
+    let found = not_ready(&desired, &facts.nodes, &facts);
     assert!(found[0].message.contains("Permission denied"), "{found:?}");
 }

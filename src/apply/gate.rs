@@ -11,6 +11,7 @@ use crate::resource::is_effective;
 use crate::resource::kubelet::kubelet_program;
 
 use super::Notice;
+use super::certificate::Certifying;
 use super::mirror::Mirrors;
 use super::node::plain;
 use super::session::Session;
@@ -111,6 +112,7 @@ struct Crashes {
     down: Option<Instant>,
     /// New kubelets that were seen.
     kubelets: BTreeSet<(u32, u64)>,
+    certifying: Certifying,
     /// Why kubelets ended, as they said it.
     kubelet_fatal: BTreeSet<String>,
 }
@@ -271,6 +273,14 @@ impl Session<'_, '_> {
             if before.is_some() && died >= KUBELET_DEATHS {
                 let why = format!("it was started and died {died} times");
                 return Err((Shut::new(why, None), true));
+            }
+            // Without a certificate the API server cannot ask it anything.
+            if gate.serving_certificate && !new.is_empty() {
+                match self.certify(node, &mut crashes.certifying) {
+                    Ok(None) => {}
+                    Ok(Some(waits)) => return Err(again(waits, None)),
+                    Err(why) => return Err((Shut::new(why, None), true)),
+                }
             }
             if let Some(waits) = self.kubelet_waits(node, gate, &new) {
                 return Err(again(waits, None));

@@ -24,6 +24,7 @@ use crate::generation::Record;
 use crate::host::{Host, Opener};
 use crate::plan::{Plan, StageName};
 
+mod certificate;
 mod error;
 mod gate;
 mod journal;

@@ -117,6 +117,7 @@ pub(super) fn changed_nodes(plan: &Plan) -> BTreeSet<String> {
     plan.steps()
         .filter_map(|(_, step)| match step {
             Step::Node(step) => Some(step.node.clone()),
+            Step::ServingCertificate(step) => Some(step.node.clone()),
             _ => None,
         })
         .collect()
@@ -214,6 +215,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                 }
                 Step::Object(step) => self.session.do_object(step),
                 Step::ConfigMapKey(step) => self.session.do_key(step),
+                Step::ServingCertificate(step) => self.session.do_certificate(step),
             };
             if let Err(failure) = result {
                 return Err(self.fail(number, failure, true));

@@ -463,6 +463,7 @@ fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
             processes: old.clone(),
             readyz_port: gate.readyz_port,
             kubelet: planned.map(|g| g.kubelet.clone()).unwrap_or_default(),
+            serving_certificate: planned.is_some_and(|g| g.serving_certificate),
         });
     }
     step.undo_gate.clone()

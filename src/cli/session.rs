@@ -125,7 +125,7 @@ impl Session {
         let joining = facts.nodes.extract_if(.., is_joining).collect();
         let mut plan = plan::build(&self.desired, &facts);
         plan.problems
-            .extend(plan::not_ready(&self.desired, &joining));
+            .extend(plan::not_ready(&self.desired, &joining, &facts));
         plan
     }
 

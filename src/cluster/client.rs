@@ -15,8 +15,8 @@ use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Api, ApiError, FoundNode, Holder, endpoint, lease, objects};
-use crate::fact::{Fact, NodeInfo, ObjectFact, ObjectRef};
+use super::{Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, objects};
+use crate::fact::{Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, SigningRequest};
 
 /// The label that kubeadm puts on control-plane nodes.
 /// Source: kubernetes v1.35 `cmd/kubeadm/app/constants/constants.go`, `LabelNodeRoleControlPlane`.
@@ -357,6 +357,38 @@ impl Api for Client {
         endpoint::node_ready(self, node)
     }
 
+    fn kubelet_endpoint(&self, node: &str) -> Result<Option<KubeletEndpoint>, ApiError> {
+        certificates::kubelet_endpoint(self, node)
+    }
+
+    fn kubelet_handshake(
+        &self,
+        through: SocketAddr,
+        server_name: &str,
+    ) -> Result<Option<String>, ApiError> {
+        certificates::kubelet_handshake(self, through, server_name)
+    }
+
+    fn serving_requests(&self) -> Result<Vec<SigningRequest>, ApiError> {
+        certificates::serving_requests(self)
+    }
+
+    fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError> {
+        certificates::approve(self, request, message)
+    }
+
+    fn external_ips(&self) -> Result<Vec<String>, ApiError> {
+        impact::external_ips(self)
+    }
+
+    fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
+        impact::never_pulled(self)
+    }
+
+    fn metrics(&self, through: SocketAddr) -> Result<String, ApiError> {
+        impact::metrics(self, through)
+    }
+
     fn fetch(&self, through: SocketAddr, path: &str) -> Result<String, ApiError> {
         endpoint::fetch(self, through, path)
     }
@@ -370,12 +402,7 @@ impl Api for Client {
     }
 
     fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
-        let mut config = self.config.clone();
-        config.cluster_url = format!("https://{through}")
-            .parse()
-            .map_err(|e| config_error(e, "report this as a fault of harden"))?;
-        config.tls_server_name = Some(SERVER_NAME.into());
-        config.proxy_url = None;
+        let mut config = self.behind(through)?;
         config.read_timeout = Some(Duration::from_secs(5));
         let asked = self.runtime.block_on(async {
             let kube = KubeClient::try_from(config)?;
@@ -400,6 +427,22 @@ impl Client {
     /// For the other files of this folder.
     pub(super) fn kube(&self) -> &KubeClient {
         &self.kube
+    }
+
+    /// For the other files of this folder: how to ask the API server behind a tunnel.
+    pub(super) fn behind(&self, through: SocketAddr) -> Result<Config, ApiError> {
+        let mut config = self.config.clone();
+        config.cluster_url = format!("https://{through}")
+            .parse()
+            .map_err(|e| config_error(e, "report this as a fault of harden"))?;
+        config.tls_server_name = Some(SERVER_NAME.into());
+        config.proxy_url = None;
+        Ok(config)
+    }
+
+    /// For the other files of this folder: the cluster's CA, as the kubeconfig has it, in DER.
+    pub(super) fn root_cert(&self) -> Option<&Vec<Vec<u8>>> {
+        self.config.root_cert.as_ref()
     }
 
     /// For the other files of this folder: one try, with kube's own error.

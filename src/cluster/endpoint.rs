@@ -72,7 +72,7 @@ pub(super) fn fetch(client: &Client, through: SocketAddr, path: &str) -> Result<
     asked.map_err(|error| explain(&what, error))
 }
 
-async fn get(kube: KubeClient, path: &str) -> Result<String, kube::Error> {
+pub(super) async fn get(kube: KubeClient, path: &str) -> Result<String, kube::Error> {
     let request = http::Request::get(path)
         .body(kube::client::Body::empty())
         .map_err(kube::Error::HttpError)?;

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::fact::{Fact, FieldConflict, NodeInfo, ObjectFact, ObjectRef};
+use crate::fact::{
+    Fact, FieldConflict, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, SigningRequest,
+};
 
+mod certificates;
 pub mod client;
 mod endpoint;
 mod holder;
+mod impact;
 mod lease;
 mod objects;
+mod pages;
 
 pub use client::Client;
 
@@ -76,6 +81,34 @@ pub trait Api: Send + Sync {
 
     /// Whether the Node's condition Ready is true.
     fn node_ready(&self, node: &str) -> Result<bool, ApiError>;
+
+    /// Returns the addresses and the port of a node's kubelet; `None` where there is no such Node.
+    fn kubelet_endpoint(&self, node: &str) -> Result<Option<KubeletEndpoint>, ApiError>;
+
+    /// Shakes hands with a kubelet behind a local address (a tunnel), and checks its certificate against
+    /// the cluster's CA and this name. Returns why it did not pass; `None` when it did.
+    fn kubelet_handshake(
+        &self,
+        through: std::net::SocketAddr,
+        server_name: &str,
+    ) -> Result<Option<String>, ApiError>;
+
+    /// Lists every request for a kubelet's serving certificate.
+    fn serving_requests(&self) -> Result<Vec<SigningRequest>, ApiError>;
+
+    /// Approves a request for a certificate if it still is exactly this one and nobody has decided;
+    /// one that is approved already is no error.
+    fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError>;
+
+    /// Names the Services that have `spec.externalIPs`, as `NAMESPACE/NAME`.
+    fn external_ips(&self) -> Result<Vec<String>, ApiError>;
+
+    /// Names the pods with a container whose `imagePullPolicy` is `Never`, likewise.
+    fn never_pulled(&self) -> Result<Vec<String>, ApiError>;
+
+    /// Fetches the metrics of the API server behind a local address (a tunnel), with the kubeconfig's
+    /// credentials; its certificate is checked against the cluster's CA.
+    fn metrics(&self, through: std::net::SocketAddr) -> Result<String, ApiError>;
 
     /// Fetches a page by plain HTTP, without credentials, from behind a local address (a tunnel).
     fn fetch(&self, through: std::net::SocketAddr, path: &str) -> Result<String, ApiError>;

@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub mod probe;
+mod signing;
+
+pub use signing::{
+    KUBELET_SERVING_SIGNER, KubeletEndpoint, NodeAddress, ServingCertificate, SigningRequest,
+    SigningState,
+};
 
 /// What is known of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -514,6 +520,17 @@ pub enum ApiQuery {
     /// [`EtcdMember`](crate::distribution::kubeadm::etcd::EtcdMember); absent where the node runs no
     /// etcd of kubeadm's, or one without a metrics address: then nothing is known of its health.
     EtcdMember(String),
+    /// Whether the kubelet of this node serves a certificate of the cluster's CA: [`ServingCertificate`].
+    ServingCertificate(String),
+    /// Every request for a kubelet's serving certificate: a list of [`SigningRequest`].
+    ServingRequests,
+    /// The Services that have `spec.externalIPs`: `any`, `count` and the first `names`.
+    ExternalIps,
+    /// The pods with a container whose `imagePullPolicy` is `Never`, likewise.
+    NeverPulled,
+    /// How many stale tokens the API server on this node has counted since it started: `count` and
+    /// `any`.
+    StaleTokens(String),
 }
 
 impl fmt::Display for ApiQuery {
@@ -531,6 +548,15 @@ impl fmt::Display for ApiQuery {
                 write!(f, "configuration of kube-proxy on {node}")
             }
             ApiQuery::EtcdMember(node) => write!(f, "etcd member of {node}"),
+            ApiQuery::ServingCertificate(node) => {
+                write!(f, "serving certificate of the kubelet of {node}")
+            }
+            ApiQuery::ExternalIps => f.write_str("Services with externalIPs"),
+            ApiQuery::NeverPulled => f.write_str("pods with imagePullPolicy Never"),
+            ApiQuery::StaleTokens(node) => {
+                write!(f, "stale tokens that the API server of {node} counted")
+            }
+            ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::distribution::kubeadm::{KUBE_PROXY_NAME, KUBELET_CONFIG_NAME, etcd};
 use crate::fact::{Answer, ApiQuery, Fact, Node, NodePath, ObjectRef, Query, sha256};
 use crate::plan::{
     ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
-    Plan, Purpose, Stage, StageName, Step, etcd_leader, leader_last,
+    Plan, Purpose, ServingCertificateStep, Stage, StageName, Step, etcd_leader, leader_last,
 };
 use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
 
@@ -80,6 +80,7 @@ pub fn rollback_lookup(record: &Record) -> Lookup {
                 }
             }
             Step::ConfigMapKey(step) => lookup.keys.push(key_of(step)),
+            Step::ServingCertificate(_) => {}
         }
     }
     lookup
@@ -108,6 +109,10 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
             // The ConfigMap describes what runs; it must not run ahead of nodes left alone.
             Step::ConfigMapKey(_) if !left_alone.is_empty() => None,
             Step::ConfigMapKey(step) => undo.key(step).map(Step::ConfigMapKey),
+            Step::ServingCertificate(step) => {
+                undo.certificate(step);
+                None
+            }
         };
         let Some(step) = step else { continue };
         match stages.last_mut() {
@@ -132,6 +137,7 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
         changes: undo.changes,
         stages,
         problems: undo.problems,
+        impact: Vec::new(),
         basis: Vec::new(),
     }
 }
@@ -500,6 +506,17 @@ impl Undo<'_> {
             "it is left as it is; settle it by hand, or the next `kubeadm upgrade` brings it back",
         );
         None
+    }
+
+    /// An approval cannot be taken back. A kubelet that no longer bootstraps does not use what it got.
+    fn certificate(&mut self, step: &ServingCertificateStep) {
+        self.problems.push(Problem {
+            severity: Severity::Warning,
+            place: Place::Node(step.node.clone()),
+            subject: "kubelet serving certificate".into(),
+            message: "the certificate that was approved stays valid until it expires".into(),
+            remedy: "nothing needs to be done: its key has not left the node".into(),
+        });
     }
 
     /// A change that is as dangerous as that of the generation was. None of them needs `accept`:

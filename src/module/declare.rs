@@ -1,6 +1,6 @@
 //! Reads what a module declares: its heading and its options.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::de::DeTable;
@@ -9,6 +9,7 @@ use super::check::{Spot, check};
 use super::option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Per, Stricter, Type};
 use super::option_type::option_type;
 use crate::profile::section::{Complaints, Node, Section, did_you_mean, kind, one_of, quoted};
+use crate::resource::precondition::Precondition;
 use crate::resource::{Risk, Scope};
 
 /// The words for [`Scope`] in modules.
@@ -86,6 +87,29 @@ pub(super) fn scope(section: &mut Section<'_, '_>, out: &mut Complaints<'_>) -> 
 /// Reads `risk`.
 pub(super) fn risk(section: &mut Section<'_, '_>, out: &mut Complaints<'_>) -> Option<Risk> {
     section.choice("risk", RISKS, out)
+}
+
+/// Reads `requires`: names of preconditions.
+pub(super) fn requires(
+    section: &mut Section<'_, '_>,
+    out: &mut Complaints<'_>,
+) -> BTreeSet<Precondition> {
+    let names = || Precondition::ALL.iter().map(|one| one.name());
+    let mut all = BTreeSet::new();
+    for (name, span) in section.strings("requires", out) {
+        match Precondition::ALL.iter().find(|one| one.name() == name) {
+            Some(known) => {
+                all.insert(*known);
+            }
+            None => out.at(
+                span,
+                format!("there is no precondition {}", quoted(name)),
+                did_you_mean(name, names()).unwrap_or_else(|| "unknown".into()),
+                format!("use {}", one_of(names())),
+            ),
+        }
+    }
+    all
 }
 
 /// Reads `[options]`. An option of the module's own name is the whole section of a profile, as

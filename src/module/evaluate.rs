@@ -84,6 +84,7 @@ fn make(
                     controls: draft.controls,
                     origins: draft.origins,
                     consent: Vec::new(),
+                    requires: draft.requires,
                 }),
                 Err(why) => faults.push(refused(module, &draft.decl_span, &why, &draft.origins)),
             }

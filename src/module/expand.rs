@@ -12,6 +12,7 @@ use super::template::{Piece, Reference, Table, Template};
 use super::{Module, Modules, OptionDecl};
 use crate::profile::section::quoted;
 use crate::profile::{Diagnostic, Values, harmless};
+use crate::resource::precondition::Precondition;
 use crate::resource::{Finding, Origin, Risk, Scope};
 
 /// A resource before its kind reads it.
@@ -22,6 +23,7 @@ pub(crate) struct Draft<'m> {
     pub(crate) data: Json,
     pub(crate) scope: Scope,
     pub(crate) risk: Risk,
+    pub(crate) requires: BTreeSet<Precondition>,
     pub(crate) uniform: bool,
     pub(crate) reason: String,
     pub(crate) controls: Vec<String>,
@@ -240,7 +242,12 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             table: decl.table,
             data,
             scope: decl.on,
-            risk: decl.risk.unwrap_or(risk),
+            risk: match decl.requires.is_empty() {
+                true => decl.risk.unwrap_or(risk),
+                // Something must be so first, so it can hurt.
+                false => decl.risk.unwrap_or(risk).max(Risk::Guarded),
+            },
+            requires: decl.requires.clone(),
             uniform: uses.iter().any(|u| u.decl.uniform),
             // What an option does is no reason for the value that it has, so it is told apart.
             reason: uses

@@ -12,6 +12,7 @@ use super::name::{Binding, Named, Names, Shape};
 use super::option::{OptionDecl, Type};
 use super::template::{Place, Reference, Table};
 use crate::profile::section::{Complaints, Node, Section, kind, quoted};
+use crate::resource::precondition::Precondition;
 use crate::resource::{Risk, Scope};
 
 /// A table of a module that becomes resources.
@@ -24,6 +25,8 @@ pub(crate) struct ResourceDecl {
     pub(crate) on: Scope,
     /// Overrides the risk of the options.
     pub(crate) risk: Option<Risk>,
+    /// What must be so before a change of it that is not accepted.
+    pub(crate) requires: BTreeSet<Precondition>,
     /// When there is one, and for what.
     pub(crate) guard: Guard,
     /// The kind's own data.
@@ -85,10 +88,14 @@ fn one(
     let mut section = Section::new(table, kind_name);
     let on = declare::scope(&mut section, out).unwrap_or(context.on);
     let risk = declare::risk(&mut section, out);
+    let requires = declare::requires(&mut section, out);
     let (guard, mut checker) = guard(context, &mut section, used, out);
     let mut data = Table::default();
     for (key, node) in table {
-        if !matches!(key.get_ref().as_ref(), "on" | "risk" | "for-each" | "when") {
+        if !matches!(
+            key.get_ref().as_ref(),
+            "on" | "risk" | "requires" | "for-each" | "when"
+        ) {
             data.add(key.get_ref(), key.span(), node, out);
         }
     }
@@ -109,6 +116,7 @@ fn one(
         span,
         on,
         risk,
+        requires,
         guard,
         data,
     };

@@ -14,6 +14,7 @@ use crate::profile::Values;
 use crate::profile::layer::Layer;
 use crate::profile::merge::merge;
 use crate::profile::section::quoted;
+use crate::resource::Risk;
 
 fn file(name: &str, text: &str) -> File {
     File {
@@ -188,6 +189,31 @@ error: `m.map` cannot set `own`
   |       ^^^ the module sets this itself
   help: remove it; another option stands for it
 "#);
+}
+
+#[test]
+fn a_resource_names_what_must_be_so_and_is_guarded_then() {
+    let module = |requires: &str| {
+        ONE.replace(
+            "a = \"${m.flag}\"",
+            &format!("requires = [{requires}]\na = \"${{m.flag}}\""),
+        )
+    };
+    let known = module("\"no-external-ips\", \"no-stale-tokens\"");
+    let one = modules(&[("m", &known)]).unwrap_or_else(|e| panic!("{e:#}"));
+    let drafts = drafts(&one, "m.flag = false");
+    let names: Vec<&str> = drafts[0].requires.iter().map(|one| one.name()).collect();
+    assert_eq!(names, ["no-external-ips", "no-stale-tokens"]);
+    assert_eq!(drafts[0].risk, Risk::Guarded);
+    let Err(failure) = modules(&[("m", &module("\"no-external-ip\""))]) else {
+        panic!("there is no such precondition")
+    };
+    let text = format!("{failure:#}");
+    assert!(
+        text.contains("there is no precondition `no-external-ip`"),
+        "{text}"
+    );
+    assert!(text.contains("did you mean `no-external-ips`?"), "{text}");
 }
 
 #[test]

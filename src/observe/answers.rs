@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cluster::{Api, ApiError};
-use crate::distribution::kubeadm::etcd::{EtcdMember, manifest_path, metrics_port};
-use crate::fact::{Answer, ApiQuery, Fact, NodeFacts, NodePath, Query};
+use crate::distribution::Component;
+use crate::distribution::kubeadm::etcd::{self, EtcdMember, metrics_port};
+use crate::distribution::kubeadm::{Manifest, manifest_path};
+use crate::fact::{Answer, ApiQuery, Fact, NodeFacts, NodePath, Query, ServingCertificate};
 use crate::host::{Host, HostError};
+use crate::resource::precondition::Found;
 
 /// Where kube-proxy serves metrics and its configuration, unless told otherwise (kubernetes v1.35
 /// pkg/cluster/ports/ports.go: `ProxyStatusPort`).
@@ -16,10 +20,15 @@ const KUBE_PROXY_PORT: u16 = 10249;
 /// Whether a question is about one node, and so is asked beside that node's probe.
 pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
     match query {
-        ApiQuery::ConfigMapKey { .. } => None,
+        ApiQuery::ConfigMapKey { .. }
+        | ApiQuery::ServingRequests
+        | ApiQuery::ExternalIps
+        | ApiQuery::NeverPulled => None,
         ApiQuery::KubeletConfig(node)
         | ApiQuery::KubeProxyConfig(node)
-        | ApiQuery::EtcdMember(node) => Some(node),
+        | ApiQuery::EtcdMember(node)
+        | ApiQuery::ServingCertificate(node)
+        | ApiQuery::StaleTokens(node) => Some(node),
     }
 }
 
@@ -31,9 +40,14 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
             name,
             key,
         } => api.config_map_key(namespace, name, key).map(Value::from),
-        ApiQuery::KubeletConfig(_) | ApiQuery::KubeProxyConfig(_) | ApiQuery::EtcdMember(_) => {
-            Fact::Unreadable("it is a question about a node".into())
-        }
+        ApiQuery::ServingRequests => told(api.serving_requests()),
+        ApiQuery::ExternalIps => told(api.external_ips().map(Found::of)),
+        ApiQuery::NeverPulled => told(api.never_pulled().map(Found::of)),
+        ApiQuery::KubeletConfig(_)
+        | ApiQuery::KubeProxyConfig(_)
+        | ApiQuery::EtcdMember(_)
+        | ApiQuery::ServingCertificate(_)
+        | ApiQuery::StaleTokens(_) => Fact::Unreadable("it is a question about a node".into()),
     }
 }
 
@@ -48,7 +62,14 @@ pub(super) fn ask_node(
     let mut answers = BTreeMap::new();
     for query in queries {
         let answer = match query {
-            ApiQuery::ConfigMapKey { .. } => continue,
+            ApiQuery::ConfigMapKey { .. }
+            | ApiQuery::ServingRequests
+            | ApiQuery::ExternalIps
+            | ApiQuery::NeverPulled => continue,
+            ApiQuery::StaleTokens(_) => match host.as_deref_mut() {
+                Some(host) => stale_tokens(api, host),
+                None => Fact::Unreadable("the node was not reached".into()),
+            },
             ApiQuery::KubeletConfig(node) => match api.kubelet_config(node) {
                 Ok(Some(config)) => Fact::Value(config),
                 Ok(None) => Fact::Absent,
@@ -67,6 +88,10 @@ pub(super) fn ask_node(
                 Some(host) => etcd_answer(api, host, seen),
                 None => Fact::Unreadable("the node was not reached".into()),
             },
+            ApiQuery::ServingCertificate(node) => match host.as_deref_mut() {
+                Some(host) => serving_certificate(api, host, node),
+                None => Fact::Unreadable("the node was not reached".into()),
+            },
         };
         answers.insert((*query).clone(), answer);
     }
@@ -74,7 +99,7 @@ pub(super) fn ask_node(
 }
 
 fn etcd_answer(api: &dyn Api, host: &mut dyn Host, seen: Option<&NodeFacts>) -> Fact<Value> {
-    let Some(port) = metrics_port(manifest_text(seen, &manifest_path())) else {
+    let Some(port) = metrics_port(manifest_text(seen, &etcd::manifest_path())) else {
         return Fact::Absent;
     };
     match etcd_member(api, host, port) {
@@ -130,6 +155,85 @@ fn words(error: &ApiError) -> String {
     }
 }
 
+/// An answer as JSON.
+fn told<T: Serialize>(answer: Result<T, ApiError>) -> Fact<Value> {
+    match answer.map(serde_json::to_value) {
+        Ok(Ok(value)) => Fact::Value(value),
+        Ok(Err(error)) => Fact::Unreadable(error.to_string()),
+        Err(error) => Fact::Unreadable(error.to_string()),
+    }
+}
+
+fn serving_certificate(api: &dyn Api, host: &mut dyn Host, node: &str) -> Fact<Value> {
+    let endpoint = match api.kubelet_endpoint(node) {
+        Ok(Some(endpoint)) => endpoint,
+        Ok(None) => return Fact::Absent,
+        Err(error) => return Fact::Unreadable(error.to_string()),
+    };
+    let Some(name) = endpoint.server_name().map(str::to_owned) else {
+        return Fact::Unreadable("the Node object has no address".into());
+    };
+    let shaken = through(host, endpoint.port, |local| {
+        api.kubelet_handshake(local, &name)
+    });
+    match shaken {
+        Ok(answer) => told(answer.map(|why| ServingCertificate {
+            trusted: why.is_none(),
+            why: why.unwrap_or_default(),
+            endpoint,
+        })),
+        Err(error) => Fact::Unreadable(error.to_string()),
+    }
+}
+
+/// The name of the metric. Source: kubernetes v1.35 pkg/serviceaccount/metrics.go,
+/// `staleTokensCounter`.
+const STALE_TOKENS: &str = "serviceaccount_stale_tokens_total";
+
+fn stale_tokens(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
+    let manifest = manifest_path(Component::KubeApiserver);
+    let query = Query::File(manifest.clone());
+    let seen = match super::look(host, std::slice::from_ref(&query)) {
+        Ok(seen) => seen,
+        Err(why) => return Fact::Unreadable(why),
+    };
+    // The manifest tells the port.
+    let port = match seen.get(&query) {
+        Some(Fact::Value(Answer::File(file))) => std::str::from_utf8(&file.content)
+            .ok()
+            .and_then(|text| Manifest::parse(text, Component::KubeApiserver).ok())
+            .map(|manifest| manifest.secure_port()),
+        _ => None,
+    };
+    let Some(port) = port else {
+        return Fact::Unreadable(format!("{manifest} does not tell the API server's port"));
+    };
+    match through(host, port, |local| api.metrics(local)) {
+        Ok(Ok(page)) => match counter(&page, STALE_TOKENS) {
+            Some(count) => Fact::Value(json!({"count": count, "any": count > 0.0})),
+            None => Fact::Absent,
+        },
+        Ok(Err(error)) => Fact::Unreadable(error.to_string()),
+        Err(error) => Fact::Unreadable(error.to_string()),
+    }
+}
+
+/// Finds a counter without labels on a page in Prometheus' text format.
+fn counter(page: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')
+            .map(str::to_owned)
+    };
+    let mut words = page.lines().find_map(value)?;
+    // A time may follow.
+    if let Some(at) = words.find(' ') {
+        words.truncate(at);
+    }
+    let count: f64 = words.parse().ok()?;
+    (count.is_finite() && count >= 0.0).then_some(count)
+}
+
 fn kube_proxy_config(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
     let text = match through(host, KUBE_PROXY_PORT, |local| api.fetch(local, "/configz")) {
         Ok(Ok(text)) => text,
@@ -166,4 +270,25 @@ fn through<T>(
 ) -> Result<T, HostError> {
     let tunnel = host.tunnel(port)?;
     Ok(ask(tunnel.local))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_found_by_its_whole_name() {
+        let page = "# HELP serviceaccount_stale_tokens_total x\n\
+            # TYPE serviceaccount_stale_tokens_total counter\n\
+            serviceaccount_stale_tokens_total_other 7\n\
+            serviceaccount_stale_tokens_total 2.5e+06 1700000000\n";
+        assert_eq!(counter(page, STALE_TOKENS), Some(2_500_000.0));
+        for bad in [
+            "",
+            "serviceaccount_stale_tokens_total NaN",
+            "serviceaccount_stale_tokens_total -1",
+        ] {
+            assert_eq!(counter(bad, STALE_TOKENS), None, "{bad}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::fact::{
     canonical_sha256, sha256,
 };
 use crate::resource::mode::Mode;
+use crate::resource::precondition::Precondition;
 use crate::resource::{Behaviour, Desired, Kind, Place};
 
 /// Lists what must be looked at on a node: what its resources ask for, and on a control-plane node
@@ -89,7 +90,15 @@ pub fn api_queries<'n>(
     nodes: impl Iterator<Item = &'n NodeInfo>,
 ) -> BTreeMap<ApiQuery, BTreeSet<FieldPath>> {
     let mut queries: BTreeMap<ApiQuery, BTreeSet<FieldPath>> = BTreeMap::new();
+    let required: BTreeSet<Precondition> = desired
+        .resources
+        .iter()
+        .flat_map(|resource| resource.preconditions())
+        .collect();
     for node in nodes {
+        for (query, path) in required.iter().flat_map(|one| one.api_queries(node)) {
+            queries.entry(query).or_default().insert(path);
+        }
         for resource in desired.resources.iter().filter(|r| r.concerns(node)) {
             for (query, path) in resource.kind.behaviour().api_queries(&node.name) {
                 queries.entry(query).or_default().insert(path);

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::consent::{decide, withhold};
 use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, stages};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
-use crate::resource::{
-    Change, Desired, Draft, Effect, Place, Problem, Resource, Risk, Severity, Subject,
-};
+use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subject};
 
 /// Compares the desired state with the facts.
 ///
@@ -23,17 +22,25 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         stray_manifests(node, &mut draft);
     }
     let mut held = BTreeSet::new();
-    let needs = |resource: &&Resource| !resource.kind.behaviour().needs().is_empty();
-    let (last, first): (Vec<_>, Vec<_>) = desired.resources.iter().partition(needs);
-    for resource in first.into_iter().chain(last) {
+    let mut impact = Vec::new();
+    // What establishes something comes before what requires it, and what is needed before what needs it.
+    let mut resources: Vec<&Resource> = desired.resources.iter().collect();
+    resources.sort_by_key(|resource| {
+        let needs = !resource.kind.behaviour().needs().is_empty();
+        (needs, resource.preconditions().next().is_some())
+    });
+    for resource in resources {
         let mut own = Draft::default();
         let kind = resource.kind.behaviour();
         kind.diff(resource, facts, &mut own);
         let is_error = |problem: &Problem| problem.severity == Severity::Error;
         let mut is_held = own.problems.iter().any(is_error);
         draft.problems.append(&mut own.problems);
-        let why =
-            not_executed(resource, &desired.accept).or_else(|| needs_held(kind.needs(), &held));
+        let mut decision = decide(resource, &own.changes, desired, facts, &mut draft);
+        impact.append(&mut decision.impact);
+        let why = decision
+            .withheld
+            .or_else(|| needs_held(kind.needs(), &held));
         match why {
             Some((why, remedy)) => {
                 is_held |= !own.changes.is_empty();
@@ -77,6 +84,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             .collect(),
         stages,
         problems: draft.problems,
+        impact,
         basis: basis::all(desired, facts),
     }
 }
@@ -167,30 +175,6 @@ fn stray_manifests(node: &Node, draft: &mut Draft) {
     }
 }
 
-/// Says why a resource's changes may not be executed, and what to do about it.
-pub(super) fn not_executed(resource: &Resource, accept: &[String]) -> Option<(String, String)> {
-    let why = match resource.risk {
-        Risk::Safe | Risk::Reload | Risk::Restart => return None,
-        Risk::Guarded => "it can break workloads or lock out, and is not accepted",
-        Risk::Irreversible => "it cannot be undone, and is not accepted",
-        Risk::Manual => {
-            let remedy = "do it by hand: nothing here can do it safely";
-            return Some(("only a person can do it".into(), remedy.to_owned()));
-        }
-    };
-    let is_accepted = |options: &BTreeSet<String>| options.iter().any(|o| accept.contains(o));
-    let parts = resource.parts_to_accept();
-    let options = parts.iter().find(|options| !is_accepted(options))?;
-    // One name is enough, and one that covers others serves for what else they make.
-    let depth = |name: &&String| (name.matches('.').count(), name.len());
-    let shortest = options.iter().min_by_key(depth);
-    let remedy = match shortest {
-        Some(name) => format!("if you mean it, set accept = [{name:?}] in the profile"),
-        None => "accept an option behind it in the profile".to_owned(),
-    };
-    Some((why.into(), remedy))
-}
-
 /// Says that something must not be changed because what it needs is not. A component that is told to
 /// use a file which is not there would not start.
 fn needs_held(needs: Vec<Subject>, held: &BTreeSet<Subject>) -> Option<(String, String)> {
@@ -199,37 +183,4 @@ fn needs_held(needs: Vec<Subject>, held: &BTreeSet<Subject>) -> Option<(String, 
         format!("it needs {held}, which is left undone"),
         format!("see the problem of {held}"),
     ))
-}
-
-/// Turns changes that may not be executed into one problem that names them.
-pub(super) fn withhold(
-    resource: &Resource,
-    changes: &[(Change, Vec<Effect>)],
-    why: &str,
-    remedy: &str,
-    draft: &mut Draft,
-) {
-    if changes.is_empty() {
-        return;
-    }
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
-    let mut lines: Vec<String> = changes
-        .iter()
-        .map(|(change, _)| {
-            let copy = change.copy.map_or(String::new(), |copy| format!(" {copy}"));
-            let (before, after) = (text(&change.before), text(&change.after));
-            format!("{}{copy}: {before} → {after}", change.place)
-        })
-        .collect();
-    lines.dedup();
-    let place = match changes {
-        [(only, _)] => only.place.clone(),
-        _ => Place::Api,
-    };
-    draft.error(
-        resource,
-        place,
-        format!("{why}; left undone: {}", lines.join("; ")),
-        remedy,
-    );
 }

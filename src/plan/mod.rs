@@ -10,11 +10,13 @@ use crate::distribution::Component;
 use crate::distribution::kubeadm::fields::FieldPath;
 use crate::fact::{ApiQuery, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
+use crate::resource::precondition::Precondition;
 use crate::resource::{Change, Place, Problem};
 
 mod basis;
 mod build;
 mod clash;
+mod consent;
 mod members;
 mod prepare;
 mod saved;
@@ -59,8 +61,46 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// What cannot be done, and what should be known.
     pub problems: Vec<Problem>,
+    /// Who would be hit by guarded changes, as far as there is evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub impact: Vec<Impact>,
     /// What the plan rests on.
     pub basis: Vec<Basis>,
+}
+
+/// What is known of those whom a guarded change could hurt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Impact {
+    /// The resource whose change requires the precondition.
+    pub resource: String,
+    /// What must be so.
+    pub precondition: Precondition,
+    /// Whether it is.
+    pub verdict: Verdict,
+    /// The evidence, in one line without names.
+    pub message: String,
+    /// How many would be hit, or are mended by this plan.
+    pub count: usize,
+    /// The first of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub who: Vec<String>,
+    /// Whether the profile accepts the change whatever the verdict.
+    pub accepted: bool,
+}
+
+/// Whether a precondition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It holds.
+    Holds,
+    /// It will hold before the change is made.
+    ByThisPlan,
+    /// It does not hold.
+    Fails,
+    /// It cannot be told.
+    Unknown,
 }
 
 /// The cluster that a plan is for.
@@ -106,6 +146,8 @@ pub enum StageName {
     /// Kubelets, one node at a time, each behind its gate. Before the control plane, which may be
     /// told to trust what they only have afterwards.
     Kubelets,
+    /// Certificates that kubelets serve, by approving their requests.
+    ServingCertificates,
     /// Static pods, one control-plane node at a time, each behind its gate.
     ControlPlane,
     /// kube-proxy, by its ConfigMap and a rolling restart.
@@ -126,6 +168,8 @@ pub enum Step {
     Object(ObjectStep),
     /// Replace the text of a ConfigMap's key, if it still is what it was.
     ConfigMapKey(ConfigMapStep),
+    /// Approve a kubelet's request for a serving certificate, and wait until it serves it.
+    ServingCertificate(ServingCertificateStep),
 }
 
 impl Step {
@@ -139,6 +183,9 @@ impl Step {
                 format!("{}: {}", step.node, what.join(", "))
             }
             Step::Object(step) => format!("API: {}", step.reference),
+            Step::ServingCertificate(step) => {
+                format!("{}: approve the kubelet's serving certificate", step.node)
+            }
             Step::ConfigMapKey(step) => {
                 let restart = match &step.rollout {
                     Some(daemon_set) => format!(", restart DaemonSet {daemon_set}"),
@@ -281,6 +328,10 @@ pub struct Gate {
     /// What the kubelet must run with, as a new process; its Node must be Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kubelet: Vec<FieldValue>,
+    /// Whether the kubelet has no certificate before its request is approved: without one nobody
+    /// can ask it anything, so the gate approves the request while it waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serving_certificate: bool,
 }
 
 /// A field of a configuration and its value; null where the field is not there.
@@ -335,6 +386,15 @@ pub struct ConfigMapStep {
     /// when it does not come back, the text is put back and it is restarted again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
+}
+
+/// The certificate that one kubelet serves. Which request is approved is decided when the step runs:
+/// the kubelet makes it only then, and each is checked as strictly as a plan does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServingCertificateStep {
+    /// The node.
+    pub node: String,
 }
 
 /// One fact that a plan rests on, and the hash of exactly the fields that count.

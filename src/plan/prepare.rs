@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::basis::basis_of_node;
+use super::consent::{decide, withhold};
 use super::{Cluster, Plan, Purpose, SCHEMA, build, stages};
 use crate::fact::{Fact, Facts, Node, NodeInfo, Query};
 use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Risk, Severity};
@@ -40,7 +41,7 @@ pub fn prepare(
         Some(node) => {
             nodes.insert(node.info.name.clone(), node.info.control_plane);
             build::unreachable_node(node, &mut draft);
-            draft_of(desired, node, &mut draft);
+            draft_of(desired, node, facts, &mut draft);
             basis = queries_to_prepare(desired, &node.info)
                 .iter()
                 .filter(|query| !matches!(node.get(query), Fact::Unreadable(_)))
@@ -67,6 +68,7 @@ pub fn prepare(
         purpose: Purpose::Bootstrap(node.to_owned()),
         nodes,
         etcd_leader: None,
+        impact: Vec::new(),
         changes: draft
             .changes
             .into_iter()
@@ -79,12 +81,16 @@ pub fn prepare(
 }
 
 /// Warns of nodes that are yet to join and lack what they need.
-pub fn not_ready(desired: &Desired, joining: &BTreeMap<String, Node>) -> Vec<Problem> {
+pub fn not_ready(
+    desired: &Desired,
+    joining: &BTreeMap<String, Node>,
+    facts: &Facts,
+) -> Vec<Problem> {
     joining
         .values()
         .filter_map(|node| {
             let mut draft = Draft::default();
-            draft_of(desired, node, &mut draft);
+            draft_of(desired, node, facts, &mut draft);
             let name = &node.info.name;
             let prepares = format!("run `harden bootstrap --on {name}`");
             let (message, remedy) = if let Fact::Unreadable(why) = &node.facts {
@@ -125,7 +131,7 @@ pub fn not_ready(desired: &Desired, joining: &BTreeMap<String, Node>) -> Vec<Pro
         .collect()
 }
 
-fn draft_of(desired: &Desired, node: &Node, draft: &mut Draft) {
+fn draft_of(desired: &Desired, node: &Node, facts: &Facts, draft: &mut Draft) {
     if node.facts.value().is_none() {
         return;
     }
@@ -136,8 +142,8 @@ fn draft_of(desired: &Desired, node: &Node, draft: &mut Draft) {
         let is_safe = |(change, _): &(Change, Vec<Effect>)| change.risk == Risk::Safe;
         let (safe, others): (Vec<_>, Vec<_>) = own.changes.into_iter().partition(is_safe);
         draft.changes.extend(safe);
-        match build::not_executed(resource, &desired.accept) {
-            Some((why, remedy)) => build::withhold(resource, &others, &why, &remedy, draft),
+        match decide(resource, &others, desired, facts, draft).withheld {
+            Some((why, remedy)) => withhold(resource, &others, &why, &remedy, draft),
             None => draft.changes.extend(others),
         }
     }

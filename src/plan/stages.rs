@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
-    ObjectStep, Stage, StageName, Step, leader_last,
+    ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last,
 };
 use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field};
 use crate::distribution::kubeadm::{
@@ -33,6 +33,8 @@ struct Effects {
     together: BTreeSet<(String, NodePath)>,
     manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
     config: BTreeMap<Component, Vec<ComponentEdit>>,
+    /// The nodes whose kubelet needs a certificate.
+    certificates: BTreeSet<String>,
     /// By node.
     kubelets: BTreeMap<String, Vec<FieldEdit>>,
     maps: BTreeMap<ConfigMapRef, Vec<FieldEdit>>,
@@ -59,6 +61,7 @@ pub(super) fn stages(draft: &mut Draft, leader: Option<&str>, facts: &Facts) -> 
     let order = ArgsOrder::of(config.as_ref(), facts);
     let control_plane = effects.control_plane_steps(&order, draft, facts);
     let kubelets = effects.kubelet_steps(draft, facts);
+    let certificates = effects.certificate_steps();
     // What is folded into a manifest or the kubelet's file is gone from the modes by now.
     let node_files = effects.node_file_steps(facts);
     let (permit, enforce) = effects.object_steps(facts);
@@ -71,6 +74,7 @@ pub(super) fn stages(draft: &mut Draft, leader: Option<&str>, facts: &Facts) -> 
         (StageName::NodeFiles, node_files),
         (StageName::ObjectsPermit, permit),
         (StageName::Kubelets, kubelets),
+        (StageName::ServingCertificates, certificates),
         (StageName::ControlPlane, control_plane),
         (StageName::KubeProxy, keys(read_at_start)),
         (StageName::ObjectsEnforce, enforce),
@@ -154,6 +158,9 @@ impl Effects {
                 if !edits.contains(&edit) {
                     edits.push(edit);
                 }
+            }
+            Effect::ServingCertificate { node } => {
+                self.certificates.insert(node);
             }
             Effect::File {
                 node,
@@ -310,10 +317,17 @@ impl Effects {
                     .cloned()
                     .unwrap_or_default()
             };
+            let bootstraps = |edit: &FieldEdit| {
+                edit.path == ["serverTLSBootstrap"] && edit.value == serde_json::Value::Bool(true)
+            };
+            let certificate = self.certificates.contains(&name) && edits.iter().any(bootstraps);
             steps.push(NodeStep {
                 files,
                 units: vec![kubelet_program()],
-                gate: Some(gate(&|edit| edit.value.clone())),
+                gate: Some(Gate {
+                    serving_certificate: certificate,
+                    ..gate(&|edit| edit.value.clone())
+                }),
                 undo_gate: Some(gate(&old)),
                 uniform: self.uniform_kubelets.contains(&name),
                 node: name,
@@ -327,6 +341,13 @@ impl Effects {
             )
         });
         steps.into_iter().map(Step::Node).collect()
+    }
+
+    /// One step a node, in the order of their names.
+    fn certificate_steps(&self) -> Vec<Step> {
+        let step = |node: &String| ServingCertificateStep { node: node.clone() };
+        let steps = self.certificates.iter().map(step);
+        steps.map(Step::ServingCertificate).collect()
     }
 
     /// Edits the manifests: one step a node, in the order of the nodes' names; etcd's leader is put last
@@ -626,7 +647,7 @@ pub fn gate_for(
     Ok(Gate {
         processes,
         readyz_port: Some(Manifest::parse(&text, api)?.secure_port()),
-        kubelet: Vec::new(),
+        ..Gate::default()
     })
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::problems::problems_text;
-use crate::plan::{Plan, Purpose, Stage, StageName, Step};
+use crate::plan::{Plan, Purpose, Stage, StageName, Step, Verdict};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -58,6 +58,7 @@ pub fn plan_text(plan: &Plan, show: PlanText) -> String {
     }
     problems(&mut out, plan, Severity::Error, "Cannot be done", ERROR);
     problems(&mut out, plan, Severity::Warning, "Worth knowing", WARNING);
+    impact(&mut out, plan);
     if !plan.stages.is_empty() {
         order(&mut out, plan);
     }
@@ -166,6 +167,44 @@ fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, styl
     out.push_str(&problems_text(&some));
 }
 
+/// How many names of one precondition a reader gets; JSON has more.
+const MAX_WHO: usize = 10;
+
+/// Whom guarded changes could hurt.
+fn impact(out: &mut String, plan: &Plan) {
+    if plan.impact.is_empty() {
+        return;
+    }
+    line(out, format_args!("\n{HEADING}Impact{HEADING:#}"));
+    for impact in &plan.impact {
+        let (verdict, style) = match (impact.verdict, impact.accepted) {
+            (Verdict::Holds, _) => ("holds", ADD),
+            (Verdict::ByThisPlan, _) => ("will hold", ADD),
+            (Verdict::Fails, true) => ("does NOT hold, accepted", WARNING),
+            (Verdict::Fails, false) => ("does NOT hold", ERROR),
+            (Verdict::Unknown, true) => ("is unknown, accepted", WARNING),
+            (Verdict::Unknown, false) => ("is unknown", ERROR),
+        };
+        let count = match impact.verdict {
+            Verdict::Fails => format!("{} ", impact.count),
+            _ => String::new(),
+        };
+        let most = &impact.who[..impact.who.len().min(MAX_WHO)];
+        let who = match impact.count.saturating_sub(most.len()) {
+            _ if most.is_empty() => String::new(),
+            0 => format!(": {}", most.join(", ")),
+            more => format!(": {} and {more} more", most.join(", ")),
+        };
+        line(
+            out,
+            format_args!(
+                "  {}: {style}{} {verdict}{style:#}: {count}{}{who}",
+                impact.resource, impact.precondition, impact.message
+            ),
+        );
+    }
+}
+
 fn order(out: &mut String, plan: &Plan) {
     line(out, format_args!("\n{HEADING}Order of work{HEADING:#}"));
     let width = plan.steps().count().to_string().len();
@@ -174,12 +213,16 @@ fn order(out: &mut String, plan: &Plan) {
         for step in &stage.steps {
             number += 1;
             let gate = match step {
+                Step::Node(node) if node.gate.as_ref().is_some_and(|g| g.serving_certificate) => {
+                    ", approves its request for a certificate, then waits for what it says it runs with, and for its Node to be Ready"
+                }
                 Step::Node(node) if !node.units.is_empty() => {
                     ", then waits for what it says it runs with, and for its Node to be Ready"
                 }
                 Step::Node(node) if node.gate.is_some() => {
                     ", then waits for the new processes, /readyz and etcd of this node"
                 }
+                Step::ServingCertificate(_) => ", then waits until the kubelet serves it",
                 Step::ConfigMapKey(key) if key.rollout.is_some() => {
                     ", then waits for every pod to be new and ready"
                 }
@@ -216,6 +259,7 @@ pub(crate) fn stage_name(name: StageName) -> &'static str {
         StageName::NodeFiles => "node files",
         StageName::ObjectsPermit => "new namespaces",
         StageName::Kubelets => "kubelets",
+        StageName::ServingCertificates => "serving certificates",
         StageName::ControlPlane => "control plane",
         StageName::KubeProxy => "kube-proxy",
         StageName::ObjectsEnforce => "API objects",
@@ -329,6 +373,7 @@ mod tests {
                 steps: (1..=steps).map(step).collect(),
             }],
             problems: Vec::new(),
+            impact: Vec::new(),
             basis: Vec::new(),
         }
     }

@@ -123,7 +123,7 @@ impl Kubelet {
             Fact::Absent if !written => return,
             Fact::Absent => (
                 "the kubelet does not answer what it runs with".to_owned(),
-                "find out why: `systemctl status kubelet` on the node",
+                "find out why: `systemctl status kubelet` on the node; one whose request for a serving certificate waits (`kubectl get csr`) answers nobody until it is approved, as `kubelet.serving-certificates` does",
             ),
             Fact::Unreadable(why) => (
                 format!("what the kubelet runs with could not be read: {why}"),

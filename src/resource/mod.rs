@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use self::precondition::Precondition;
 use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit};
 use crate::fact::{ApiQuery, Facts, Ids, Node, NodeInfo, NodePath, ObjectRef, Query};
@@ -22,6 +23,8 @@ pub mod kube_proxy;
 pub mod kubelet;
 pub mod mode;
 pub mod object;
+pub mod precondition;
+pub mod serving_certificate;
 pub mod sysctl;
 mod unite;
 mod wanted;
@@ -73,7 +76,13 @@ kinds! {
     "kubelet" => Kubelet(kubelet::Kubelet),
     "kube-proxy" => KubeProxy(kube_proxy::KubeProxy),
     "sysctl" => Sysctl(sysctl::Sysctl),
+    "serving-certificate" => ServingCertificate(serving_certificate::ServingCertificate),
     "etcd-user" => EtcdUser(etcd_user::EtcdUser),
+}
+
+/// The path of no field: a plan that asks for an answer does not rest on what it is.
+fn nothing_counts() -> Vec<String> {
+    vec![String::new()]
 }
 
 /// What every kind does.
@@ -308,7 +317,20 @@ pub struct Resource {
     /// Of one that was united of several: the options of each part that needs consent, of which one
     /// must be accepted. Empty where all options stand for the whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub consent: Vec<BTreeSet<String>>,
+    pub consent: Vec<GuardedPart>,
+    /// What must be so before it is changed without being accepted; see [`Resource::preconditions`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub requires: BTreeSet<Precondition>,
+}
+
+/// A part of a resource that needs consent, or else its preconditions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuardedPart {
+    /// The options behind it, of which one must be accepted.
+    pub options: BTreeSet<String>,
+    /// What must be so instead; where nothing is named, only consent will do.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub requires: BTreeSet<Precondition>,
 }
 
 impl Resource {
@@ -318,13 +340,24 @@ impl Resource {
     }
 
     /// Returns the options behind each part that needs consent: one of each must be accepted.
-    pub fn parts_to_accept(&self) -> Vec<BTreeSet<String>> {
+    pub fn parts_to_accept(&self) -> Vec<GuardedPart> {
         match self.risk {
-            Risk::Guarded | Risk::Irreversible if self.consent.is_empty() => {
-                vec![self.origins.iter().map(|o| o.option.clone()).collect()]
-            }
+            Risk::Guarded | Risk::Irreversible if self.consent.is_empty() => vec![GuardedPart {
+                options: self.origins.iter().map(|o| o.option.clone()).collect(),
+                // What cannot be undone needs consent, whatever is so.
+                requires: match self.risk {
+                    Risk::Irreversible => BTreeSet::new(),
+                    _ => self.requires.clone(),
+                },
+            }],
             _ => self.consent.clone(),
         }
+    }
+
+    /// Returns every precondition of one of its parts.
+    pub fn preconditions(&self) -> impl Iterator<Item = Precondition> {
+        let parts = self.parts_to_accept().into_iter();
+        parts.flat_map(|part| part.requires)
     }
 
     /// Whether it is wanted on a node.
@@ -604,6 +637,12 @@ pub enum Effect {
         map: ConfigMapRef,
         /// What to set.
         edit: FieldEdit,
+    },
+    /// Approve the kubelet's request for a serving certificate, when it passes, and wait until the
+    /// certificate is served.
+    ServingCertificate {
+        /// The node.
+        node: String,
     },
     /// Write a whole file on a node.
     File {

@@ -12,8 +12,8 @@ use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings};
 use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
 use harden::fact::{
-    Answer, Fact, File, FileKind, Meta, Node, NodeFacts, NodeInfo, NodePath, ObjectFact, ObjectRef,
-    Process, Query, sha256,
+    Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
+    NodePath, ObjectFact, ObjectRef, Process, Query, SigningRequest, SigningState, sha256,
 };
 use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
@@ -23,6 +23,10 @@ use serde_json::{Value, json};
 use super::Sandbox;
 
 pub const MANIFEST: &str = "manifests/kube-apiserver.yaml";
+
+/// The kubelet's file, and what makes it ask for a certificate. A new text is a new process.
+pub const KUBELET: &str = "kubelet.yaml";
+pub const BOOTSTRAP: &str = "serverTLSBootstrap: true\n";
 
 /// When the client dies: at the call of this number, before or after the call has its effect.
 #[derive(Default)]
@@ -113,6 +117,12 @@ pub struct State {
     pub old_mirror: BTreeSet<String>,
     /// The first manifest of each node: what an old mirror pod is of.
     first: BTreeMap<String, String>,
+    /// Requests for serving certificates.
+    pub requests: Vec<SigningRequest>,
+    /// Those that are made after the first look.
+    pub later: Vec<SigningRequest>,
+    /// What the kubelet of w1 and its requests go through.
+    pub signer: Signer,
 }
 
 /// When control planes die.
@@ -125,6 +135,15 @@ pub struct Death {
     pub node: String,
     /// Whether its machine is gone as well.
     pub machine: bool,
+}
+
+/// What becomes of a request that was approved.
+#[derive(Default, Clone, Copy, PartialEq)]
+pub enum Signer {
+    #[default]
+    Signs,
+    Fails,
+    Sleeps,
 }
 
 #[derive(Clone)]
@@ -360,6 +379,7 @@ impl Cluster {
                 ),
             ],
             problems: vec![],
+            impact: vec![],
             basis: vec![],
         }
     }
@@ -503,12 +523,26 @@ impl Cluster {
     fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
         let process = self.sync(name);
         let answer = |query: &Query| match query {
+            Query::Process(program) if program.as_str() == "kubelet" => {
+                let text = self.nodes[name].read(KUBELET).unwrap_or_default();
+                Fact::Value(Answer::Process(vec![Process {
+                    pid: 1000 + u32::try_from(text.len()).unwrap(),
+                    start: 1,
+                    argv: vec!["kubelet".into()],
+                }]))
+            }
             Query::Process(_) => match &process {
                 Some(process) => Fact::Value(Answer::Process(vec![process.clone()])),
                 None => Fact::Absent,
             },
             Query::Log(_) | Query::Journal(_) => Fact::Value(Answer::Log(
-                self.state.lock().unwrap().kubelets[name].log.clone(),
+                self.state
+                    .lock()
+                    .unwrap()
+                    .kubelets
+                    .get(name)
+                    .map(|k| k.log.clone())
+                    .unwrap_or_default(),
             )),
             Query::File(path) if path.as_str() == "/etc/kubernetes/manifests/etcd.yaml" => {
                 if self.state.lock().unwrap().external.contains(name) {
@@ -880,11 +914,81 @@ impl Api for FakeApi {
             Ok(())
         })
     }
-    fn kubelet_config(&self, _: &str) -> Result<Option<Value>, ApiError> {
-        unreachable!("no step of these tests changes a kubelet")
+    fn kubelet_config(&self, name: &str) -> Result<Option<Value>, ApiError> {
+        let bootstraps = self.cluster.nodes[name].read(KUBELET) == Some(BOOTSTRAP.into());
+        self.call(|s| {
+            let issued = |r: &SigningRequest| r.state == SigningState::Issued;
+            if bootstraps && !s.requests.iter().any(issued) {
+                return Err(ApiError::Refused {
+                    what: "ask the kubelet".into(),
+                    why: "remote error: tls: internal error".into(),
+                });
+            }
+            Ok(Some(json!({"serverTLSBootstrap": bootstraps})))
+        })
     }
     fn node_ready(&self, _: &str) -> Result<bool, ApiError> {
-        unreachable!("no step of these tests changes a kubelet")
+        self.call(|_| Ok(true))
+    }
+    fn kubelet_endpoint(&self, node: &str) -> Result<Option<KubeletEndpoint>, ApiError> {
+        assert_eq!(node, "w1");
+        let address = |kind: &str, address: &str| NodeAddress {
+            kind: kind.into(),
+            address: address.into(),
+        };
+        let addresses = vec![address("InternalIP", "10.0.0.2"), address("Hostname", "w1")];
+        self.call(|_| {
+            Ok(Some(KubeletEndpoint {
+                addresses,
+                port: 10250,
+            }))
+        })
+    }
+    fn kubelet_handshake(
+        &self,
+        through: SocketAddr,
+        server_name: &str,
+    ) -> Result<Option<String>, ApiError> {
+        assert_eq!((through.port(), server_name), (10250, "10.0.0.2"));
+        self.call(|s| {
+            let issued = |r: &SigningRequest| r.state == SigningState::Issued;
+            let served = s.requests.iter().any(issued);
+            Ok((!served).then(|| "the kubelet has no certificate yet".to_owned()))
+        })
+    }
+    fn serving_requests(&self) -> Result<Vec<SigningRequest>, ApiError> {
+        self.call(|s| {
+            let all = s.requests.clone();
+            s.requests.append(&mut s.later);
+            // The signer works while nobody looks.
+            for request in &mut s.requests {
+                if request.state == SigningState::Approved {
+                    request.state = match s.signer {
+                        Signer::Signs => SigningState::Issued,
+                        Signer::Fails => SigningState::Failed("no key".into()),
+                        Signer::Sleeps => SigningState::Approved,
+                    };
+                }
+            }
+            Ok(all)
+        })
+    }
+    fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError> {
+        assert!(message.contains("w1"), "{message}");
+        self.call(|s| {
+            let found = s.requests.iter_mut().find(|r| *r == request).unwrap();
+            found.state = SigningState::Approved;
+            Ok(())
+        })
+    }
+    fn external_ips(&self) -> Result<Vec<String>, ApiError> {
+        unreachable!("an apply asks for no evidence")
+    }
+    fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
+        unreachable!("an apply asks for no evidence")
+    }
+    fn metrics(&self, _: SocketAddr) -> Result<String, ApiError> {
+        unreachable!("an apply asks for no evidence")
     }
     fn fetch(&self, through: SocketAddr, path: &str) -> Result<String, ApiError> {
         self.call(|state| {

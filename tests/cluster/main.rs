@@ -16,4 +16,5 @@ mod language;
 mod load_client;
 mod lock;
 mod refused;
+mod serving_certificates;
 mod thin_line;

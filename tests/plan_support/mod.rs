@@ -68,7 +68,7 @@ pub fn resource(table: &str, value: Value) -> Resource {
     let kind = Kind::from_table(table, value).unwrap();
     let scope = match table {
         "object" => Scope::Api,
-        "kubelet" | "kube-proxy" | "sysctl" => Scope::Nodes,
+        "kubelet" | "kube-proxy" | "sysctl" | "serving-certificate" => Scope::Nodes,
         _ => Scope::ControlPlane,
     };
     Resource {
@@ -81,6 +81,7 @@ pub fn resource(table: &str, value: Value) -> Resource {
         reason: "because".into(),
         controls: vec!["control".into()],
         consent: Vec::new(),
+        requires: std::collections::BTreeSet::new(),
         origins: vec![Origin {
             option: "some.option".into(),
             file: "harden.toml".into(),
@@ -169,9 +170,31 @@ fn api_answer(query: &ApiQuery) -> Fact<Value> {
             "streamingConnectionIdleTimeout": "4h0m0s",
             "eventRecordQPS": 50,
         }),
+        ApiQuery::ServingCertificate(node) => served(node, false),
+        ApiQuery::ServingRequests => json!([]),
+        ApiQuery::ExternalIps | ApiQuery::NeverPulled => {
+            json!({"any": false, "count": 0, "names": []})
+        }
+        ApiQuery::StaleTokens(_) => json!({"any": false, "count": 0.0}),
         ApiQuery::KubeProxyConfig(_) => json!({"metricsbindaddress": "127.0.0.1:10249"}),
         other => panic!("{other:?}"),
     })
+}
+
+/// What a kubelet serves: something of its own, or a certificate of the cluster's CA.
+pub fn served(node: &str, trusted: bool) -> Value {
+    let ip = if node == "worker" {
+        "10.0.0.2"
+    } else {
+        "10.0.0.1"
+    };
+    let why = if trusted {
+        ""
+    } else {
+        "invalid peer certificate: UnknownIssuer"
+    };
+    json!({"trusted": trusted, "why": why, "endpoint": {"port": 10250, "addresses": [
+        {"type": "InternalIP", "address": ip}, {"type": "Hostname", "address": node}]}})
 }
 
 fn answer(query: &Query) -> Fact<Answer> {
@@ -234,6 +257,14 @@ pub fn execute(plan: &Plan, facts: &mut Facts) {
                 let live = &mut facts.api.cluster_configuration;
                 assert_eq!(live.value(), Some(&step.before));
                 *live = Fact::Value(step.after.clone());
+            }
+            Step::ServingCertificate(step) => {
+                let query = ApiQuery::ServingCertificate(step.node.clone());
+                let now = Fact::Value(served(&step.node, true));
+                assert!(facts.api.answers.insert(query, now).is_some());
+                // Whatever waited is approved.
+                let none = Fact::Value(json!([]));
+                facts.api.answers.insert(ApiQuery::ServingRequests, none);
             }
             Step::Object(step) => {
                 let fact = facts.api.objects.get_mut(&step.reference).unwrap();

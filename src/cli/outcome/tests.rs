@@ -38,6 +38,7 @@ fn record(events: Vec<Event>) -> Record {
                 steps: vec![step("a"), step("b"), step("c")],
             }],
             problems: Vec::new(),
+            impact: Vec::new(),
             basis: Vec::new(),
         },
         holder: Holder::current(),

@@ -1,0 +1,349 @@
+//! Guarded changes: made when what they require is so, or when an earlier stage of the same plan makes
+//! it so, or when the profile accepts them; and who would be hit.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod plan_support;
+
+use harden::fact::*;
+use harden::plan::*;
+use harden::report::{PlanText, plan_text};
+use harden::resource::precondition::{Found, Precondition};
+use harden::resource::*;
+use plan_support::*;
+use serde_json::{Value, json};
+
+const AUTHORITY: &str = "kubelet-certificate-authority";
+const OPTION: &str = "apiserver.kubelet-certificate-authority";
+
+fn guarded(flag_name: &str, requires: &[Precondition]) -> Resource {
+    let mut one = flag(flag_name, "x");
+    one.risk = Risk::Guarded;
+    one.requires = requires.iter().copied().collect();
+    one.origins[0].option = format!("apiserver.{flag_name}");
+    one
+}
+
+fn authority() -> Resource {
+    guarded(AUTHORITY, &[Precondition::KubeletServingCertificates])
+}
+
+fn certificates() -> Vec<Resource> {
+    vec![
+        resource(
+            "kubelet",
+            json!({"field": "serverTLSBootstrap", "value": true}),
+        ),
+        resource("serving-certificate", json!({})),
+    ]
+}
+
+fn answer_with(facts: &mut Facts, query: ApiQuery, answer: Value) {
+    facts.api.answers.insert(query, Fact::Value(answer));
+}
+
+fn set_trusted(facts: &mut Facts, names: &[&str]) {
+    for name in names {
+        let query = ApiQuery::ServingCertificate((*name).into());
+        answer_with(facts, query, served(name, true));
+    }
+}
+
+fn changes_of(plan: &Plan, name: &str) -> usize {
+    plan.changes
+        .iter()
+        .filter(|c| c.resource.contains(name))
+        .count()
+}
+
+fn text(plan: &Plan) -> String {
+    let text = plan_text(plan, PlanText { details: false });
+    anstream::adapter::strip_str(&text).to_string()
+}
+
+#[test]
+fn an_earlier_stage_of_the_same_plan_establishes_what_is_required() {
+    let mut all = vec![authority()];
+    all.extend(certificates());
+    let desired = desired(all);
+    let mut facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    assert_eq!(problems(&plan), Vec::<String>::new());
+    assert!(changes_of(&plan, AUTHORITY) > 0);
+    assert_eq!(
+        stage_names(&plan),
+        [
+            StageName::Kubelets,
+            StageName::ServingCertificates,
+            StageName::ControlPlane,
+            StageName::KubeadmConfig
+        ]
+    );
+    assert_eq!(plan.impact.len(), 1);
+    let impact = &plan.impact[0];
+    assert_eq!(impact.verdict, Verdict::ByThisPlan);
+    assert_eq!(impact.who, ["cp1", "worker"]);
+    assert!(
+        text(&plan).contains(
+            "Impact\n  kube-apiserver --kubelet-certificate-authority: kubelet-serving-certificates will hold: an earlier stage of this plan makes it so: cp1, worker"
+        ),
+        "{}",
+        text(&plan)
+    );
+    execute(&plan, &mut facts);
+    let again = build(&desired, &facts);
+    assert!(again.is_clean() && again.impact.is_empty());
+}
+
+#[test]
+fn what_holds_already_needs_no_consent() {
+    let desired = desired(vec![authority()]);
+    let mut facts = cluster(&["cp1"], &desired);
+    set_trusted(&mut facts, &["cp1", "worker"]);
+    let plan = build(&desired, &facts);
+    assert_eq!(problems(&plan), Vec::<String>::new());
+    assert!(changes_of(&plan, AUTHORITY) > 0);
+    assert_eq!(plan.impact[0].verdict, Verdict::Holds);
+    // And the plan is worth nothing once it does not hold any more.
+    let query = ApiQuery::ServingCertificate("worker".into());
+    answer_with(&mut facts, query, served("worker", false));
+    assert_eq!(
+        compare(&plan, &facts).moved,
+        ["API: serving certificate of the kubelet of worker"]
+    );
+}
+
+#[test]
+fn what_does_not_hold_is_withheld_with_the_names() {
+    let desired = desired(vec![authority()]);
+    let mut facts = cluster(&["cp1"], &desired);
+    set_trusted(&mut facts, &["cp1"]);
+    let plan = build(&desired, &facts);
+    assert_eq!(changes_of(&plan, AUTHORITY), 0);
+    assert_eq!(plan.stages, vec![]);
+    let problem = &plan.problems[0];
+    assert_eq!(problem.severity, Severity::Error);
+    for part in [
+        "is not accepted: kubelet-serving-certificates does not hold: 1 node(s)",
+        ": worker; left undone: ",
+    ] {
+        assert!(
+            problem.message.contains(part),
+            "{part}: {}",
+            problem.message
+        );
+    }
+    for part in ["kubelet.serving-certificates", "accept = [", OPTION] {
+        assert!(problem.remedy.contains(part), "{part}: {}", problem.remedy);
+    }
+    let impact = &plan.impact[0];
+    assert_eq!((impact.verdict, impact.count), (Verdict::Fails, 1));
+    assert!(text(&plan).contains("kubelet-serving-certificates does NOT hold: 1 node(s)"));
+}
+
+#[test]
+fn consent_overrides_what_does_not_hold_and_keeps_the_evidence() {
+    let mut desired = desired(vec![authority()]);
+    desired.accept = vec![OPTION.into()];
+    let mut facts = cluster(&["cp1"], &desired);
+    set_trusted(&mut facts, &["cp1"]);
+    let plan = build(&desired, &facts);
+    assert!(changes_of(&plan, AUTHORITY) > 0);
+    assert!(!plan.is_incomplete());
+    assert_eq!(plan.problems.len(), 1);
+    let message = &plan.problems[0].message;
+    assert!(
+        message.starts_with("accepted, although kubelet-serving-certificates does not hold")
+            && message.ends_with(": worker"),
+        "{message}"
+    );
+    assert!(plan.impact[0].accepted);
+    assert!(text(&plan).contains("does NOT hold, accepted"));
+}
+
+#[test]
+fn what_cannot_be_told_is_an_error_without_consent_and_a_warning_with_it() {
+    let mut desired = desired(vec![authority()]);
+    let mut facts = cluster(&["cp1"], &desired);
+    set_trusted(&mut facts, &["cp1"]);
+    facts.api.answers.insert(
+        ApiQuery::ServingCertificate("worker".into()),
+        Fact::Unreadable("no route".into()),
+    );
+    let plan = build(&desired, &facts);
+    assert!(plan.is_incomplete() && changes_of(&plan, AUTHORITY) == 0);
+    assert!(
+        plan.problems[0].message.contains("is not known to hold"),
+        "{:?}",
+        plan.problems
+    );
+    desired.accept = vec![OPTION.into()];
+    let plan = build(&desired, &facts);
+    assert!(!plan.is_incomplete() && changes_of(&plan, AUTHORITY) > 0);
+    assert_eq!(plan.impact[0].verdict, Verdict::Unknown);
+}
+
+#[test]
+fn a_later_stage_establishes_nothing() {
+    // A guarded field of the kubelet comes before the stage of the certificates.
+    let mut early = resource("kubelet", json!({"field": "maxPods", "value": 5}));
+    early.risk = Risk::Guarded;
+    early.requires = [Precondition::KubeletServingCertificates].into();
+    let mut all = certificates();
+    all.push(early);
+    let desired = desired(all);
+    let facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    assert_eq!(changes_of(&plan, "maxPods"), 0);
+    assert_eq!(plan.impact[0].verdict, Verdict::Fails);
+}
+
+#[test]
+fn what_is_withheld_itself_establishes_nothing() {
+    let mut all = vec![authority()];
+    all.extend(certificates().into_iter().map(|mut one| {
+        one.risk = Risk::Guarded;
+        one
+    }));
+    let desired = desired(all);
+    let facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean(), "{:?}", lines(&plan));
+    assert_eq!(plan.impact[0].verdict, Verdict::Fails);
+}
+
+#[test]
+fn without_a_precondition_only_consent_will_do() {
+    let mut desired = desired(vec![guarded("v", &[])]);
+    let facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean() && plan.is_incomplete());
+    assert_eq!(plan.impact, []);
+    desired.accept = vec!["apiserver.v".into()];
+    assert!(!build(&desired, &facts).is_clean());
+}
+
+#[test]
+fn what_cannot_be_undone_needs_consent_whatever_holds() {
+    let mut one = authority();
+    one.risk = Risk::Irreversible;
+    let desired = desired(vec![one]);
+    let mut facts = cluster(&["cp1"], &desired);
+    set_trusted(&mut facts, &["cp1", "worker"]);
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean() && plan.is_incomplete());
+}
+
+#[test]
+fn every_precondition_must_hold() {
+    let both = [
+        Precondition::KubeletServingCertificates,
+        Precondition::NoExternalIps,
+    ];
+    let desired = desired(vec![guarded("v", &both)]);
+    let mut facts = cluster(&["cp1"], &desired);
+    set_trusted(&mut facts, &["cp1", "worker"]);
+    let found = |names: &[&str]| {
+        let names = names.iter().map(|n| (*n).to_owned()).collect();
+        serde_json::to_value(Found::of(names)).unwrap()
+    };
+    answer_with(&mut facts, ApiQuery::ExternalIps, found(&["shop/web"]));
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean());
+    assert!(plan.problems[0].message.contains(
+        "no-external-ips does not hold: 1 Service(s) with externalIPs: shop/web; left undone"
+    ));
+    answer_with(&mut facts, ApiQuery::ExternalIps, found(&[]));
+    let plan = build(&desired, &facts);
+    assert!(!plan.is_clean() && !plan.is_incomplete());
+    let verdicts: Vec<Verdict> = plan.impact.iter().map(|i| i.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Holds, Verdict::Holds]);
+    // A Service that gets one until the apply makes the plan stale.
+    answer_with(&mut facts, ApiQuery::ExternalIps, found(&["shop/web"]));
+    assert_eq!(
+        compare(&plan, &facts).moved,
+        ["API: Services with externalIPs"]
+    );
+}
+
+/// What shares a flag is one resource, and each part of it keeps what it requires.
+#[test]
+fn parts_of_a_list_keep_their_own_preconditions() {
+    let plugin = |name: &str, requires: &[Precondition]| {
+        let mut one = resource(
+            "flag",
+            json!({"component": "kube-apiserver", "name": "enable-admission-plugins",
+                "value": [name], "merge": "additive"}),
+        );
+        one.risk = if requires.is_empty() {
+            Risk::Restart
+        } else {
+            Risk::Guarded
+        };
+        one.requires = requires.iter().copied().collect();
+        one.origins[0].option = format!("apiserver.{name}");
+        one
+    };
+    let mut disagreements = Vec::new();
+    let united = unite(
+        vec![
+            plugin("NamespaceLifecycle", &[]),
+            plugin("DenyServiceExternalIPs", &[Precondition::NoExternalIps]),
+        ],
+        &mut disagreements,
+    );
+    assert_eq!((united.len(), disagreements), (1, vec![]));
+    let mut desired = desired(united);
+    let mut facts = cluster(&["cp1"], &desired);
+    let names = Found::of(vec!["shop/web".into()]);
+    let names = serde_json::to_value(names).unwrap();
+    answer_with(&mut facts, ApiQuery::ExternalIps, names);
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean() && plan.is_incomplete());
+    assert!(
+        plan.problems[0]
+            .remedy
+            .contains("apiserver.DenyServiceExternalIPs")
+    );
+    // Consent to the other part is none.
+    desired.accept = vec!["apiserver.NamespaceLifecycle".into()];
+    assert!(build(&desired, &facts).is_clean());
+    desired.accept = vec!["apiserver.DenyServiceExternalIPs".into()];
+    assert!(!build(&desired, &facts).is_clean());
+}
+
+#[test]
+fn many_who_would_be_hit_are_counted_and_few_are_named() {
+    let desired = desired(vec![guarded("v", &[Precondition::NoExternalIps])]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let names = (0..300).map(|n| format!("shop/web-{n:03}")).collect();
+    let found = serde_json::to_value(Found::of(names)).unwrap();
+    answer_with(&mut facts, ApiQuery::ExternalIps, found);
+    let plan = build(&desired, &facts);
+    assert_eq!((plan.impact[0].count, plan.impact[0].who.len()), (300, 20));
+    let text = text(&plan);
+    assert!(text.contains(
+        "no-external-ips does NOT hold: 300 Service(s) with externalIPs: shop/web-000, "
+    ));
+    assert!(text.contains("shop/web-009 and 290 more\n"), "{text}");
+    assert!(
+        plan.problems[0]
+            .message
+            .contains("shop/web-004 and 295 more")
+    );
+}
+
+#[test]
+fn a_plan_without_impact_is_read_and_one_with_it_keeps_it() {
+    let desired = desired(vec![authority()]);
+    let facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    let saved = to_saved(&plan).unwrap();
+    assert_eq!(
+        saved["impact"][0]["precondition"],
+        "kubelet-serving-certificates"
+    );
+    assert_eq!(saved["impact"][0]["verdict"], "fails");
+    assert_eq!(from_saved(&saved.to_string()).unwrap().impact, plan.impact);
+    let clean = build(&plan_support::desired(vec![]), &facts);
+    assert!(to_saved(&clean).unwrap().get("impact").is_none());
+}
