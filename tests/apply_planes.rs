@@ -11,6 +11,8 @@ use std::time::Duration;
 use apply_world::cluster::{ClientSide, Cluster, Death, Fate, MANIFEST, manifest};
 use apply_world::scratch;
 use harden::apply::{ApplyError, Report};
+use harden::distribution::kubeadm::etcd::EtcdMember;
+use harden::fact::{ApiQuery, Fact};
 use harden::generation::{self, Outcome, Record};
 use harden::host::{Host, HostError};
 use harden::plan::{Plan, StageName, Step};
@@ -360,10 +362,11 @@ fn applied(root: &Path) -> (Cluster, Plan) {
 
 fn steps_of(client: &ClientSide) -> Vec<&str> {
     let steps = client.heard.iter().filter(|l| l.starts_with("Step {"));
-    let of = |line: &'static str| line;
-    let names = [of("cp1: "), of("cp2: "), of("cp3: ")];
     steps
-        .filter_map(|line| names.iter().find(|name| line.contains(**name)).copied())
+        .filter_map(|line| {
+            let names = ["cp1: ", "cp2: ", "cp3: "];
+            names.into_iter().find(|name| line.contains(name))
+        })
         .collect()
 }
 
@@ -385,6 +388,34 @@ fn a_rollback_repairs_the_control_plane_that_is_down_before_the_others() {
         report.notes
     );
     assert!(has_everywhere(&cluster, "--profiling=true"));
+    cluster.forget();
+}
+
+#[test]
+fn a_rollback_takes_the_leader_of_now_last() {
+    let dir = scratch();
+    let (cluster, _) = applied(dir.path());
+    let record = records(&cluster).pop().unwrap();
+    let lookup = generation::rollback_lookup(&record);
+    let asked: Vec<String> = lookup.members.iter().map(ToString::to_string).collect();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    let mut current = cluster.current(&lookup);
+    for query in &lookup.members {
+        let member = EtcdMember {
+            healthy: true,
+            why: String::new(),
+            leader: *query == ApiQuery::EtcdMember("cp3".into()),
+            has_leader: true,
+            members: 3,
+            connected: 2,
+        };
+        let answer = serde_json::to_value(member).unwrap();
+        current.answers.insert(query.clone(), Fact::Value(answer));
+    }
+    let undo = generation::rollback_plan(&record, &current);
+    let mut client = client(&cluster, &Fate::new());
+    client.run(&undo).unwrap();
+    assert_eq!(steps_of(&client), ["cp2: ", "cp1: ", "cp3: "]);
     cluster.forget();
 }
 
