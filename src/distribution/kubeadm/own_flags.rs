@@ -46,6 +46,17 @@ const APISERVER: &[(&str, Own)] = &[
         File("apiserver-kubelet-client.crt"),
     ),
     ("kubelet-client-key", File("apiserver-kubelet-client.key")),
+    (
+        "kubelet-preferred-address-types",
+        Value("InternalIP,ExternalIP,Hostname"),
+    ),
+    ("requestheader-allowed-names", Value("front-proxy-client")),
+    (
+        "requestheader-extra-headers-prefix",
+        Value("X-Remote-Extra-"),
+    ),
+    ("requestheader-group-headers", Value("X-Remote-Group")),
+    ("requestheader-username-headers", Value("X-Remote-User")),
     ("service-account-key-file", File("sa.pub")),
     ("service-account-signing-key-file", File("sa.key")),
     ("tls-cert-file", File("apiserver.crt")),
@@ -56,6 +67,7 @@ const APISERVER: &[(&str, Own)] = &[
 const CONTROLLER_MANAGER: &[(&str, Own)] = &[
     ("bind-address", Value("127.0.0.1")),
     ("client-ca-file", File("ca.crt")),
+    ("controllers", Value("*,bootstrapsigner,tokencleaner")),
     ("leader-elect", Value("true")),
     ("root-ca-file", File("ca.crt")),
     ("service-account-private-key-file", File("sa.key")),

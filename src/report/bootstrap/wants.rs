@@ -110,14 +110,20 @@ impl Wants {
         match (list, name) {
             ("flags", [component, flag]) => {
                 let component = read_component(component)?;
-                let known = self
+                // Several may have a share in one list, and evaluation has found what contradicts.
+                let is_list = |wanted: &Map<String, Value>| wanted["merge"] == "additive";
+                let mut known = self
                     .flags
                     .iter()
-                    .find(|(c, n, _)| *c == component && n == flag);
-                match known {
-                    Some((_, _, other)) if *other != wanted => return clash(),
-                    Some(_) => {}
-                    None => self.flags.push((component, flag.clone(), wanted)),
+                    .filter(|(c, n, _)| *c == component && n == flag);
+                if known
+                    .any(|(.., other)| !(is_list(other) && is_list(&wanted)) && *other != wanted)
+                {
+                    return clash();
+                }
+                let flag = (component, flag.clone(), wanted);
+                if !self.flags.contains(&flag) {
+                    self.flags.push(flag);
                 }
             }
             ("volumes", [component, volume]) => {
