@@ -221,7 +221,7 @@ fn die_everywhere(stride: usize, test: impl Fn(usize, bool) -> bool) {
 
 #[test]
 fn killed_at_many_calls_the_next_run_finishes() {
-    killed_the_next_run_finishes(11);
+    killed_the_next_run_finishes(23);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn killed_the_next_run_finishes(stride: usize) {
 
 #[test]
 fn killed_at_many_calls_of_a_failing_run_the_next_run_reverts() {
-    killed_while_failing_the_next_run_reverts(9);
+    killed_while_failing_the_next_run_reverts(19);
 }
 
 #[test]
@@ -646,5 +646,75 @@ fn the_lease_is_renewed_at_every_step_and_while_a_gate_is_waited_for() {
     client.settings.renew_after = Duration::ZERO;
     client.run(&rollback(&cluster)).unwrap();
     assert!(cluster.state.lock().unwrap().renewals > 14);
+    cluster.forget();
+}
+
+#[test]
+fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
+    use harden::fact::{ApiFacts, Fact, Facts, Node, NodeInfo};
+    use harden::plan::{prepare, queries_to_prepare};
+    use harden::resource::{Desired, Kind, Resource, Scope};
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    let table = serde_json::json!({
+        "component": "kube-apiserver", "flag": "tracing-config-file", "name": "tracing", "content": "a: 1\n",
+    });
+    let desired = Desired {
+        cluster: "c".into(),
+        resources: vec![Resource {
+            kind: Kind::from_table("component-file", table).unwrap(),
+            scope: Scope::ControlPlane,
+            only: None,
+            except: Default::default(),
+            risk: Risk::Restart,
+            uniform: false,
+            reason: String::new(),
+            controls: Vec::new(),
+            origins: Vec::new(),
+            consent: Vec::new(),
+            requires: Default::default(),
+        }],
+        accept: Vec::new(),
+        findings: Vec::new(),
+    };
+    let info = |name: &str| NodeInfo {
+        name: name.into(),
+        control_plane: true,
+    };
+    let answers = queries_to_prepare(&desired, &info("w1"));
+    let node = Node {
+        info: info("w1"),
+        facts: Fact::Value(answers.into_iter().map(|q| (q, Fact::Absent)).collect()),
+        remedy: String::new(),
+    };
+    let facts = Facts {
+        nodes: [("w1".to_owned(), node)].into(),
+        api: ApiFacts {
+            cluster_id: Fact::Value("id".into()),
+            cluster_configuration: Fact::Absent,
+            objects: Default::default(),
+            answers: Default::default(),
+        },
+    };
+    let members = ["cp1", "cp2"].map(|name| (name.to_owned(), info(name)));
+    let mut plan = prepare(&desired, &members.into(), &facts, "w1");
+    // Into the scratch node's own directory instead of /etc.
+    let Step::Node(step) = &mut plan.stages[0].steps[0] else {
+        panic!("{plan:?}")
+    };
+    step.files[0].path = cluster.nodes["w1"].path("harden/policy.yaml");
+
+    let mut client = cluster.client(&Fate::new());
+    let report = client.run(&plan).unwrap();
+    assert_eq!(report.record.outcome(), Some(&Outcome::Applied));
+    let placed = cluster.nodes["w1"].read("harden/policy.yaml");
+    assert_eq!(placed.as_deref(), Some("a: 1\n"));
+    // No gate was waited for: there is nothing that could pass one.
+    assert!(!client.heard.iter().any(|line| line.starts_with("gate")));
+    assert_eq!(records(&cluster), std::slice::from_ref(&report.record));
+    assert_eq!(cluster.locks(), Vec::<String>::new());
+    client.run(&rollback(&cluster)).unwrap();
+    assert_eq!(cluster.snapshot(), before);
     cluster.forget();
 }

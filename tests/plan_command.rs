@@ -25,6 +25,7 @@ fn plan() -> Plan {
             id: "5f1e".into(),
         },
         desired: String::new(),
+        etcd_leader: None,
         purpose: Purpose::Converge,
         nodes: [("cp1".to_owned(), true)].into(),
         changes: Vec::new(),

@@ -113,7 +113,7 @@ fn rancher_50080_data_pod_and_keys_change_in_one_transaction() {
     let text = manifest(&facts, "cp1", ETCD);
     let argv = Manifest::parse(&text, ETCD).unwrap().process().unwrap();
     assert_eq!(gate.processes.get(&ETCD), Some(&argv));
-    assert_eq!(gate.readyz_port, 6443);
+    assert_eq!(gate.readyz_port, Some(6443));
     assert_eq!(
         step.undo_gate.as_ref().unwrap().processes.get(&ETCD),
         Some(&argv)

@@ -468,6 +468,7 @@ fn what_to_look_at_is_sorted_and_named_once() {
     assert_eq!(
         shown,
         [
+            "file /etc/kubernetes/manifests/etcd.yaml",
             "file /etc/kubernetes/manifests/kube-apiserver.yaml",
             "mode and owner of /a",
             "mode and owner of /b",

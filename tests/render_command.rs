@@ -265,7 +265,7 @@ fn what_was_added_to_a_render_or_changed_in_it_is_not_lost() {
     refused(&write("own"), "holds \"own\"");
     refused(
         &write("desired.sha256"),
-        "was changed since it was rendered",
+        "was changed since `harden render` wrote it",
     );
     refused(
         &|out| fs::create_dir(out.join("nodes/own")).unwrap(),
@@ -277,7 +277,7 @@ fn what_was_added_to_a_render_or_changed_in_it_is_not_lost() {
     );
     refused(
         &|out| fs::remove_file(out.join("desired.sha256")).unwrap(),
-        "was changed since it was rendered",
+        "was changed since `harden render` wrote it",
     );
 }
 
@@ -307,13 +307,13 @@ fn what_no_render_wrote_is_left_alone() {
     .: exit 1
     --- stdout
     --- stderr
-    error: . is not empty and holds no former render; nothing was written
+    error: . is not empty and was not written by `harden render`; nothing was written
     hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     team: exit 1
     --- stdout
     --- stderr
-    error: team is not empty and holds no former render; nothing was written
+    error: team is not empty and was not written by `harden render`; nothing was written
     hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     harden.toml: exit 1
@@ -331,7 +331,7 @@ fn what_no_render_wrote_is_left_alone() {
     ours: exit 1
     --- stdout
     --- stderr
-    error: ours holds ".git" besides a former render, which would be lost; nothing was written
+    error: ours holds ".git" besides what `harden render` wrote, which would be lost; nothing was written
     hint: name a directory that is yet to be made, is empty, or is as `harden render` left it
 
     none/out: exit 1

@@ -32,6 +32,14 @@ pub enum ApplyError {
         /// The uid of kube-system here.
         found: String,
     },
+    /// Before anything was changed: a control plane is not well.
+    #[error("{what}; nothing was changed")]
+    Unwell {
+        /// Which, and what it answered.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// Somebody else applies, or a run that cannot be told dead left its lock.
     #[error("{} holds the lock of {node} for {age} s (process {}); nothing was changed", holder.who, holder.pid)]
     Locked {
@@ -90,6 +98,7 @@ impl ApplyError {
             ApplyError::Cluster { .. } => {
                 "choose the context of the plan's cluster, or make a new plan".into()
             }
+            ApplyError::Unwell { remedy, .. } => remedy.clone(),
             ApplyError::Locked { .. } => {
                 "wait until that run has ended; when it is surely gone, `harden apply --take-over` \
                  takes its locks, and finishes or reverts what it left"

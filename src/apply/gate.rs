@@ -12,6 +12,7 @@ use crate::resource::kubelet::kubelet_program;
 
 use super::Notice;
 use super::certificate::Certifying;
+use super::mirror::Mirrors;
 use super::node::plain;
 use super::session::Session;
 
@@ -30,6 +31,34 @@ pub(super) struct Seen {
     log: String,
     /// What the kubelet's unit logged.
     journal: String,
+    /// The mirror pods of what the step changes.
+    pub(super) mirrors: Mirrors,
+}
+
+/// How a gate is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch<'s> {
+    /// What ran before; the processes must be new ones.
+    before: Option<&'s Seen>,
+    /// Whether it is a change that the gate judges, and not its undoing: then the user's interrupt ends
+    /// the waiting, and the other control planes must be well.
+    change: bool,
+}
+
+impl<'s> Watch<'s> {
+    /// For what was put back.
+    pub(super) const UNDO: Watch<'static> = Watch {
+        before: None,
+        change: false,
+    };
+
+    /// For what was changed.
+    pub(super) fn change(before: Option<&'s Seen>) -> Self {
+        Watch {
+            before,
+            change: true,
+        }
+    }
 }
 
 impl Seen {
@@ -59,6 +88,19 @@ pub(super) struct Shut {
     pub(super) component: Option<Component>,
     /// Whether nothing is known to be wrong: the user has ended the waiting.
     pub(super) interrupted: bool,
+    /// Whether it is about something that the step did not change.
+    pub(super) elsewhere: bool,
+}
+
+impl Shut {
+    fn new(why: impl Into<String>, component: Option<Component>) -> Self {
+        Shut {
+            why: why.into(),
+            component,
+            interrupted: false,
+            elsewhere: false,
+        }
+    }
 }
 
 /// Counts the deaths of API servers that had the new command line.
@@ -119,28 +161,20 @@ impl Session<'_, '_> {
         Ok(seen)
     }
 
-    /// Waits until the gate has held for a while. With `before`, the processes must be new ones;
-    /// `interruptible` says whether the user's interrupt ends it.
-    pub(super) fn pass(
-        &mut self,
-        node: &str,
-        gate: &Gate,
-        before: Option<&Seen>,
-        interruptible: bool,
-    ) -> Result<(), Shut> {
+    /// Waits until the gate has held for a while.
+    pub(super) fn pass(&mut self, node: &str, gate: &Gate, watch: Watch<'_>) -> Result<(), Shut> {
         let begun = Instant::now();
         let mut held: Option<(Instant, Vec<(u32, u64)>)> = None;
         let mut crashes = Crashes::default();
         let mut tunnel = None;
         loop {
-            if interruptible && self.interrupted() {
+            if watch.change && self.interrupted() {
                 return Err(Shut {
-                    why: "it was interrupted".into(),
-                    component: None,
                     interrupted: true,
+                    ..Shut::new("it was interrupted", None)
                 });
             }
-            let shut = match self.check(node, gate, before, &mut tunnel, &mut crashes) {
+            let shut = match self.check(node, gate, watch, &mut tunnel, &mut crashes) {
                 Ok(ids) => {
                     let since = match &held {
                         Some((since, same)) if *same == ids => *since,
@@ -150,11 +184,7 @@ impl Session<'_, '_> {
                         return Ok(());
                     }
                     held = Some((since, ids));
-                    Shut {
-                        why: "it to stay so".into(),
-                        component: None,
-                        interrupted: false,
-                    }
+                    Shut::new("it to stay so", None)
                 }
                 Err((shut, is_final)) => {
                     held = None;
@@ -190,16 +220,12 @@ impl Session<'_, '_> {
         &mut self,
         node: &str,
         gate: &Gate,
-        before: Option<&Seen>,
+        watch: Watch<'_>,
         tunnel: &mut Option<Tunnel>,
         crashes: &mut Crashes,
     ) -> Result<Vec<(u32, u64)>, (Shut, bool)> {
-        let shut = |why: String, component| Shut {
-            why,
-            component,
-            interrupted: false,
-        };
-        let again = |why: String, component| (shut(why, component), false);
+        let again = |why: String, component| (Shut::new(why, component), false);
+        let before = watch.before;
         let seen = self.see(node, gate).map_err(|why| again(why, None))?;
         let mut ids = Vec::new();
         let mut waiting = None;
@@ -216,7 +242,7 @@ impl Session<'_, '_> {
                 && let Some(before) = before
                 && let Some(why) = crashes.count(&right, all.is_empty(), &seen.log, &before.log)
             {
-                return Err((shut(why, Some(*component)), true));
+                return Err((Shut::new(why, Some(*component)), true));
             }
             if right.is_empty() {
                 let what = if all.is_empty() {
@@ -246,14 +272,14 @@ impl Session<'_, '_> {
             let died = crashes.count_kubelets(&new, &seen.journal, old);
             if before.is_some() && died >= KUBELET_DEATHS {
                 let why = format!("it was started and died {died} times");
-                return Err((shut(why, None), true));
+                return Err((Shut::new(why, None), true));
             }
             // Without a certificate the API server cannot ask it anything.
             if gate.serving_certificate && !new.is_empty() {
                 match self.certify(node, &mut crashes.certifying) {
                     Ok(None) => {}
                     Ok(Some(waits)) => return Err(again(waits, None)),
-                    Err(why) => return Err((shut(why, None), true)),
+                    Err(why) => return Err((Shut::new(why, None), true)),
                 }
             }
             if let Some(waits) = self.kubelet_waits(node, gate, &new) {
@@ -261,23 +287,61 @@ impl Session<'_, '_> {
             }
             ids.extend(new);
         }
-        let Some(port) = gate.readyz_port else {
+        if let Some(port) = gate.readyz_port {
+            self.readyz_waits(node, port, tunnel)
+                .map_or(Ok(()), |waits| {
+                    Err(again(waits, Some(Component::KubeApiserver)))
+                })?;
+        }
+        if let Some((waits, component)) = self.mirror_waits(node, gate, before) {
+            return Err(again(waits, Some(component)));
+        }
+        if !self.planes.has(node) {
             return Ok(ids);
-        };
+        }
+        if gate.readyz_port.is_none()
+            && let Err(why) = self.plane_readyz(node)
+        {
+            return Err(again(format!("its API server ({why})"), None));
+        }
+        if let Err(why) = self.plane_etcd(node) {
+            return Err(again(format!("etcd to be healthy ({why})"), None));
+        }
+        if watch.change
+            && let Some(waits) = self.others_wait(node)
+        {
+            let shut = Shut {
+                elsewhere: true,
+                ..Shut::new(waits, None)
+            };
+            return Err((shut, false));
+        }
+        Ok(ids)
+    }
+
+    /// Says what the API server behind a port of the node is not yet; `None` when it is ready.
+    fn readyz_waits(
+        &mut self,
+        node: &str,
+        port: u16,
+        tunnel: &mut Option<Tunnel>,
+    ) -> Option<String> {
         if tunnel.is_none() {
-            let opened = self.host(node).and_then(|h| h.tunnel(port));
-            *tunnel = Some(opened.map_err(|e| again(e.to_string(), None))?);
+            match self.host(node).and_then(|h| h.tunnel(port)) {
+                Ok(opened) => *tunnel = Some(opened),
+                Err(error) => return Some(error.to_string()),
+            }
         }
         let Some(local) = tunnel.as_ref().map(|t| t.local) else {
             unreachable!("it was opened above")
         };
         let not_ready = match self.apply.api.readyz(local) {
-            Ok(true) => return Ok(ids),
+            Ok(true) => return None,
             Ok(false) => "/readyz to answer 200".to_owned(),
             Err(error) => format!("/readyz to answer 200 ({error})"),
         };
         *tunnel = None;
-        Err(again(not_ready, Some(Component::KubeApiserver)))
+        Some(not_ready)
     }
 
     /// Says what a kubelet is not yet; `None` when it runs with what the gate wants.

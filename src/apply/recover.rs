@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::ApiError;
 use crate::generation::{Event, Outcome, Record};
-use crate::plan::{NodeStep, Step};
+use crate::plan::{NodeStep, Purpose, Step};
 
+use super::gate::Watch;
 use super::node::{Id, Reason, State};
 use super::run::{Run, changed_nodes, finish};
 use super::session::Session;
@@ -241,8 +242,11 @@ impl Run<'_, '_, '_> {
     /// Commits an active transaction whose gate holds, and puts back every other.
     fn decide(&mut self, id: Id, step: &NodeStep) -> Verdict {
         let old = Argv::new();
+        if matches!(self.record.plan.purpose, Purpose::Rollback(_)) {
+            self.session.excuse_unwell();
+        }
         if let Some(gate) = &step.gate
-            && let Err(shut) = self.session.pass(&step.node, gate, None, true)
+            && let Err(shut) = self.session.pass(&step.node, gate, Watch::change(None))
         {
             return Verdict::Failed(self.session.put_back(id, step, &old, &shut.why));
         }

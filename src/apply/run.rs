@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fact::NodePath;
 use crate::generation::{Event, Outcome, Record, SCHEMA, first_index};
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Purpose, Step};
 use crate::resource::{Place, Severity};
 
 use super::node::{Code, Id, NodeError};
+use super::planes::restarts_etcd;
 use super::session::Session;
 use super::step::{Argv, Failure, Left};
 use super::{Apply, ApplyError, Notice, Report};
@@ -70,6 +71,7 @@ fn start(session: &mut Session<'_, '_>, plan: &Plan) -> Result<Record, ApplyErro
     if let Some(record) = past.interrupted() {
         return Err(ApplyError::Interrupted(record.number));
     }
+    session.preflight(plan)?;
     let record = Record {
         schema: SCHEMA.into(),
         number: past.next(),
@@ -139,6 +141,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
         record: Record,
         done: BTreeSet<usize>,
     ) -> Self {
+        session.planes.begin(&record.plan);
         let stages = record.plan.stages.iter().enumerate();
         let steps = stages
             .flat_map(|(at, stage)| stage.steps.iter().map(move |step| (at, step.clone())))
@@ -173,10 +176,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
             return Err(self.fail(number, failure, false));
         }
         let mut stage = None;
-        for number in 1..=self.total() {
-            if self.done.contains(&number) {
-                continue;
-            }
+        while let Some(number) = self.next() {
             if self.session.interrupted() {
                 let failure = Failure::back("it was interrupted");
                 return Err(self.fail(number, failure, false));
@@ -197,6 +197,12 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                 total,
                 title: &title,
             });
+            if let (true, Step::Node(step)) = (self.session.planes.concerns(&step), &step) {
+                let purpose = self.record.plan.purpose.clone();
+                if let Err(failure) = self.session.await_planes(&step.node, &purpose) {
+                    return Err(self.fail(number, failure, false));
+                }
+            }
             if let Err(why) = self.journal(Event::Begin(number)) {
                 let failure = Failure::back(format!("{why}; step {number} was not begun"));
                 return Err(self.fail(number, failure, false));
@@ -218,6 +224,27 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
         }
         self.end(Outcome::Applied);
         Ok(self.record)
+    }
+
+    /// The next step: the first that is not done. Where a rollback comes to control planes of which
+    /// some are not well, it begins with those of the same stage.
+    fn next(&mut self) -> Option<usize> {
+        let open = |number: &usize| !self.done.contains(number);
+        let first = (1..=self.total()).find(open)?;
+        let (stage, step) = &self.steps[first - 1];
+        let is_rollback = matches!(self.record.plan.purpose, Purpose::Rollback(_));
+        if !is_rollback || !self.session.planes.concerns(step) {
+            return Some(first);
+        }
+        let unwell = self.session.survey().unwell;
+        let is_unwell = |number: &usize| match &self.steps[number - 1] {
+            (at, Step::Node(step)) => {
+                at == stage && step.restarts() && unwell.contains_key(&step.node)
+            }
+            _ => false,
+        };
+        let repair = (first..=self.total()).filter(open).find(is_unwell);
+        Some(repair.unwrap_or(first))
     }
 
     /// Notes that a step is done.
@@ -346,6 +373,21 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
             }
             let old = self.old.remove(&number).unwrap_or_default();
             let id = self.id(number);
+            // A second member is not taken from a quorum that misses one already.
+            if restarts_etcd(&step)
+                && let Some(waits) = self.session.others_wait(&step.node)
+            {
+                let node = &step.node;
+                let failure = Failure {
+                    message: format!(
+                        "{node} was NOT put back yet, for its etcd member is needed while this is waited for: {waits}"
+                    ),
+                    left: Left::Broken,
+                    moved: false,
+                };
+                results.push((number, failure));
+                continue;
+            }
             results.push((number, self.session.undo(id, &step, &old, &why)));
         }
         results

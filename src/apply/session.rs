@@ -10,6 +10,7 @@ use crate::generation::now;
 use crate::host::{Host, HostError};
 
 use super::node::{Client, Code, NodeError};
+use super::planes::Planes;
 use super::{Apply, ApplyError, Notice};
 
 /// What a run holds open.
@@ -24,6 +25,7 @@ pub(super) struct Session<'s, 'a> {
     /// When the lease was taken or last tried to be renewed.
     renewed: Instant,
     pub(super) notes: Vec<String>,
+    pub(super) planes: Planes,
 }
 
 impl<'s, 'a> Session<'s, 'a> {
@@ -37,6 +39,7 @@ impl<'s, 'a> Session<'s, 'a> {
             api_locked: false,
             renewed: Instant::now(),
             notes: Vec::new(),
+            planes: Planes::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
 
 use super::Notice;
-use super::gate::{Shut, changed_flags};
+use super::gate::{Shut, Watch, changed_flags};
 use super::node::{Code, Id, NodeError, State};
 use super::session::Session;
 
@@ -61,16 +61,18 @@ impl Session<'_, '_> {
         old: &mut Argv,
     ) -> Result<(), Failure> {
         let node = step.node.as_str();
-        let seen = match &step.gate {
+        let mut seen = match &step.gate {
             Some(gate) => Some(
                 self.see(node, gate)
                     .map_err(|why| Failure::back(format!("{why}; {node} was not changed")))?,
             ),
             None => None,
         };
-        if let Some(seen) = &seen {
+        if let Some(seen) = &mut seen {
             *old = seen.argv();
+            seen.mirrors = self.mirrors(step);
         }
+        self.planes.forget(node);
         let mut deadline = self.apply.settings.watchdog_margin;
         if step.gate.is_some() {
             deadline += self.apply.settings.gate_timeout;
@@ -88,7 +90,7 @@ impl Session<'_, '_> {
             }
         }
         if let Some(gate) = &step.gate
-            && let Err(shut) = self.pass(node, gate, seen.as_ref(), true)
+            && let Err(shut) = self.pass(node, gate, Watch::change(seen.as_ref()))
         {
             let why = self.explain(node, gate, old, shut);
             return Err(self.put_back(id, step, old, &why));
@@ -221,10 +223,11 @@ impl Session<'_, '_> {
     /// node in words.
     fn settle(&mut self, step: &NodeStep, old: &Argv) -> String {
         let node = step.node.clone();
+        self.planes.forget(&node);
         let Some(gate) = undo_gate(step, old) else {
             return format!("{node} has its old files back");
         };
-        match self.pass(&node, &gate, None, false) {
+        match self.pass(&node, &gate, Watch::UNDO) {
             Ok(()) if gate.readyz_port.is_none() => {
                 format!("{node} has its old files back, and its kubelet runs as before")
             }
@@ -240,6 +243,9 @@ impl Session<'_, '_> {
     fn explain(&mut self, node: &str, gate: &Gate, old: &Argv, shut: Shut) -> String {
         if shut.interrupted {
             return "it was interrupted while its gate was waited for".into();
+        }
+        if shut.elsewhere {
+            return format!("its gate did not open: {}", shut.why);
         }
         if !gate.kubelet.is_empty() {
             return self.explain_kubelet(node, gate, &shut.why);

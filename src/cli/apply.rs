@@ -22,13 +22,7 @@ pub(crate) fn run(args: &ApplyArgs, global: &Global, output: &Output) -> Result<
             refuse_if_moved(&session, &plan, output)?;
             Ok(plan)
         }
-        None => {
-            let wanted = Wanted::for_desired(&session.desired, &session.inventory);
-            Ok(plan::build(
-                &session.desired,
-                &session.observe(&wanted, output),
-            ))
-        }
+        None => Ok(session.plan(output)),
     })
 }
 

@@ -115,6 +115,18 @@ pub(crate) enum Command {
     ///
     /// Exit status: 0 written, 1 error: nothing was written.
     Render(RenderArgs),
+    /// Write what a new cluster needs to be born as the profile says, or prepare a node for joining
+    ///
+    /// With FOR and DIR: the configuration for kubeadm, kind, k3s or RKE2, the files that must lie on
+    /// the nodes with a script that puts them there, and `after.md`, which lists what a new cluster
+    /// cannot be born with. Asks no cluster; the same workspace gives the same bytes.
+    ///
+    /// With --on: places those files on a machine that is yet to join the cluster, without which a
+    /// control plane that joins from there would not start. It is declared as [nodes.host.NODE] with
+    /// `role`, and recorded and undone like an apply.
+    ///
+    /// Exit status: 0 done, 1 error.
+    Bootstrap(BootstrapArgs),
 }
 
 /// Of `plan`.
@@ -206,6 +218,47 @@ pub(crate) struct SchemaArgs {
 pub(crate) struct RenderArgs {
     /// Where to write; a former render there is replaced, anything else is refused
     pub(crate) dir: PathBuf,
+}
+
+/// Of `bootstrap`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BootstrapArgs {
+    /// What makes the cluster
+    #[arg(value_name = "FOR", required_unless_present = "on", requires = "dir")]
+    pub(crate) newborn: Option<NewbornName>,
+    /// Where to write; what an earlier bootstrap wrote there is replaced, anything else is refused
+    pub(crate) dir: Option<PathBuf>,
+    /// For kubeadm: the version to make, such as v1.35.4. Options that it does not have are refused
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kubernetes_version: Option<String>,
+    /// For kind: how many control-plane nodes [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) control_planes: Option<u8>,
+    /// For kind: how many other nodes [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub(crate) workers: Option<u8>,
+    /// Prepare this machine for joining, instead of writing anything here
+    #[arg(
+        long,
+        value_name = "NODE",
+        conflicts_with_all = ["newborn", "dir", "kubernetes_version", "control_planes", "workers"]
+    )]
+    pub(crate) on: Option<String>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// What makes a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NewbornName {
+    /// `kubeadm init`
+    Kubeadm,
+    /// `kind create cluster`
+    Kind,
+    /// k3s (not run on a real one)
+    K3s,
+    /// RKE2 (not run on a real one)
+    Rke2,
 }
 
 /// Of every command that changes something.

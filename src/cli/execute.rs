@@ -166,9 +166,10 @@ fn unfinished(record: &Record) -> String {
         .filter(|(at, _)| !done.contains(&(at + 1)))
         .map(|(at, title)| format!("  {}. {title}", at + 1))
         .collect();
-    let what = match record.plan.purpose {
+    let what = match &record.plan.purpose {
         Purpose::Converge => String::new(),
         Purpose::Rollback(of) => format!(", a rollback of {of},"),
+        Purpose::Bootstrap(node) => format!(", a bootstrap of {node},"),
     };
     format!(
         "Generation {}{what} by {} has not ended. Unless it still runs, it is finished when its nodes are well, or \

@@ -65,9 +65,10 @@ fn document(generations: &Generations) -> serde_json::Value {
 }
 
 fn line(record: &Record) -> String {
-    let what = match record.plan.purpose {
+    let what = match &record.plan.purpose {
         Purpose::Converge => counted(record.plan.changes.len()),
         Purpose::Rollback(of) => format!("rollback of {of}"),
+        Purpose::Bootstrap(node) => format!("bootstrap of {node}"),
     };
     let (word, why) = outcome(record);
     let why = if why.is_empty() {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod apply;
 mod args;
+mod bootstrap;
 mod controls;
 mod eval;
 mod execute;
@@ -20,6 +21,7 @@ mod render;
 mod rollback;
 mod save;
 mod session;
+mod tree;
 
 use args::Command;
 pub(crate) use failure::Failure;
@@ -44,6 +46,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Options(own) => options::options(own, global, &output),
         Command::Schema(own) => options::schema(own, global, &output),
         Command::Render(own) => render::run(own, global, &output),
+        Command::Bootstrap(own) => bootstrap::run(own, global, &output),
     };
     let code = result.unwrap_or_else(|failure| {
         output.failure(&failure);

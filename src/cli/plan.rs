@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use harden::observe::Wanted;
 use harden::plan::{self, Plan};
 use harden::report::{PlanText, plan_text};
 
@@ -23,13 +22,11 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     }
     let session = Session::open_locked(global, PATIENCE)?;
     output.findings(&session.desired.findings);
-    let wanted = Wanted::for_desired(&session.desired, &session.inventory);
     // The nodes are asked for both at once.
-    let (facts, generations) = std::thread::scope(|scope| {
+    let (plan, generations) = std::thread::scope(|scope| {
         let generations = scope.spawn(|| session.generations());
-        (session.observe(&wanted, output), generations.join())
+        (session.plan(output), generations.join())
     });
-    let plan = plan::build(&session.desired, &facts);
     if let Some(open) = generations.ok().as_ref().and_then(|all| all.unfinished()) {
         output.note(&format!(
             "Generation {} by {} has not ended: it still runs, or `harden apply` finishes it or puts it back first. This \

@@ -1,6 +1,7 @@
 //! `harden rollback`.
 
 use harden::generation::{self, Current, Generations, Record};
+use harden::plan::Purpose;
 
 use super::args::{Global, RollbackArgs};
 use super::execute::{Execution, PATIENCE};
@@ -15,6 +16,7 @@ pub(crate) fn run(args: &RollbackArgs, global: &Global, output: &Output) -> Resu
     execution.run(|| {
         let generations = session.generations();
         let record = choose(&generations, args.generation)?;
+        refuse_what_joined(&session, record)?;
         let current = current(&session, record, output);
         Ok(generation::rollback_plan(record, &current))
     })
@@ -59,6 +61,24 @@ fn choose(generations: &Generations, number: Option<u64>) -> Result<&Record, Fai
     records
         .find(|record| record.number == number)
         .ok_or_else(|| Failure::new(format!("there is no generation {number}"), hint))
+}
+
+/// What a node was given before it joined is what its control plane starts with since.
+fn refuse_what_joined(session: &Session, record: &Record) -> Result<(), Failure> {
+    match &record.plan.purpose {
+        Purpose::Bootstrap(node) if !session.inventory.joining.contains_key(node) => {
+            Err(Failure::new(
+                format!(
+                    "generation {} prepared {node} for joining, and {node} is not known as a node that is yet to join: \
+                     what runs there since may need what it was given; nothing was changed",
+                    record.number
+                ),
+                "`harden rollback NUMBER` undoes another generation; that a node has not joined is known with \
+                 `discover = true` and its role under [nodes.host]",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Looks at everything that the record touched.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use harden::cluster::{Api, ApiError, Client, Holder};
 use harden::control::{self, Catalogue};
-use harden::fact::{Fact, Facts};
+use harden::fact::{Fact, Facts, Node};
 use harden::generation::{self, Current, Generations, Lookup};
 use harden::module::{self, Modules};
 use harden::observe::{self, Inventory, Wanted};
+use harden::plan::{self, Plan};
 use harden::profile::{self, Workspace};
 use harden::resource::Desired;
 
@@ -116,6 +117,18 @@ impl Session {
         })
     }
 
+    /// Looks at everything and compares it with what is wanted.
+    pub(crate) fn plan(&self, output: &Output) -> Plan {
+        let wanted = Wanted::for_desired(&self.desired, &self.inventory);
+        let mut facts = self.observe(&wanted, output);
+        let is_joining = |name: &String, _: &mut Node| self.inventory.joining.contains_key(name);
+        let joining = facts.nodes.extract_if(.., is_joining).collect();
+        let mut plan = plan::build(&self.desired, &facts);
+        plan.problems
+            .extend(plan::not_ready(&self.desired, &joining, &facts));
+        plan
+    }
+
     /// Looks at everything wanted, with a bar.
     pub(crate) fn observe(&self, wanted: &Wanted, output: &Output) -> Facts {
         let bar = output.bar("reading nodes", wanted.nodes.len());
@@ -142,11 +155,14 @@ impl Session {
     pub(crate) fn look_up(&self, lookup: &Lookup, output: &Output) -> Current {
         let wanted = Wanted {
             nodes: lookup.nodes.clone(),
+            answers: lookup.members.clone(),
             ..Wanted::default()
         };
         let api = &self.api;
+        let facts = self.observe(&wanted, output);
         Current {
-            nodes: self.observe(&wanted, output).nodes,
+            nodes: facts.nodes,
+            answers: facts.api.answers,
             objects: lookup
                 .objects
                 .iter()

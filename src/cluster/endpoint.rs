@@ -87,11 +87,16 @@ pub(super) async fn get(kube: KubeClient, path: &str) -> Result<String, kube::Er
         if status.is_success() {
             return Ok(text);
         }
-        let status = serde_json::from_str(&text).unwrap_or_else(|_| {
-            let mut other = kube::core::Status::failure(text.trim(), "Unknown");
-            other.code = status.as_u16();
-            other
-        });
+        // Others than the API server answer in JSON too, and then it is no Status.
+        let answer = serde_json::from_str(&text).ok();
+        let answer = answer.filter(|answer: &Value| answer["kind"] == "Status");
+        let status = answer
+            .and_then(|answer| serde_json::from_value(answer).ok())
+            .unwrap_or_else(|| {
+                let mut other = kube::core::Status::failure(text.trim(), "Unknown");
+                other.code = status.as_u16();
+                other
+            });
         Err(kube::Error::Api(Box::new(status)))
     };
     match tokio::time::timeout(WAIT, answer).await {

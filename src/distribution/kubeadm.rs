@@ -13,6 +13,7 @@ use crate::fact::NodePath;
 
 pub mod argv;
 pub mod cluster_configuration;
+pub mod etcd;
 pub mod fields;
 pub mod manifest;
 pub mod own_flags;
@@ -20,7 +21,7 @@ mod yaml;
 
 pub use cluster_configuration::{ClusterConfiguration, edit_cluster_configuration};
 pub use manifest::{Manifest, edit_manifest};
-pub use yaml::{document, read as read_yaml};
+pub use yaml::{document, read as read_yaml, scalar};
 
 /// The kubelet's `staticPodPath` on a kubeadm node (kubernetes v1.35
 /// cmd/kubeadm/app/constants/constants.go: `ManifestsSubDirName`).

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::{NodePath, ProgramName};
 
+pub mod k3s;
 pub mod kubeadm;
 pub mod list;
 

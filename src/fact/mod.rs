@@ -516,6 +516,10 @@ pub enum ApiQuery {
     /// (kubernetes v1.35 cmd/kube-proxy/app/server.go: `serveMetrics`). It is the internal type, whose
     /// keys are those of the Go fields (`MetricsBindAddress`), so here they are all in lower case.
     KubeProxyConfig(String),
+    /// What the etcd member on this node says of itself on its metrics address. The answer is an
+    /// [`EtcdMember`](crate::distribution::kubeadm::etcd::EtcdMember); absent where the node runs no
+    /// etcd of kubeadm's, or one without a metrics address: then nothing is known of its health.
+    EtcdMember(String),
     /// Whether the kubelet of this node serves a certificate of the cluster's CA: [`ServingCertificate`].
     ServingCertificate(String),
     /// Every request for a kubelet's serving certificate: a list of [`SigningRequest`].
@@ -543,6 +547,7 @@ impl fmt::Display for ApiQuery {
             ApiQuery::KubeProxyConfig(node) => {
                 write!(f, "configuration of kube-proxy on {node}")
             }
+            ApiQuery::EtcdMember(node) => write!(f, "etcd member of {node}"),
             ApiQuery::ServingCertificate(node) => {
                 write!(f, "serving certificate of the kubelet of {node}")
             }

@@ -1,6 +1,7 @@
 //! The way back: the plan that undoes a generation.
 //!
-//! Stages run in reverse, and the nodes within them: API objects that restrict, the control plane,
+//! Stages run in reverse, and the nodes within them, except that etcd's leader of now is the last of
+//! its stage: API objects that restrict, the control plane,
 //! objects that permit, files. Only the kubeadm ConfigMap stays last: it must describe what runs, so
 //! here too it is written after the last gate has passed.
 //!
@@ -13,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::distribution::Component;
-use crate::distribution::kubeadm::{KUBE_PROXY_NAME, KUBELET_CONFIG_NAME};
-use crate::fact::{Answer, Fact, Node, NodePath, ObjectRef, Query, sha256};
+use crate::distribution::kubeadm::{KUBE_PROXY_NAME, KUBELET_CONFIG_NAME, etcd};
+use crate::fact::{Answer, ApiQuery, Fact, Node, NodePath, ObjectRef, Query, sha256};
 use crate::plan::{
     ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
-    Plan, Purpose, ServingCertificateStep, Stage, StageName, Step,
+    Plan, Purpose, ServingCertificateStep, Stage, StageName, Step, etcd_leader, leader_last,
 };
 use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
 
@@ -36,6 +37,8 @@ pub struct Lookup {
     pub namespaces: Vec<String>,
     /// ConfigMap keys: namespace, name, key.
     pub keys: Vec<(String, String, String)>,
+    /// The etcd members whose node is one of `nodes` and restarts something; the leader comes last.
+    pub members: BTreeSet<ApiQuery>,
 }
 
 /// What was found.
@@ -49,6 +52,8 @@ pub struct Current {
     pub namespaces: BTreeMap<String, Fact<Vec<String>>>,
     /// The texts of the keys.
     pub keys: BTreeMap<(String, String, String), Fact<String>>,
+    /// What the etcd members said.
+    pub answers: BTreeMap<ApiQuery, Fact<Value>>,
 }
 
 /// Lists what must be looked at to undo a generation.
@@ -59,6 +64,12 @@ pub fn rollback_lookup(record: &Record) -> Lookup {
             Step::Node(step) => {
                 let queries = lookup.nodes.entry(step.node.clone()).or_default();
                 queries.extend(step.files.iter().map(query));
+                if step.restarts() && record.plan.nodes.get(&step.node) == Some(&true) {
+                    // It tells where the member can be asked.
+                    queries.push(Query::File(etcd::manifest_path()));
+                    let member = ApiQuery::EtcdMember(step.node.clone());
+                    lookup.members.insert(member);
+                }
                 queries.sort();
                 queries.dedup();
             }
@@ -113,6 +124,8 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
         }
     }
     stages.sort_by_key(|stage| stage.name == StageName::KubeadmConfig);
+    let leader = etcd_leader(current.answers.iter());
+    leader_last(&mut stages, leader);
     Plan {
         schema: crate::plan::SCHEMA.into(),
         version: crate::VERSION.into(),
@@ -120,6 +133,7 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
         desired: record.plan.desired.clone(),
         purpose: Purpose::Rollback(record.number),
         nodes: record.plan.nodes.clone(),
+        etcd_leader: leader.map(str::to_owned),
         changes: undo.changes,
         stages,
         problems: undo.problems,

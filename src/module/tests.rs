@@ -14,6 +14,7 @@ use crate::profile::Values;
 use crate::profile::layer::Layer;
 use crate::profile::merge::merge;
 use crate::profile::section::quoted;
+use crate::resource::Risk;
 
 fn file(name: &str, text: &str) -> File {
     File {

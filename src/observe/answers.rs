@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Api, ApiError};
 use crate::distribution::Component;
+use crate::distribution::kubeadm::etcd::{self, EtcdMember, metrics_port};
 use crate::distribution::kubeadm::{Manifest, manifest_path};
-use crate::fact::{Answer, ApiQuery, Fact, Query, ServingCertificate};
+use crate::fact::{Answer, ApiQuery, Fact, NodeFacts, NodePath, Query, ServingCertificate};
 use crate::host::{Host, HostError};
 use crate::resource::precondition::Found;
 
@@ -25,6 +26,7 @@ pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
         | ApiQuery::NeverPulled => None,
         ApiQuery::KubeletConfig(node)
         | ApiQuery::KubeProxyConfig(node)
+        | ApiQuery::EtcdMember(node)
         | ApiQuery::ServingCertificate(node)
         | ApiQuery::StaleTokens(node) => Some(node),
     }
@@ -43,15 +45,18 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
         ApiQuery::NeverPulled => told(api.never_pulled().map(Found::of)),
         ApiQuery::KubeletConfig(_)
         | ApiQuery::KubeProxyConfig(_)
+        | ApiQuery::EtcdMember(_)
         | ApiQuery::ServingCertificate(_)
         | ApiQuery::StaleTokens(_) => Fact::Unreadable("it is a question about a node".into()),
     }
 }
 
-/// Asks what is about one node. A node that was not reached can still be asked by the API.
+/// Asks what is about one node. A node that was not reached can still be asked by the API. `seen` is
+/// what the probe brought.
 pub(super) fn ask_node(
     api: &dyn Api,
     mut host: Option<&mut (dyn Host + '_)>,
+    seen: Option<&NodeFacts>,
     queries: &[&ApiQuery],
 ) -> BTreeMap<ApiQuery, Fact<Value>> {
     let mut answers = BTreeMap::new();
@@ -79,6 +84,10 @@ pub(super) fn ask_node(
                 Some(host) => kube_proxy_config(api, host),
                 None => Fact::Unreadable("the node was not reached".into()),
             },
+            ApiQuery::EtcdMember(_) => match host.as_deref_mut() {
+                Some(host) => etcd_answer(api, host, seen),
+                None => Fact::Unreadable("the node was not reached".into()),
+            },
             ApiQuery::ServingCertificate(node) => match host.as_deref_mut() {
                 Some(host) => serving_certificate(api, host, node),
                 None => Fact::Unreadable("the node was not reached".into()),
@@ -87,6 +96,63 @@ pub(super) fn ask_node(
         answers.insert((*query).clone(), answer);
     }
     answers
+}
+
+fn etcd_answer(api: &dyn Api, host: &mut dyn Host, seen: Option<&NodeFacts>) -> Fact<Value> {
+    let Some(port) = metrics_port(manifest_text(seen, &etcd::manifest_path())) else {
+        return Fact::Absent;
+    };
+    match etcd_member(api, host, port) {
+        Ok(member) => match serde_json::to_value(&member) {
+            Ok(answer) => Fact::Value(answer),
+            Err(error) => Fact::Unreadable(error.to_string()),
+        },
+        Err(why) => Fact::Unreadable(why),
+    }
+}
+
+/// Returns the text of a file that the probe was asked for.
+pub(crate) fn manifest_text<'f>(seen: Option<&'f NodeFacts>, path: &NodePath) -> Fact<&'f str> {
+    match seen.and_then(|seen| seen.get(&Query::File(path.clone()))) {
+        Some(Fact::Value(Answer::File(file))) => match std::str::from_utf8(&file.content) {
+            Ok(text) => Fact::Value(text),
+            Err(_) => Fact::Unreadable("it is not UTF-8 text".into()),
+        },
+        Some(Fact::Absent) => Fact::Absent,
+        Some(Fact::Unreadable(why)) => Fact::Unreadable(why.clone()),
+        _ => Fact::Unreadable("it was not looked at".into()),
+    }
+}
+
+/// Asks the etcd member of a node how it is, at this port of the node's loopback address.
+///
+/// # Errors
+/// Why it does not answer.
+pub(crate) fn etcd_member(
+    api: &dyn Api,
+    host: &mut dyn Host,
+    port: u16,
+) -> Result<EtcdMember, String> {
+    let pages = through(host, port, |local| {
+        // The metrics first: who does not answer there is not asked twice.
+        let metrics = api.fetch(local, "/metrics")?;
+        Ok((metrics, api.fetch(local, "/health")))
+    });
+    let (metrics, health) = pages
+        .map_err(|error| error.to_string())?
+        .map_err(|error: ApiError| words(&error))?;
+    let health = health.map_err(|error| words(&error));
+    EtcdMember::of_pages(health.as_deref().map_err(String::as_str), &metrics)
+}
+
+/// An error's own words: it is not the API server that speaks.
+fn words(error: &ApiError) -> String {
+    match error {
+        ApiError::Unreachable { why }
+        | ApiError::Forbidden { why }
+        | ApiError::Refused { why, .. } => why.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// An answer as JSON.
@@ -208,7 +274,124 @@ fn through<T>(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
     use super::*;
+    use crate::cluster::Client;
+    use crate::fact::{File, FileKind, Meta};
+    use crate::host::{Limits, Output, Script, Tunnel, TunnelGuard};
+
+    /// A node whose every tunnel leads to one port of this machine.
+    struct Node(u16);
+
+    impl Host for Node {
+        fn name(&self) -> &str {
+            "cp1"
+        }
+        fn run(&mut self, _: Script, _: &[u8], _: Limits) -> Result<Output, HostError> {
+            unreachable!("a member is asked through a tunnel")
+        }
+        fn disconnect(&mut self) {}
+        fn tunnel(&mut self, _: u16) -> Result<Tunnel, HostError> {
+            Ok(Tunnel {
+                local: ([127, 0, 0, 1], self.0).into(),
+                guard: TunnelGuard::default(),
+            })
+        }
+    }
+
+    /// Serves etcd's metrics, and `/health` with this status and text. Returns the port.
+    fn member(health: &'static str, page: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let mut request = [0; 4096];
+                let read = connection.read(&mut request).unwrap();
+                let (status, body) = if request[..read].starts_with(b"GET /metrics ") {
+                    (
+                        "200 OK",
+                        "etcd_server_is_leader 1\netcd_server_has_leader 1\n",
+                    )
+                } else {
+                    (health, page)
+                };
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n");
+                let answer = format!("{head}connection: close\r\n\r\n{body}");
+                let _ = connection.write_all(answer.as_bytes());
+            }
+        });
+        port
+    }
+
+    fn seen(manifest: Option<&str>) -> NodeFacts {
+        let file = manifest.map(|text| {
+            Answer::File(File {
+                meta: Meta {
+                    kind: FileKind::Regular,
+                    mode: 0o600,
+                    owner: "root".into(),
+                    group: "root".into(),
+                    size: 1,
+                },
+                content: text.into(),
+            })
+        });
+        let fact = file.map_or(Fact::Absent, Fact::Value);
+        [(Query::File(etcd::manifest_path()), fact)].into()
+    }
+
+    fn asked(port: u16, manifest: Option<&str>) -> Fact<Value> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {}}]});
+        std::fs::write(&path, text.to_string()).unwrap();
+        let client = Client::new(Some(&path), None, Duration::ZERO).unwrap();
+        let query = ApiQuery::EtcdMember("cp1".into());
+        let mut node = Node(port);
+        let seen = seen(manifest);
+        let mut answers = ask_node(&client, Some(&mut node), Some(&seen), &[&query]);
+        answers.remove(&query).unwrap()
+    }
+
+    const MANIFEST: &str = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: etcd\n    command:\n    - etcd\n    - --listen-metrics-urls=http://127.0.0.1:2381\n";
+
+    #[test]
+    fn a_member_tells_its_health_over_plain_http() {
+        let well = member("200 OK", r#"{"health":"true","reason":""}"#);
+        let told = EtcdMember::of_answer(asked(well, Some(MANIFEST)).value().unwrap()).unwrap();
+        assert!(told.healthy && told.leader, "{told:?}");
+        // etcd answers 503 with a reason, which is JSON and no Status of Kubernetes'.
+        let sick = member(
+            "503 Service Unavailable",
+            r#"{"health":"false","reason":"RAFT NO LEADER"}"#,
+        );
+        let told = EtcdMember::of_answer(asked(sick, Some(MANIFEST)).value().unwrap()).unwrap();
+        assert_eq!((told.healthy, told.why.as_str()), (false, "RAFT NO LEADER"));
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_asked_is_not_taken_for_healthy() {
+        let well = member("200 OK", r#"{"health":"true","reason":""}"#);
+        assert_eq!(asked(well, None), Fact::Absent);
+        assert_eq!(
+            asked(
+                well,
+                Some("apiVersion: v1\nspec:\n  containers:\n  - name: etcd\n    command: [etcd]\n")
+            ),
+            Fact::Absent
+        );
+        assert!(matches!(asked(1, Some(MANIFEST)), Fact::Unreadable(_)));
+    }
 
     #[test]
     fn a_counter_is_found_by_its_whole_name() {

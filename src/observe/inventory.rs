@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Inventory {
     /// The nodes by name.
     pub nodes: BTreeMap<String, NodeInfo>,
+    /// Nodes that the workspace declares with a role and that have not joined the cluster. Nothing
+    /// but what prepares them for it is done to them.
+    pub joining: BTreeMap<String, NodeInfo>,
     configs: BTreeMap<String, HostConfig>,
 }
 
@@ -38,6 +41,11 @@ impl Inventory {
         }
     }
 
+    /// Returns a node, whether it has joined or not.
+    pub fn find(&self, name: &str) -> Option<&NodeInfo> {
+        self.nodes.get(name).or_else(|| self.joining.get(name))
+    }
+
     /// Returns the names of the control-plane nodes, sorted.
     pub fn control_planes(&self) -> Vec<String> {
         let nodes = self.nodes.values().filter(|n| n.control_plane);
@@ -52,7 +60,10 @@ pub enum InventoryError {
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The workspace names a node that the cluster does not have.
-    #[error("[nodes.host.{name}] in harden.toml: the cluster has no node {name:?}; it has {known}")]
+    #[error(
+        "[nodes.host.{name}] in harden.toml: the cluster has no node {name:?}; it has {known}. One that is yet to \
+         join needs role = \"control-plane\" or \"worker\""
+    )]
     UnknownNode {
         /// The name in the workspace.
         name: String,
@@ -80,20 +91,27 @@ pub enum InventoryError {
 /// See [`InventoryError`].
 pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, InventoryError> {
     let settings = &workspace.nodes;
-    let found = if settings.discover {
-        discovered(settings, api)?
+    let (found, joining) = if settings.discover {
+        discovered(settings, api.nodes()?)?
     } else {
-        declared(settings)?
+        (declared(settings.hosts.iter())?, Found::new())
     };
     if found.is_empty() {
         return Err(InventoryError::Empty);
     }
     let mut inventory = Inventory {
         nodes: BTreeMap::new(),
+        joining: BTreeMap::new(),
         configs: BTreeMap::new(),
     };
     let mut local = None;
-    for (name, found) in found {
+    let all = found.into_iter().map(|(name, found)| (name, found, true));
+    let all = all.chain(
+        joining
+            .into_iter()
+            .map(|(name, found)| (name, found, false)),
+    );
+    for (name, found, is_member) in all {
         let config = host_config(&workspace.dir, settings, &name, &found)?;
         // Without an id nothing tells whether this machine is the node; two cannot both be it.
         if let Transport::Local {
@@ -107,12 +125,17 @@ pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, Inve
             });
         }
         inventory.configs.insert(name.clone(), config);
-        inventory.nodes.insert(name, found.info);
+        let nodes = match is_member {
+            true => &mut inventory.nodes,
+            false => &mut inventory.joining,
+        };
+        nodes.insert(name, found.info);
     }
     tracing::info!(
-        "{} nodes, {} of them control planes",
+        "{} nodes, {} of them control planes; {} are yet to join",
         inventory.nodes.len(),
-        inventory.control_planes().len()
+        inventory.control_planes().len(),
+        inventory.joining.len()
     );
     for (name, config) in &inventory.configs {
         tracing::debug!("node {name}: {}", way(config));
@@ -122,21 +145,25 @@ pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, Inve
 
 type Found = BTreeMap<String, FoundNode>;
 
-fn discovered(settings: &NodesSettings, api: &dyn Api) -> Result<Found, InventoryError> {
-    let found = api.nodes()?;
-    for name in settings.hosts.keys() {
-        if !found.contains_key(name) {
-            let known: Vec<&str> = found.keys().map(String::as_str).collect();
-            return Err(InventoryError::UnknownNode {
-                name: name.clone(),
-                known: known.join(", "),
-            });
-        }
+/// Returns the nodes of the cluster as they were found, and those that are declared and not among
+/// them. One without a role is taken for a misspelt name.
+fn discovered(settings: &NodesSettings, found: Found) -> Result<(Found, Found), InventoryError> {
+    let others = settings.hosts.iter();
+    let others = others.filter(|(name, _)| !found.contains_key(*name));
+    if let Some((name, _)) = others.clone().find(|(_, host)| host.role.is_none()) {
+        let known: Vec<&str> = found.keys().map(String::as_str).collect();
+        return Err(InventoryError::UnknownNode {
+            name: name.clone(),
+            known: known.join(", "),
+        });
     }
-    Ok(found)
+    let joining = declared(others)?;
+    Ok((found, joining))
 }
 
-fn declared(settings: &NodesSettings) -> Result<Found, InventoryError> {
+fn declared<'s>(
+    hosts: impl Iterator<Item = (&'s String, &'s HostSettings)>,
+) -> Result<Found, InventoryError> {
     let role_of = |name: &String, host: &HostSettings| match host.role {
         Some(role) => Ok(role == Role::ControlPlane),
         None => Err(InventoryError::Incomplete {
@@ -144,7 +171,6 @@ fn declared(settings: &NodesSettings) -> Result<Found, InventoryError> {
             why: "with `discover = false` it needs role = \"control-plane\" or \"worker\"".into(),
         }),
     };
-    let hosts = settings.hosts.iter();
     hosts
         .map(|(name, host)| {
             let info = NodeInfo {
@@ -187,7 +213,7 @@ fn host_config(
             address: either(&own.address, &found.address).ok_or_else(|| {
                 InventoryError::Incomplete {
                     name: name.into(),
-                    why: "it needs an address: the Node object reports no InternalIP".into(),
+                    why: "it needs an address: no Node object reports an InternalIP".into(),
                 }
             })?,
             port: own.port.or(all.port).unwrap_or(22),
@@ -222,4 +248,54 @@ fn either<T: Clone>(own: &Option<T>, other: &Option<T>) -> Option<T> {
 
 fn local_user() -> String {
     std::env::var("USER").unwrap_or_else(|_| "root".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn settings(hosts: &[(&str, Option<Role>)]) -> NodesSettings {
+        let host = |role| HostSettings {
+            address: Some("10.0.0.9".into()),
+            role,
+            ..HostSettings::default()
+        };
+        NodesSettings {
+            discover: true,
+            defaults: HostSettings::default(),
+            hosts: hosts
+                .iter()
+                .map(|(name, role)| ((*name).to_owned(), host(*role)))
+                .collect(),
+        }
+    }
+
+    fn cluster() -> Found {
+        let hosts = settings(&[("cp1", Some(Role::ControlPlane))]).hosts;
+        declared(hosts.iter()).unwrap()
+    }
+
+    #[test]
+    fn a_node_with_a_role_that_the_cluster_does_not_have_is_yet_to_join() {
+        let hosts = [
+            ("cp1", None),
+            ("cp2", Some(Role::ControlPlane)),
+            ("w1", Some(Role::Worker)),
+        ];
+        let (found, joining) = discovered(&settings(&hosts), cluster()).unwrap();
+        assert_eq!(found, cluster());
+        let joining: Vec<(&str, bool)> = joining
+            .values()
+            .map(|node| (node.info.name.as_str(), node.info.control_plane))
+            .collect();
+        assert_eq!(joining, [("cp2", true), ("w1", false)]);
+    }
+
+    #[test]
+    fn without_a_role_it_is_a_misspelt_name() {
+        let error = discovered(&settings(&[("cp11", None)]), cluster()).unwrap_err();
+        insta::assert_snapshot!(error, @r#"[nodes.host.cp11] in harden.toml: the cluster has no node "cp11"; it has cp1. One that is yet to join needs role = "control-plane" or "worker""#);
+    }
 }

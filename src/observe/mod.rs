@@ -14,7 +14,7 @@ use crate::host::{Exit, Host, HostError, Limits, Opener, Script};
 use crate::plan::{Plan, Subject};
 use crate::resource::{Desired, Place};
 
-mod answers;
+pub(crate) mod answers;
 mod inventory;
 
 pub use inventory::{Inventory, InventoryError, inventory};
@@ -48,11 +48,29 @@ impl Wanted {
                 .nodes
                 .iter()
                 .map(|(name, info)| (name.clone(), crate::plan::queries(desired, info)))
+                .chain(
+                    inventory
+                        .joining
+                        .values()
+                        .filter_map(|info| to_prepare(desired, info)),
+                )
                 .collect(),
             objects: crate::plan::wanted_objects(desired),
             answers: crate::plan::api_queries(desired, inventory.nodes.values())
                 .into_keys()
+                .chain(crate::plan::member_queries(
+                    desired,
+                    inventory.nodes.values(),
+                ))
                 .collect(),
+        }
+    }
+
+    /// Returns what preparing a node for joining needs.
+    pub fn to_prepare(desired: &Desired, node: &NodeInfo) -> Self {
+        Wanted {
+            nodes: to_prepare(desired, node).into_iter().collect(),
+            ..Wanted::default()
         }
     }
 
@@ -88,6 +106,12 @@ impl Wanted {
     }
 }
 
+/// `None` when nothing needs to be looked at, so that the node is not even contacted.
+fn to_prepare(desired: &Desired, node: &NodeInfo) -> Option<(String, Vec<Query>)> {
+    let queries = crate::plan::queries_to_prepare(desired, node);
+    (!queries.is_empty()).then(|| (node.name.clone(), queries))
+}
+
 /// Looks at the nodes, several at a time, and at the API. `done` is called with each node's name
 /// when its answer is there.
 pub fn observe(
@@ -115,7 +139,8 @@ pub fn observe(
                         Some(host) if asked.is_ok() => Some(host.as_mut()),
                         _ => None,
                     };
-                    let mut told = answers::ask_node(api, reached, &about);
+                    let seen = asked.as_ref().ok();
+                    let mut told = answers::ask_node(api, reached, seen, &about);
                     if let Ok(mut answers) = answers.lock() {
                         answers.append(&mut told);
                     }
@@ -123,7 +148,7 @@ pub fn observe(
                         Ok(facts) => (Fact::Value(facts), String::new()),
                         Err(silent) => (Fact::Unreadable(silent.why), silent.remedy),
                     };
-                    let info = inventory.nodes.get(name).cloned().unwrap_or(NodeInfo {
+                    let info = inventory.find(name).cloned().unwrap_or(NodeInfo {
                         name: name.clone(),
                         control_plane: false,
                     });

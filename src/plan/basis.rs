@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::{Basis, Plan, Subject};
 use crate::distribution::Component;
 use crate::distribution::kubeadm::fields::{FieldPath, field};
-use crate::distribution::kubeadm::{CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, manifest_path};
+use crate::distribution::kubeadm::{
+    CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, etcd, kubelet_config_path, manifest_path,
+};
 use crate::fact::{
     Answer, ApiQuery, Fact, Facts, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef, Query,
     canonical_sha256, sha256,
@@ -17,7 +19,8 @@ use crate::resource::precondition::Precondition;
 use crate::resource::{Behaviour, Desired, Kind, Place};
 
 /// Lists what must be looked at on a node: what its resources ask for, and on a control-plane node
-/// the directory of static pods, where a stray file can win over a manifest. Sorted, nothing twice.
+/// the directory of static pods, where a stray file can win over a manifest, and where something may
+/// restart, etcd's manifest. Sorted, nothing twice.
 pub fn queries(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
     let mut queries = whole_queries(desired, node);
     queries.extend(wanted(desired, node).flat_map(|kind| kind.queries()));
@@ -26,7 +29,19 @@ pub fn queries(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
     {
         queries.insert(Query::Dir(path));
     }
+    if may_restart(desired, node) {
+        // It tells where the etcd member can be asked how it is.
+        queries.insert(Query::File(etcd::manifest_path()));
+    }
     queries.into_iter().collect()
+}
+
+/// Whether something is wanted that may restart a static pod of a control-plane node, or its kubelet.
+pub(super) fn may_restart(desired: &Desired, node: &NodeInfo) -> bool {
+    let queries = whole_queries(desired, node);
+    let wants = |path| queries.contains(&Query::File(path));
+    let pods = Component::ALL.into_iter().map(manifest_path);
+    node.control_plane && (pods.into_iter().any(wants) || wants(kubelet_config_path()))
 }
 
 /// Lists the API objects that are wanted, by reference, each once.

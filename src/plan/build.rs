@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::consent::{decide, withhold};
-use super::{Cluster, Plan, Purpose, SCHEMA, basis, clash, stages};
+use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, stages};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
 use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subject};
@@ -14,11 +14,7 @@ use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subjec
 /// the plan's problems; everything else is planned all the same.
 pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     let mut draft = Draft::default();
-    let id = match &facts.api.cluster_id {
-        Fact::Value(id) => id.clone(),
-        Fact::Absent => no_identity(&mut draft, "namespace kube-system is not there"),
-        Fact::Unreadable(why) => no_identity(&mut draft, why),
-    };
+    let id = identity(facts, &mut draft);
     for node in facts.nodes.values() {
         if !basis::queries(desired, &node.info).is_empty() {
             unreachable_node(node, &mut draft);
@@ -58,7 +54,14 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     }
     clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
-    let stages = stages::stages(&mut draft, facts);
+    let leader = members::etcd_leader(facts.api.answers.iter());
+    let stages = stages::stages(&mut draft, leader, facts);
+    let is_plane = |name: &String| facts.nodes.get(name).is_some_and(|n| n.info.control_plane);
+    let restarts = stages
+        .iter()
+        .flat_map(|stage| &stage.steps)
+        .any(|step| matches!(step, Step::Node(step) if step.restarts() && is_plane(&step.node)));
+    draft.problems.extend(members::problems(facts, restarts));
     Plan {
         schema: SCHEMA.to_owned(),
         version: crate::VERSION.to_owned(),
@@ -73,6 +76,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             .iter()
             .map(|(name, node)| (name.clone(), node.info.control_plane))
             .collect(),
+        etcd_leader: leader.map(str::to_owned),
         changes: draft
             .changes
             .into_iter()
@@ -82,6 +86,15 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         problems: draft.problems,
         impact,
         basis: basis::all(desired, facts),
+    }
+}
+
+/// Returns the cluster's identity; says so in the draft when it is not known.
+pub(super) fn identity(facts: &Facts, draft: &mut Draft) -> String {
+    match &facts.api.cluster_id {
+        Fact::Value(id) => id.clone(),
+        Fact::Absent => no_identity(draft, "namespace kube-system is not there"),
+        Fact::Unreadable(why) => no_identity(draft, why),
     }
 }
 
@@ -96,7 +109,8 @@ fn no_identity(draft: &mut Draft, why: &str) -> String {
     String::new()
 }
 
-fn unreachable_node(node: &Node, draft: &mut Draft) {
+/// Says so in the draft when a node was not reached.
+pub(super) fn unreachable_node(node: &Node, draft: &mut Draft) {
     let why = match &node.facts {
         Fact::Value(_) => return,
         Fact::Absent => "it was not observed",

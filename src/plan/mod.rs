@@ -17,6 +17,8 @@ mod basis;
 mod build;
 mod clash;
 mod consent;
+mod members;
+mod prepare;
 mod saved;
 mod stages;
 
@@ -25,6 +27,9 @@ pub use basis::{
     basis_of_node, basis_of_object, compare, queries, wanted_objects,
 };
 pub use build::build;
+pub(crate) use members::leader_last;
+pub use members::{etcd_leader, member_queries};
+pub use prepare::{not_ready, prepare, queries_to_prepare};
 pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
 
@@ -47,6 +52,9 @@ pub struct Plan {
     pub purpose: Purpose,
     /// The nodes in the inventory, by name: whether they are control planes.
     pub nodes: BTreeMap<String, bool>,
+    /// The node whose etcd member led when the plan was made; its steps are the last of their stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_leader: Option<String>,
     /// The differences.
     pub changes: Vec<Change>,
     /// What apply does, in this order.
@@ -112,6 +120,8 @@ pub enum Purpose {
     Converge,
     /// To undo the generation of this number.
     Rollback(u64),
+    /// To prepare the node of this name for joining the cluster.
+    Bootstrap(String),
 }
 
 /// Steps that go together, and when they are done. Stages run in order; a stage starts only when
@@ -211,6 +221,13 @@ pub struct NodeStep {
     pub undo_gate: Option<Gate>,
     /// Whether every node must have the same, so that a failure reverts this node as well.
     pub uniform: bool,
+}
+
+impl NodeStep {
+    /// Whether something on the node restarts: a static pod or a unit.
+    pub fn restarts(&self) -> bool {
+        self.gate.is_some() || !self.units.is_empty()
+    }
 }
 
 /// One file of a transaction.

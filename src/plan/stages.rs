@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
-    ObjectStep, ServingCertificateStep, Stage, StageName, Step,
+    ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last,
 };
 use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field};
 use crate::distribution::kubeadm::{
@@ -39,8 +39,10 @@ struct Effects {
     kubelets: BTreeMap<String, Vec<FieldEdit>>,
     maps: BTreeMap<ConfigMapRef, Vec<FieldEdit>>,
     objects: BTreeMap<ObjectRef, serde_json::Value>,
-    /// Nodes with a change that all nodes must share.
+    /// Nodes whose static pods have a change that all nodes must share.
     uniform: BTreeSet<String>,
+    /// The same of kubelets.
+    uniform_kubelets: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +54,8 @@ struct Permissions {
 
 /// Makes the stages of a draft. Changes whose file turns out not to be editable leave the draft as
 /// problems; the first change of each file gets the file's whole diff.
-pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
+/// `leader` is the node whose etcd member leads, where that is known; in each stage it comes last.
+pub(super) fn stages(draft: &mut Draft, leader: Option<&str>, facts: &Facts) -> Vec<Stage> {
     let mut effects = Effects::collect(draft);
     let config = effects.config_step(draft, facts);
     let order = ArgsOrder::of(config.as_ref(), facts);
@@ -67,7 +70,7 @@ pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
         .into_iter()
         .partition(|step| step.rollout.is_some());
     let keys = |steps: Vec<ConfigMapStep>| steps.into_iter().map(Step::ConfigMapKey).collect();
-    [
+    let mut stages: Vec<Stage> = [
         (StageName::NodeFiles, node_files),
         (StageName::ObjectsPermit, permit),
         (StageName::Kubelets, kubelets),
@@ -83,7 +86,9 @@ pub(super) fn stages(draft: &mut Draft, facts: &Facts) -> Vec<Stage> {
     .into_iter()
     .filter(|(_, steps)| !steps.is_empty())
     .map(|(name, steps)| Stage { name, steps })
-    .collect()
+    .collect();
+    leader_last(&mut stages, leader);
+    stages
 }
 
 impl Effects {
@@ -92,8 +97,14 @@ impl Effects {
         for (change, effects) in &draft.changes {
             all.join(effects);
             for effect in effects {
-                if let (Effect::Manifest { node, .. }, true) = (effect, change.uniform) {
-                    all.uniform.insert(node.clone());
+                match effect {
+                    Effect::Manifest { node, .. } if change.uniform => {
+                        all.uniform.insert(node.clone());
+                    }
+                    Effect::Kubelet { node, .. } if change.uniform => {
+                        all.uniform_kubelets.insert(node.clone());
+                    }
+                    _ => {}
                 }
                 all.add(effect.clone());
             }
@@ -250,7 +261,7 @@ impl Effects {
     }
 
     /// Edits the kubelets' files and restarts them: one step a node, workers first, so that what
-    /// cannot work is found where it hurts least.
+    /// cannot work is found where it hurts least, and etcd's leader last of all.
     fn kubelet_steps(&mut self, draft: &mut Draft, facts: &Facts) -> Vec<Step> {
         let path = kubelet_config_path();
         let mut steps = Vec::new();
@@ -318,7 +329,7 @@ impl Effects {
                     ..gate(&|edit| edit.value.clone())
                 }),
                 undo_gate: Some(gate(&old)),
-                uniform: false,
+                uniform: self.uniform_kubelets.contains(&name),
                 node: name,
             });
         }
@@ -339,7 +350,8 @@ impl Effects {
         steps.map(Step::ServingCertificate).collect()
     }
 
-    /// Edits the manifests: one step a node, in the order of the nodes' names.
+    /// Edits the manifests: one step a node, in the order of the nodes' names; etcd's leader is put last
+    /// afterwards.
     fn control_plane_steps(
         &mut self,
         order: &ArgsOrder,

@@ -195,7 +195,7 @@ pub struct HostSettings {
     pub known_hosts: Option<PathBuf>,
     /// `docker` (default), `podman` or `nerdctl`, for transport `docker`.
     pub engine: Option<String>,
-    /// `control-plane` or `worker`; needed only with `discover = false`.
+    /// `control-plane` or `worker`; needed with `discover = false`, and for a node that is yet to join.
     pub role: Option<Role>,
 }
 

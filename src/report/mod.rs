@@ -3,6 +3,7 @@
 //!
 //! The text carries ANSI styles; the terminal side strips them where they do not belong.
 
+mod bootstrap;
 mod chain;
 mod controls_text;
 mod explain_text;
@@ -15,11 +16,12 @@ mod schema;
 mod state;
 mod toml_text;
 
+pub use bootstrap::{BOOTSTRAP, Bootstrap, Newborn, bootstrap};
 pub use chain::Why;
 pub use controls_text::{Listing, controls_json, controls_text};
 pub use explain_text::{explain_json, explain_text};
 pub use options::{Described, options, options_json, options_markdown, options_text};
 pub use plan_text::{PlanText, plan_text};
-pub use render::{RENDER_MARK, render, render_mark};
+pub use render::{Mark, RENDER, render};
 pub use schema::{SchemaOf, schema};
 pub use state::State;

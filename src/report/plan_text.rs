@@ -6,7 +6,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::problems::problems_text;
-use crate::plan::{Plan, Purpose, StageName, Step, Verdict};
+use crate::plan::{Plan, Purpose, Stage, StageName, Step, Verdict};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -27,11 +27,17 @@ pub struct PlanText {
 /// Writes a plan: the changes by place, what cannot be done, the order of work, and a summary.
 pub fn plan_text(plan: &Plan, show: PlanText) -> String {
     let mut out = String::new();
-    let head = match plan.purpose {
+    let head = match &plan.purpose {
         Purpose::Converge => format!("Plan for cluster {}", plan.cluster.name),
         Purpose::Rollback(n) => {
             format!(
                 "Plan to roll back generation {n} of cluster {}",
+                plan.cluster.name
+            )
+        }
+        Purpose::Bootstrap(node) => {
+            format!(
+                "Plan to prepare {node} for joining cluster {}",
                 plan.cluster.name
             )
         }
@@ -214,7 +220,7 @@ fn order(out: &mut String, plan: &Plan) {
                     ", then waits for what it says it runs with, and for its Node to be Ready"
                 }
                 Step::Node(node) if node.gate.is_some() => {
-                    ", then waits for the new processes and /readyz of this node"
+                    ", then waits for the new processes, /readyz and etcd of this node"
                 }
                 Step::ServingCertificate(_) => ", then waits until the kubelet serves it",
                 Step::ConfigMapKey(key) if key.rollout.is_some() => {
@@ -222,16 +228,29 @@ fn order(out: &mut String, plan: &Plan) {
                 }
                 _ => "",
             };
+            let last = match step {
+                Step::Node(node) if is_leader(plan, stage, &node.node) => " (etcd's leader last)",
+                _ => "",
+            };
             line(
                 out,
                 format_args!(
-                    "  {number:>width$}. {DIM}{}{DIM:#} {}{gate}",
+                    "  {number:>width$}. {DIM}{}{DIM:#} {}{last}{gate}",
                     stage_name(stage.name),
                     step.title()
                 ),
             );
         }
     }
+}
+
+/// Whether a node comes last of several for being etcd's leader.
+fn is_leader(plan: &Plan, stage: &Stage, node: &str) -> bool {
+    let others = stage.steps.iter().any(|step| match step {
+        Step::Node(step) => step.node != node && plan.nodes.get(&step.node) == Some(&true),
+        _ => false,
+    });
+    plan.etcd_leader.as_deref() == Some(node) && others
 }
 
 /// What people call a stage.
@@ -261,7 +280,12 @@ fn summary(plan: &Plan) -> String {
     };
     if plan.changes.is_empty() {
         return match incomplete {
-            0 => "No changes: the cluster is as the profile says.".into(),
+            0 => match &plan.purpose {
+                Purpose::Bootstrap(node) => {
+                    format!("No changes: {node} has what it needs to join.")
+                }
+                _ => "No changes: the cluster is as the profile says.".into(),
+            },
             _ => format!("No changes among what could be compared{unfinished}."),
         };
     }
@@ -336,6 +360,7 @@ mod tests {
                 id: String::new(),
             },
             desired: String::new(),
+            etcd_leader: None,
             purpose: Purpose::Converge,
             nodes: BTreeMap::from([("cp1".to_owned(), true)]),
             changes: vec![

@@ -7,8 +7,20 @@ use serde_json::{Map, Value as Json};
 use crate::fact::{ObjectRef, sha256};
 use crate::resource::{Desired, Part, Resource, Scope};
 
-/// The file that tells a rendered tree from other directories.
-pub const RENDER_MARK: &str = ".harden-render";
+/// By what a written tree is told from other directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The name of the file that is the mark.
+    pub file: &'static str,
+    /// The command that writes the tree.
+    pub command: &'static str,
+}
+
+/// The mark of what [`render`] makes.
+pub const RENDER: Mark = Mark {
+    file: ".harden-render",
+    command: "harden render",
+};
 
 /// The longest name of a file, in bytes; every file system has 255.
 const MAX_NAME: usize = 200;
@@ -43,19 +55,28 @@ pub fn render(desired: &Desired) -> Result<BTreeMap<String, String>, String> {
         files.insert(path.clone(), yaml(settings)?);
     }
     files.insert("desired.sha256".into(), format!("{}\n", desired.sha256()));
-    files.insert(RENDER_MARK.into(), render_mark(&files));
+    RENDER.put(&mut files);
     Ok(files)
 }
 
-/// Writes what the mark of a tree holds: every other file with its hash, as sha256sum(1) reads it. A
-/// tree that is as its mark says holds nothing that would be lost.
-pub fn render_mark(files: &BTreeMap<String, String>) -> String {
-    let mut mark =
-        "# Written by `harden render`, which replaces this directory as a whole.\n".to_owned();
-    for (name, text) in files.iter().filter(|(name, _)| *name != RENDER_MARK) {
-        mark.push_str(&format!("{}  {name}\n", sha256(text)));
+impl Mark {
+    /// Adds the mark to a tree.
+    pub(super) fn put(&self, files: &mut BTreeMap<String, String>) {
+        files.insert(self.file.into(), self.text(files));
     }
-    mark
+
+    /// Writes what the mark of a tree holds: every other file with its hash, as sha256sum(1) reads it.
+    /// A tree that is as its mark says holds nothing that would be lost.
+    pub fn text(&self, files: &BTreeMap<String, String>) -> String {
+        let mut mark = format!(
+            "# Written by `{}`, which replaces this directory as a whole.\n",
+            self.command
+        );
+        for (name, text) in files.iter().filter(|(name, _)| *name != self.file) {
+            mark.push_str(&format!("{}  {name}\n", sha256(text)));
+        }
+        mark
+    }
 }
 
 #[derive(Default)]
@@ -131,7 +152,7 @@ fn directory(resource: &Resource) -> String {
 }
 
 /// Says that two resources disagree; `plan` says the same of the nodes that it concerns.
-fn clash(what: &str) -> String {
+pub(super) fn clash(what: &str) -> String {
     format!("two resources of the profile want different things of {what}")
 }
 
@@ -218,7 +239,7 @@ enum Sorted<'j> {
 /// Makes a name that is one part of a path, on any file system: other characters than letters,
 /// digits, `.`, `_` and `-` are written `%` and two digits a byte, and so is a dot at the beginning.
 /// Different names stay different.
-fn safe(name: &str) -> String {
+pub(super) fn safe(name: &str) -> String {
     let mut safe = String::new();
     for (at, byte) in name.bytes().enumerate() {
         let plain =

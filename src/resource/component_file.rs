@@ -19,9 +19,10 @@ use content::Content;
 mod content;
 mod table;
 
-/// Mode and owner of the file.
-const MODE: u32 = 0o600;
-const OWNER: &str = "root";
+/// The mode of the file.
+pub const MODE: u32 = 0o600;
+/// Its owner and group.
+pub const OWNER: &str = "root";
 
 /// A file that a component reads when it starts: a policy, an admission or an authentication
 /// configuration.
@@ -181,6 +182,15 @@ impl ComponentFile {
                 return false;
             }
         };
+        let owner = (OWNER.to_owned(), OWNER.to_owned());
+        let (node, path) = (node.info.name.clone(), self.path.clone());
+        let mut effect = Effect::File {
+            node: node.clone(),
+            path: path.clone(),
+            content: self.content.clone(),
+            mode: MODE,
+            owner: owner.clone(),
+        };
         let (before, old) = match file {
             None => (None, String::new()),
             Some(file) => {
@@ -189,6 +199,16 @@ impl ComponentFile {
                 let owned = meta.owner == OWNER && meta.group == OWNER;
                 if same && owned && meta.mode & !MODE == 0 {
                     return true;
+                }
+                // In place: a file of which kind mounts each cannot be replaced.
+                if same {
+                    let mode = meta.mode & MODE;
+                    effect = Effect::Mode {
+                        node,
+                        path,
+                        mode,
+                        owner,
+                    };
                 }
                 let (mode, owner, group) = (meta.mode, &meta.owner, &meta.group);
                 let other = if same { "" } else { " and other content" };
@@ -213,13 +233,6 @@ impl ComponentFile {
             // Nothing reads it before the flag names it.
             risk: Some(Risk::Safe),
             ..Difference::default()
-        };
-        let effect = Effect::File {
-            node: node.info.name.clone(),
-            path: self.path.clone(),
-            content: self.content.clone(),
-            mode: MODE,
-            owner: (OWNER.into(), OWNER.into()),
         };
         draft.change(resource, found, vec![effect]);
         true
@@ -322,6 +335,15 @@ impl Behaviour for ComponentFile {
             Query::File(manifest_path(self.component)),
             Query::Process(self.component.program()),
         ]
+    }
+
+    fn queries_to_prepare(&self) -> Vec<Query> {
+        vec![Query::File(self.path.clone())]
+    }
+
+    // The flag that names the file comes from ClusterConfiguration when the node joins.
+    fn prepare(&self, resource: &Resource, node: &Node, draft: &mut Draft) {
+        self.diff_file(resource, node, draft);
     }
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {

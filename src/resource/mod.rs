@@ -31,6 +31,7 @@ mod wanted;
 
 pub use field::is_effective;
 pub use unite::{Disagreement, unite};
+pub use wanted::wanted_value;
 
 /// Declares the kinds: the name of the table in a module, and the type that a table becomes.
 macro_rules! kinds {
@@ -126,6 +127,15 @@ pub trait Behaviour {
 
     /// Returns what a check sees where the resource is as it is wanted.
     fn as_wanted(&self) -> Vec<(Subject, serde_json::Value)>;
+
+    /// Lists what must be looked at for [`Behaviour::prepare`] on a node that is yet to join.
+    fn queries_to_prepare(&self) -> Vec<Query> {
+        Vec::new()
+    }
+
+    /// Drafts what must lie on a node before it joins, because what `kubeadm join` starts there would
+    /// not start without it.
+    fn prepare(&self, _resource: &Resource, _node: &Node, _draft: &mut Draft) {}
 
     /// Returns this and another one as one, for kinds of which several may contribute to one thing:
     /// items of a flag, parts of a file. `None` when the two are nothing of that kind.

@@ -196,6 +196,15 @@ impl Behaviour for Sysctl {
         vec![(Subject::Sysctl(self.name.clone()), seen)]
     }
 
+    fn queries_to_prepare(&self) -> Vec<Query> {
+        self.queries()
+    }
+
+    // A kubelet with `protectKernelDefaults` starts only with what the kernel has already.
+    fn prepare(&self, resource: &Resource, node: &Node, draft: &mut Draft) {
+        self.diff_node(resource, node, draft);
+    }
+
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
         for node in resource.nodes(facts) {
             if node.facts.value().is_some() {

@@ -51,6 +51,25 @@ impl Wanted {
         }
     }
 
+    /// Reads the table of such a part back; `None` when it is none.
+    fn of_part(wanted: &serde_json::Map<String, Value>) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let texts = |key: &str| match wanted.get(key) {
+            None => Some(Vec::new()),
+            Some(items) => items.as_array()?.iter().map(text).collect(),
+        };
+        Some(match wanted.get("merge")?.as_str()? {
+            "exact" => Wanted::Exact(text(wanted.get("value")?)?),
+            "present" => Wanted::Present(text(wanted.get("value")?)?),
+            "additive" => Wanted::List {
+                with: texts("value")?,
+                without: texts("without")?,
+            },
+            "absent" => Wanted::Absent,
+            _ => return None,
+        })
+    }
+
     /// Whether this and what another resource wants of the flag can both be had: of lists, when no
     /// item is wanted by one and unwanted by the other.
     pub(super) fn shares_with(&self, other: &Wanted) -> bool {
@@ -123,6 +142,25 @@ impl Wanted {
         };
         ComponentEdit::SetFlag { name, value }
     }
+}
+
+/// Returns the value that a flag shall have where it has `given` so far; `None` for no flag. `wanted`
+/// is the table of a [`Part::Setting`] of the list `flags`.
+///
+/// # Errors
+/// When the table is no such one.
+pub fn wanted_value(
+    wanted: &serde_json::Map<String, Value>,
+    given: &[String],
+) -> Result<Option<String>, String> {
+    let wanted = Wanted::of_part(wanted).ok_or("it does not say what is wanted of a flag")?;
+    if wanted.satisfied(given) {
+        return Ok(given.last().cloned());
+    }
+    Ok(match wanted.edit("", given, &[given]).settled() {
+        ComponentEdit::SetFlag { value, .. } => Some(value),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A cluster for tests: sandboxed nodes, a kubelet that restarts a component when its manifest
 //! changes, and an API. Every call of the client can be made its last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
 use harden::fact::{
     Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
-    NodePath, ObjectFact, ObjectRef, Process, Query, SigningRequest, SigningState,
+    NodePath, ObjectFact, ObjectRef, Process, Query, SigningRequest, SigningState, sha256,
 };
 use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
@@ -37,6 +37,8 @@ pub struct Fate {
     /// Nodes whose network is cut when an activation has run.
     pub cut: Mutex<Vec<String>>,
     pub dead: Mutex<Vec<String>>,
+    /// Who dies when.
+    pub death: Mutex<Option<Death>>,
 }
 
 impl Fate {
@@ -50,6 +52,18 @@ impl Fate {
         fate.last.store(last, Ordering::SeqCst);
         fate.after.store(after, Ordering::SeqCst);
         fate
+    }
+    /// Lets a control plane die if its time has come.
+    fn strike(&self, line: &str, state: &Mutex<State>) {
+        let mut death = self.death.lock().unwrap();
+        let now = death.as_ref().is_some_and(|d| line.contains(&d.at));
+        let Some(death) = death.take_if(|_| now) else {
+            return;
+        };
+        if death.machine {
+            self.dead.lock().unwrap().push(death.node.clone());
+        }
+        state.lock().unwrap().dead.insert(death.node);
     }
     /// Does a call, if the client lives. Dying unwinds: like `kill -9`, nothing is done after it.
     fn call<T>(&self, call: impl FnOnce() -> T) -> T {
@@ -87,12 +101,40 @@ pub struct State {
     pub refuses: BTreeMap<String, String>,
     /// What namespaces hold.
     pub contents: Vec<String>,
+    /// Control planes whose API server and etcd member are dead, although their machine is up.
+    pub dead: BTreeSet<String>,
+    /// Members that answer and are not healthy.
+    pub sick: BTreeSet<String>,
+    /// Members of etcd that are on none of the nodes.
+    pub strangers: usize,
+    /// Control planes whose etcd is external.
+    pub external: BTreeSet<String>,
+    /// Mirror pods that are not there.
+    pub no_mirror: BTreeSet<String>,
+    /// Nodes whose kubelet does not see a changed manifest.
+    pub stuck: BTreeSet<String>,
+    /// Nodes whose kubelet does not renew the mirror pod.
+    pub old_mirror: BTreeSet<String>,
+    /// The first manifest of each node: what an old mirror pod is of.
+    first: BTreeMap<String, String>,
     /// Requests for serving certificates.
     pub requests: Vec<SigningRequest>,
     /// Those that are made after the first look.
     pub later: Vec<SigningRequest>,
     /// What the kubelet of w1 and its requests go through.
     pub signer: Signer,
+}
+
+/// When control planes die.
+#[derive(Debug, Clone)]
+pub struct Death {
+    /// At the first notice that contains this, or at the first activation of the step of this number
+    /// (`activate 1`).
+    pub at: String,
+    /// Which control plane.
+    pub node: String,
+    /// Whether its machine is gone as well.
+    pub machine: bool,
 }
 
 /// What becomes of a request that was approved.
@@ -138,16 +180,62 @@ pub fn manifest(flag: &str) -> String {
 
 pub const NAMES: [&str; 3] = ["cp1", "cp2", "w1"];
 
+fn text_file(text: &str) -> Fact<Answer> {
+    Fact::Value(Answer::File(File {
+        meta: Meta {
+            kind: FileKind::Regular,
+            mode: 0o600,
+            owner: "root".into(),
+            group: "root".into(),
+            size: 1,
+        },
+        content: text.into(),
+    }))
+}
+
+/// The last digit of the ports of a node.
+fn digit(name: &str) -> u16 {
+    name.trim_start_matches(|c: char| !c.is_ascii_digit())
+        .parse()
+        .unwrap()
+}
+
+fn readyz_port(name: &str) -> u16 {
+    6440 + digit(name)
+}
+
+fn metrics_port(name: &str) -> u16 {
+    23810 + digit(name)
+}
+
+fn static_pod(component: &str, flag: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: {component}\n    command:\n    - {component}\n    - {flag}\n"
+    )
+}
+
 impl Cluster {
     pub fn new(root: &Path) -> Self {
+        Cluster::of(root, &NAMES)
+    }
+
+    /// Three control planes.
+    pub fn ha(root: &Path) -> Self {
+        Cluster::of(root, &["cp1", "cp2", "cp3", "w1"])
+    }
+
+    fn of(root: &Path, names: &[&str]) -> Self {
         let mut nodes = BTreeMap::new();
-        for name in NAMES {
+        let mut first = BTreeMap::new();
+        for name in names {
             let node = Sandbox::new(root, name);
-            if name != "w1" {
-                node.write(MANIFEST, &manifest("--profiling=true"), 0o644);
+            if *name != "w1" {
+                let text = manifest("--profiling=true");
+                node.write(MANIFEST, &text, 0o644);
+                first.insert((*name).to_owned(), text);
             }
             node.write("loose.conf", "x", 0o644);
-            nodes.insert(name.to_owned(), node);
+            nodes.insert((*name).to_owned(), node);
         }
         let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
             "metadata": {"namespace": "team", "name": "quota", "resourceVersion": "1"},
@@ -155,12 +243,38 @@ impl Cluster {
         let state = State {
             objects: BTreeMap::from([(config_map(), quota)]),
             key: "old".into(),
+            first,
             ..State::default()
         };
         Cluster {
             nodes,
             state: Arc::new(Mutex::new(state)),
         }
+    }
+
+    /// The nodes: whether they are control planes.
+    pub fn inventory(&self) -> BTreeMap<String, bool> {
+        let names = self.nodes.keys();
+        names.map(|n| (n.clone(), n != "w1")).collect()
+    }
+
+    pub fn planes(&self) -> Vec<String> {
+        let names = self.nodes.keys().filter(|n| *n != "w1");
+        names.cloned().collect()
+    }
+
+    /// Restarts the API server of a node, which does not come up again with this flag.
+    pub fn crash(&self, name: &str, flag: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.refuses.insert(name.into(), flag.into());
+        if let Some(kubelet) = state.kubelets.get_mut(name) {
+            kubelet.text = None;
+        }
+    }
+
+    /// Whose control plane died comes back.
+    pub fn revive(&self) {
+        self.state.lock().unwrap().dead.clear();
     }
 
     /// A plan with a step of every kind, in every stage.
@@ -193,7 +307,7 @@ impl Cluster {
         let gate = |name: &str, flag: &str| {
             Some(Gate {
                 processes: BTreeMap::from([(Component::KubeApiserver, argv(flag))]),
-                readyz_port: Some(if name == "cp1" { 6441 } else { 6442 }),
+                readyz_port: Some(readyz_port(name)),
                 ..Gate::default()
             })
         };
@@ -220,11 +334,9 @@ impl Cluster {
                 id: "id".into(),
             },
             desired: "d".into(),
+            etcd_leader: None,
             purpose: Purpose::Converge,
-            nodes: NAMES
-                .iter()
-                .map(|n| ((*n).to_owned(), *n != "w1"))
-                .collect(),
+            nodes: self.inventory(),
             changes: vec![],
             stages: vec![
                 stage(StageName::NodeFiles, vec![mode("cp1"), mode("w1")]),
@@ -238,7 +350,10 @@ impl Cluster {
                         ),
                     })],
                 ),
-                stage(StageName::ControlPlane, vec![plane("cp1"), plane("cp2")]),
+                stage(
+                    StageName::ControlPlane,
+                    self.planes().iter().map(|name| plane(name)).collect(),
+                ),
                 stage(
                     StageName::ObjectsEnforce,
                     vec![Step::Object(ObjectStep {
@@ -320,8 +435,16 @@ impl Cluster {
     fn sync(&self, name: &str) -> Option<Process> {
         let text = self.nodes[name].read(MANIFEST)?;
         let mut state = self.state.lock().unwrap();
+        if state.dead.contains(name) {
+            return None;
+        }
         let refused = state.refuses.get(name).cloned();
+        let stuck = state.stuck.contains(name);
         let kubelet = state.kubelets.entry(name.to_owned()).or_default();
+        let text = match &kubelet.text {
+            Some(old) if stuck => old.clone(),
+            _ => text,
+        };
         if kubelet.text.as_deref() != Some(&text) {
             kubelet.pid += 10;
             kubelet.up = !refused.as_ref().is_some_and(|flag| text.contains(flag));
@@ -348,6 +471,55 @@ impl Cluster {
         })
     }
 
+    /// The mirror pod of a node's API server.
+    fn mirror(&self, name: &str) -> Option<Value> {
+        let up = self.sync(name).is_some();
+        let state = self.state.lock().unwrap();
+        if state.no_mirror.contains(name) {
+            return None;
+        }
+        let old = state.old_mirror.contains(name);
+        let text = match (old, state.kubelets.get(name)) {
+            (false, Some(kubelet)) => kubelet.text.clone().unwrap_or_default(),
+            _ => state.first[name].clone(),
+        };
+        let ready = if up { "True" } else { "False" };
+        Some(json!({
+            "metadata": {"annotations": {"kubernetes.io/config.hash": sha256(text)}},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+    }
+
+    /// A page of an etcd member; `None` when it is dead.
+    fn member(&self, state: &State, port: u16, path: &str) -> Option<String> {
+        let planes = self.planes();
+        let name = planes.iter().find(|n| metrics_port(n) == port).unwrap();
+        if state.dead.contains(name) {
+            return None;
+        }
+        let living = planes.iter().filter(|n| !state.dead.contains(*n)).count();
+        let quorum = living > (planes.len() + state.strangers) / 2;
+        let healthy = quorum && !state.sick.contains(name);
+        if path == "/health" {
+            let health = json!({"health": healthy.to_string(), "reason": if healthy { "" } else { "ALARM" }});
+            return Some(health.to_string());
+        }
+        let mut page = format!("etcd_server_is_leader {}\n", u8::from(name == "cp1"));
+        page += &format!("etcd_server_has_leader {}\n", u8::from(quorum));
+        let strangers = (0..state.strangers).map(|n| (format!("stranger{n}"), false));
+        let known = planes.iter().map(|n| (n.clone(), !state.dead.contains(n)));
+        for (other, up) in known.chain(strangers) {
+            page += &format!("etcd_network_known_peers{{Local=\"{name}\",Remote=\"{other}\"}} 1\n");
+            if other != *name {
+                let up = u8::from(up);
+                page += &format!(
+                    "etcd_network_active_peers{{Local=\"{name}\",Remote=\"{other}\"}} {up}\n"
+                );
+            }
+        }
+        Some(page)
+    }
+
     fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
         let process = self.sync(name);
         let answer = |query: &Query| match query {
@@ -372,6 +544,18 @@ impl Cluster {
                     .map(|k| k.log.clone())
                     .unwrap_or_default(),
             )),
+            Query::File(path) if path.as_str() == "/etc/kubernetes/manifests/etcd.yaml" => {
+                if self.state.lock().unwrap().external.contains(name) {
+                    return Fact::Absent;
+                }
+                let port = metrics_port(name);
+                let flag = format!("--listen-metrics-urls=http://127.0.0.1:{port}");
+                text_file(&static_pod("etcd", &flag))
+            }
+            Query::File(path) if path.as_str().starts_with("/etc/kubernetes/manifests/") => {
+                let flag = format!("--secure-port={}", readyz_port(name));
+                text_file(&static_pod("kube-apiserver", &flag))
+            }
             Query::File(path) | Query::Stat(path) => self.file(query, path),
             _ => Fact::Unreadable("not here".into()),
         };
@@ -445,6 +629,7 @@ impl Cluster {
             objects,
             namespaces,
             keys,
+            answers: BTreeMap::new(),
         }
     }
 
@@ -497,6 +682,8 @@ struct Ear<'e> {
     heard: &'e mut Vec<String>,
     interrupt_at: Option<&'static str>,
     flag: &'e AtomicBool,
+    fate: &'e Fate,
+    state: &'e Mutex<State>,
 }
 
 impl Progress for Ear<'_> {
@@ -508,6 +695,7 @@ impl Progress for Ear<'_> {
         if self.interrupt_at.is_some_and(|at| line.contains(at)) {
             self.flag.store(true, Ordering::SeqCst);
         }
+        self.fate.strike(&line, self.state);
         if self.heard.last() != Some(&line) {
             self.heard.push(line);
         }
@@ -523,10 +711,7 @@ impl ClientSide {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run(plan))).ok()
     }
     pub fn recover(&mut self) -> Result<Option<Report>, ApplyError> {
-        let nodes = NAMES
-            .iter()
-            .map(|n| ((*n).to_owned(), *n != "w1"))
-            .collect();
+        let nodes = self.cluster.inventory();
         self.with(|apply| apply.recover(&nodes))
     }
     fn with<T>(&mut self, act: impl FnOnce(&mut Apply<'_>) -> T) -> T {
@@ -536,6 +721,7 @@ impl ClientSide {
             Ok(Box::new(Wire {
                 node: cluster.nodes[name].clone(),
                 fate: Arc::clone(&fate),
+                state: Arc::clone(&cluster.state),
             }))
         };
         let look = |host: &mut dyn Host, queries: &[Query]| {
@@ -553,6 +739,8 @@ impl ClientSide {
             heard: &mut self.heard,
             interrupt_at: self.interrupt_at,
             flag: &flag,
+            fate: &fate,
+            state: &cluster.state,
         };
         let mut apply = Apply {
             hosts: &open,
@@ -571,6 +759,7 @@ impl ClientSide {
 struct Wire {
     node: Sandbox,
     fate: Arc<Fate>,
+    state: Arc<Mutex<State>>,
 }
 
 impl Wire {
@@ -594,10 +783,14 @@ impl Host for Wire {
             return Err(self.broken());
         }
         let result = self.fate.call(|| self.node.run_with(":", script, stdin));
-        let activates = stdin
-            .split(|b| *b == b'\n')
-            .next()
-            .is_some_and(|l| String::from_utf8_lossy(l).contains(" activate "));
+        let first = stdin.split(|b| *b == b'\n').next().unwrap_or_default();
+        let words = String::from_utf8_lossy(first).into_owned();
+        let activates = words.contains(" activate ");
+        if activates {
+            let step: Vec<&str> = words.split(' ').rev().take(2).collect();
+            let step: usize = step[1].parse().unwrap();
+            self.fate.strike(&format!("activate {step}."), &self.state);
+        }
         if activates && self.fate.cut.lock().unwrap().contains(name) {
             self.fate.dead.lock().unwrap().push(name.clone());
         }
@@ -660,6 +853,10 @@ impl Api for FakeApi {
         unreachable!()
     }
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
+        if let Some(node) = reference.name.strip_prefix("kube-apiserver-") {
+            let pod = self.cluster.mirror(node);
+            return self.call(|_| Ok(pod));
+        }
         self.call(|s| Ok(s.objects.get(reference).cloned()))
     }
     fn apply(&self, wanted: &Value) -> Result<Value, ApiError> {
@@ -793,8 +990,14 @@ impl Api for FakeApi {
     fn metrics(&self, _: SocketAddr) -> Result<String, ApiError> {
         unreachable!("an apply asks for no evidence")
     }
-    fn fetch(&self, _: SocketAddr, _: &str) -> Result<String, ApiError> {
-        unreachable!("no step of these tests asks a component")
+    fn fetch(&self, through: SocketAddr, path: &str) -> Result<String, ApiError> {
+        self.call(|state| {
+            self.cluster
+                .member(state, through.port(), path)
+                .ok_or_else(|| ApiError::Unreachable {
+                    why: "connection refused".into(),
+                })
+        })
     }
     fn restart_daemon_set(&self, _: &str, _: &str, _: &str) -> Result<(), ApiError> {
         unreachable!("no step of these tests restarts a DaemonSet")
@@ -803,8 +1006,9 @@ impl Api for FakeApi {
         unreachable!("no step of these tests restarts a DaemonSet")
     }
     fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
-        let name = if through.port() == 6441 { "cp1" } else { "cp2" };
-        let up = self.cluster.sync(name).is_some();
+        let planes = self.cluster.planes();
+        let name = planes.iter().find(|n| readyz_port(n) == through.port());
+        let up = self.cluster.sync(name.unwrap()).is_some();
         self.call(|_| Ok(up))
     }
 }

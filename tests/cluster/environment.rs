@@ -111,7 +111,7 @@ impl Cluster {
         format!("{prefix}-{}-{name}", self.topology)
     }
 
-    /// The control-plane nodes in the order in which apply takes them.
+    /// The control-plane nodes by name.
     pub fn control_planes(&self) -> Vec<String> {
         let all: &[&str] = match self.topology {
             "ha" => &["control-plane", "control-plane2", "control-plane3"],

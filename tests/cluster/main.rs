@@ -5,6 +5,7 @@
 
 mod audit;
 mod bad_input;
+mod born;
 mod copies;
 mod environment;
 mod etcd_user;

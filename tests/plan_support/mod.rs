@@ -345,7 +345,18 @@ fn execute_node(step: &NodeStep, facts: &mut Facts) {
                 put(facts, &step.node, query, Fact::Value(Answer::File(file)));
                 meta
             }
-            FileTarget::Mode { mode, owner, group } => new(*mode, owner, group),
+            FileTarget::Mode { mode, owner, group } => {
+                let meta = new(*mode, owner, group);
+                if let Fact::Value(Answer::File(known)) = facts.nodes[&step.node].get(&query) {
+                    let content = known.content.clone();
+                    let file = File {
+                        meta: meta.clone(),
+                        content,
+                    };
+                    put(facts, &step.node, query, Fact::Value(Answer::File(file)));
+                }
+                meta
+            }
             FileTarget::Owner(ids) => {
                 let query = Query::Owners(action.path.clone());
                 let Fact::Value(Answer::Owners(owners)) = facts.nodes[&step.node].get(&query)

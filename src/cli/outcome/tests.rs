@@ -29,6 +29,7 @@ fn record(events: Vec<Event>) -> Record {
                 id: "5f1e".into(),
             },
             desired: String::new(),
+            etcd_leader: None,
             purpose: Purpose::Converge,
             nodes: [].into(),
             changes: Vec::new(),

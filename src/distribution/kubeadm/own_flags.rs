@@ -21,6 +21,16 @@ pub enum Own {
 
 use Own::{File, Value};
 
+impl Own {
+    /// Returns the value, with `certificatesDir` where `ClusterConfiguration` does not set it.
+    pub fn text(self) -> String {
+        match self {
+            Value(value) => value.to_owned(),
+            File(file) => format!("{CERTIFICATES_DIR}/{file}"),
+        }
+    }
+}
+
 /// kubernetes v1.35 cmd/kubeadm/app/phases/controlplane/manifests.go: `getAPIServerCommand`.
 const APISERVER: &[(&str, Own)] = &[
     ("allow-privileged", Value("true")),

@@ -223,7 +223,7 @@ fn render(value: &Value, indent: usize) -> String {
 
 /// Writes a string as a YAML scalar that every reader takes for that string: plain where nobody can
 /// mistake it, in double quotes otherwise.
-pub(super) fn scalar(text: &str) -> String {
+pub fn scalar(text: &str) -> String {
     let plain_bytes = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"-_./,@%+=:*()".contains(&b));

@@ -143,7 +143,7 @@ fn reach() -> Map<String, Json> {
         ),
         (
             "role",
-            "What a node is; needed with `discover = false`.",
+            "What a node is; needed with `discover = false`, and for one that is yet to join.",
             words(&["control-plane", "worker"]),
         ),
     ]

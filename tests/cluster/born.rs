@@ -1,0 +1,123 @@
+//! A cluster of its own, made by kind from what `harden bootstrap` wrote.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::environment::{Said, run};
+
+/// Everything that a new cluster can be born with. Modes and API objects are not.
+const PROFILE: &str = r#"
+[apiserver]
+profiling              = false
+service-account-lookup = true
+tls-min-version        = "VersionTLS12"
+admission-plugins      = ["NodeRestriction"]
+[controller-manager]
+profiling                       = false
+bind-address                    = "127.0.0.1"
+terminated-pod-gc-threshold     = 1000
+use-service-account-credentials = true
+[scheduler]
+profiling    = false
+bind-address = "127.0.0.1"
+[audit]
+policy         = "metadata"
+log-max-age    = 30
+log-max-backup = 10
+log-max-size   = 100
+"#;
+
+/// A cluster beside those of the environment; gone when dropped.
+struct Born {
+    name: String,
+    dir: tempfile::TempDir,
+}
+
+impl Born {
+    fn new() -> Self {
+        let prefix = std::env::var("HARDEN_TESTENV_PREFIX").unwrap_or_else(|_| "harden".into());
+        let name = format!("{prefix}-born");
+        let dir = tempfile::tempdir().expect("a directory");
+        let workspace = format!(
+            "[cluster]\nname = \"{name}\"\nkubeconfig = \"kubeconfig\"\n[nodes]\ndiscover = true\ntransport = \"docker\"\n{PROFILE}"
+        );
+        fs::write(dir.path().join("harden.toml"), workspace).expect("written");
+        Born { name, dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn harden(&self, args: &[&str]) -> Said {
+        run(Command::new(env!("CARGO_BIN_EXE_harden"))
+            .current_dir(self.dir.path())
+            .env("NO_COLOR", "1")
+            .env_remove("KUBECONFIG")
+            .args(args))
+    }
+
+    /// kind, where the configuration is: its paths are relative.
+    fn kind(&self, args: &[&str]) -> Said {
+        run(Command::new("kind")
+            .current_dir(self.path("born"))
+            .args(args)
+            .args(["--name", &self.name, "--kubeconfig"])
+            .arg(self.path("kubeconfig")))
+    }
+
+    /// The image that the environment's own cluster runs.
+    fn image(&self) -> String {
+        let node = self.name.replace("-born", "-single-control-plane");
+        let said =
+            run(Command::new("docker").args(["inspect", "--format", "{{.Config.Image}}", &node]));
+        said.exits(0).stdout.trim().to_owned()
+    }
+}
+
+impl Drop for Born {
+    fn drop(&mut self) {
+        let _ = self.kind(&["delete", "cluster"]);
+    }
+}
+
+#[test]
+#[ignore = "needs testenv/up single, for its image; makes a cluster of its own"]
+fn a_kind_cluster_that_is_born_hardened_has_nothing_to_change() {
+    let born = Born::new();
+    let nodes = ["--control-planes", "1", "--workers", "1"];
+    born.harden(&[&["bootstrap", "kind", "born"][..], &nodes].concat())
+        .exits(0);
+    let _ = born.kind(&["delete", "cluster"]);
+    let image = born.image();
+    born.kind(&[
+        "create",
+        "cluster",
+        "--image",
+        &image,
+        "--config",
+        "kind.yaml",
+        "--wait",
+        "180s",
+    ])
+    .exits(0);
+    born.harden(&["plan"]).exits(0).says("No changes");
+    // It is the profile that runs, not one that asks for nothing.
+    let node = format!("{}-control-plane", born.name);
+    let script =
+        "tr '\\0' ' ' < /proc/$(pgrep -xo kube-apiserver)/cmdline; ls /var/log/kubernetes/audit";
+    let runs = run(Command::new("docker").args(["exec", &node, "sh", "-c", script])).exits(0);
+    assert!(runs.stdout.contains("--profiling=false"), "{runs:?}");
+    assert!(runs.stdout.contains("audit.log"), "{runs:?}");
+
+    // A machine that is declared and is not there is told, and hinders nothing.
+    let file = born.path("harden.toml");
+    let text = fs::read_to_string(&file).expect("harden.toml");
+    let more = format!(
+        "{text}[nodes.host.{}-control-plane2]\nrole = \"control-plane\"\n",
+        born.name
+    );
+    fs::write(&file, more).expect("written");
+    born.harden(&["plan"]).exits(0).says("not joined yet");
+}
