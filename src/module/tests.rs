@@ -204,7 +204,7 @@ fn a_resource_names_what_must_be_so_and_is_guarded_then() {
     let drafts = drafts(&one, "m.flag = false");
     let names: Vec<&str> = drafts[0].requires.iter().map(|one| one.name()).collect();
     assert_eq!(names, ["no-external-ips", "no-stale-tokens"]);
-    assert_eq!(drafts[0].risk, crate::resource::Risk::Guarded);
+    assert_eq!(drafts[0].risk, Risk::Guarded);
     let Err(failure) = modules(&[("m", &module("\"no-external-ip\""))]) else {
         panic!("there is no such precondition")
     };
