@@ -265,50 +265,32 @@ fn every_precondition_must_hold() {
     );
 }
 
-/// What shares a flag is one resource, and each part of it keeps what it requires.
+/// Of a resource that was united of several, each part keeps what it requires.
 #[test]
-fn parts_of_a_list_keep_their_own_preconditions() {
-    let plugin = |name: &str, requires: &[Precondition]| {
-        let mut one = resource(
-            "flag",
-            json!({"component": "kube-apiserver", "name": "enable-admission-plugins",
-                "value": [name], "merge": "additive"}),
-        );
-        one.risk = if requires.is_empty() {
-            Risk::Restart
-        } else {
-            Risk::Guarded
-        };
-        one.requires = requires.iter().copied().collect();
-        one.origins[0].option = format!("apiserver.{name}");
-        one
+fn parts_keep_their_own_preconditions() {
+    let part = |option: &str, requires: &[Precondition]| GuardedPart {
+        options: [option.to_owned()].into(),
+        requires: requires.iter().copied().collect(),
     };
-    let mut disagreements = Vec::new();
-    let united = unite(
-        vec![
-            plugin("NamespaceLifecycle", &[]),
-            plugin("DenyServiceExternalIPs", &[Precondition::NoExternalIps]),
-        ],
-        &mut disagreements,
-    );
-    assert_eq!((united.len(), disagreements), (1, vec![]));
-    let mut desired = desired(united);
+    let mut one = guarded("v", &[]);
+    one.consent = vec![
+        part("a.one", &[Precondition::NoExternalIps]),
+        part("a.two", &[]),
+    ];
+    let mut desired = desired(vec![one]);
     let mut facts = cluster(&["cp1"], &desired);
-    let names = Found::of(vec!["shop/web".into()]);
-    let names = serde_json::to_value(names).unwrap();
-    answer_with(&mut facts, ApiQuery::ExternalIps, names);
-    let plan = build(&desired, &facts);
-    assert!(plan.is_clean() && plan.is_incomplete());
-    assert!(
-        plan.problems[0]
-            .remedy
-            .contains("apiserver.DenyServiceExternalIPs")
-    );
-    // Consent to the other part is none.
-    desired.accept = vec!["apiserver.NamespaceLifecycle".into()];
-    assert!(build(&desired, &facts).is_clean());
-    desired.accept = vec!["apiserver.DenyServiceExternalIPs".into()];
-    assert!(!build(&desired, &facts).is_clean());
+    let mut planned = |accept: &[&str], names: &[&str]| {
+        desired.accept = accept.iter().map(|a| (*a).to_owned()).collect();
+        let names = names.iter().map(|n| (*n).to_owned()).collect();
+        let found = serde_json::to_value(Found::of(names)).unwrap();
+        answer_with(&mut facts, ApiQuery::ExternalIps, found);
+        !build(&desired, &facts).is_clean()
+    };
+    assert!(!planned(&[], &[]));
+    assert!(!planned(&["a.one"], &[]));
+    assert!(planned(&["a.two"], &[]));
+    assert!(!planned(&["a.two"], &["shop/web"]));
+    assert!(planned(&["a.one", "a.two"], &["shop/web"]));
 }
 
 #[test]
