@@ -133,6 +133,20 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
             "audit.policy-rules = [{ level = \"Metadata\", verbs = [\"create\"] }]",
             "audit-policy-key-concerns",
         ),
+        (
+            "apiserver.authorization-mode = [\"Node\"]",
+            "apiserver-authorization-rbac",
+        ),
+        (
+            "apiserver.authorization-mode = [\"RBAC\", \"Webhook\"]",
+            "apiserver-authorization-node",
+        ),
+        (
+            "apiserver.service-account-extend-token-expiration = true",
+            "apiserver-token-extension-off",
+        ),
+        ("etcd.client-cert-auth = false", "etcd-client-cert-auth"),
+        ("etcd.peer-client-cert-auth = false", "etcd-peer-cert-auth"),
         ("audit.log-max-age = 29", "audit-log-retention"),
         ("audit.log-max-backup = 9", "audit-log-retention"),
         ("audit.log-max-size = 99", "audit-log-retention"),
@@ -204,6 +218,92 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
         "admission.event-rate-limit.limits = [{ type = \"User\", qps = 1, burst = 1 }]",
     ] {
         assert_good(text, &modules);
+    }
+}
+
+/// What checks say of values that no option sets: those that a cluster may have.
+#[test]
+fn checks_tell_good_values_of_flags_from_bad_ones() {
+    let modules = Modules::builtin().unwrap();
+    for (control, bad, good) in [
+        (
+            "apiserver-authorization-not-always-allow",
+            vec![None, Some("AlwaysAllow"), Some("Node,AlwaysAllow")],
+            vec![Some("Node,RBAC"), Some("Webhook")],
+        ),
+        (
+            "apiserver-authorization-rbac",
+            vec![None, Some("Node"), Some("XRBAC")],
+            vec![Some("RBAC"), Some("Node,RBAC,Webhook")],
+        ),
+        (
+            "apiserver-always-admit-off",
+            vec![Some("AlwaysAdmit"), Some("NodeRestriction,AlwaysAdmit")],
+            vec![None, Some("NodeRestriction")],
+        ),
+        (
+            "apiserver-namespace-lifecycle",
+            vec![Some("ServiceAccount,NamespaceLifecycle")],
+            vec![None, Some("ServiceAccount")],
+        ),
+        (
+            "apiserver-token-file-off",
+            vec![Some("/x.csv"), Some("")],
+            vec![None],
+        ),
+        (
+            "apiserver-request-timeout",
+            vec![Some("0s"), Some("0"), Some("10m"), Some("soon")],
+            vec![None, Some("60s"), Some("1m0s"), Some("5m")],
+        ),
+        (
+            "apiserver-ciphers-strong",
+            vec![
+                None,
+                Some("TLS_RSA_WITH_AES_128_GCM_SHA256"),
+                Some("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_RC4_128_SHA"),
+            ],
+            vec![Some(
+                "TLS_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
+            )],
+        ),
+        (
+            "controller-manager-kubelet-rotation",
+            vec![
+                Some("RotateKubeletServerCertificate=false"),
+                Some("A=true,RotateKubeletServerCertificate=0"),
+            ],
+            vec![
+                None,
+                Some("A=false"),
+                Some("RotateKubeletServerCertificate=true"),
+            ],
+        ),
+        (
+            "controller-manager-root-ca",
+            vec![None, Some("")],
+            vec![Some("/ca.crt")],
+        ),
+        (
+            "etcd-auto-tls-off",
+            vec![Some("true"), Some("1")],
+            vec![None, Some("false")],
+        ),
+        (
+            "etcd-own-ca",
+            vec![None, Some(""), Some("/etc/kubernetes/pki/ca.crt")],
+            vec![Some("/etc/kubernetes/pki/etcd/ca.crt")],
+        ),
+    ] {
+        let check = checks(&modules).into_iter().find(|c| c.control == control);
+        let check = check.unwrap_or_else(|| panic!("{control}"));
+        for (values, passes) in [(bad, false), (good, true)] {
+            for value in values {
+                let seen =
+                    serde_json::json!({"value": value, "other": "/etc/kubernetes/pki/ca.crt"});
+                assert_eq!(check.passes(&seen), Ok(passes), "{control} of {value:?}");
+            }
+        }
     }
 }
 
