@@ -80,7 +80,7 @@ fn the_state_with_places() {
     # controller-manager.terminated-pod-gc-threshold is taken back by `unset`  # harden.toml:2
 
     29 resources: 21 on control-plane nodes, 2 on every node, 6 in the API
-    SHA-256 of the desired state: 9b742cf3df77a75c3515e9e3da1236caede9e02a50494b57ad6e307511debaf7
+    SHA-256 of the desired state: b7cb0017ffac58f601f04a392d616e1a4fbc51e844c6595b59739a5518f6efd6
     --- stderr
     warning: the tenant `payments` has an egress rule without `to`: its ports are open to every tenant and every private range
       tenants.payments at harden.toml:9, tenants.payments at team/a.toml:5
@@ -258,7 +258,7 @@ fn names_that_are_none() {
     --- stdout
     --- stderr
     error: there is no option `apiserver`
-    hint: it is a section, with the options `apiserver.admission-plugins`, `apiserver.always-admit`, `apiserver.always-pull-images`, `apiserver.authorization-mode`, `apiserver.client-ca-file`, `apiserver.deny-service-external-ips`, `apiserver.etcd-ca-file`, `apiserver.etcd-client-certificate`, `apiserver.kubelet-certificate-authority`, `apiserver.kubelet-client-certificate`, `apiserver.namespace-lifecycle`, `apiserver.profiling`, `apiserver.request-timeout`, `apiserver.service-account-admission`, `apiserver.service-account-extend-token-expiration`, `apiserver.service-account-key-file`, `apiserver.service-account-lookup`, `apiserver.tls-certificate`, `apiserver.tls-cipher-suites`, `apiserver.tls-min-version`, `apiserver.token-auth-file`
+    hint: it is a section, with the options `apiserver.admission-plugins`, `apiserver.always-admit`, `apiserver.always-pull-images`, `apiserver.anonymous`, `apiserver.authorization-mode`, `apiserver.client-ca-file`, `apiserver.deny-service-external-ips`, `apiserver.etcd-ca-file`, `apiserver.etcd-client-certificate`, `apiserver.jwt`, `apiserver.kubelet-certificate-authority`, `apiserver.kubelet-client-certificate`, `apiserver.namespace-lifecycle`, `apiserver.profiling`, `apiserver.request-timeout`, `apiserver.service-account-admission`, `apiserver.service-account-extend-token-expiration`, `apiserver.service-account-key-file`, `apiserver.service-account-lookup`, `apiserver.tls-certificate`, `apiserver.tls-cipher-suites`, `apiserver.tls-min-version`, `apiserver.token-auth-file`
 
     exit 1
     --- stdout

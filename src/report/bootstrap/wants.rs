@@ -156,6 +156,14 @@ impl Wants {
             ("sysctls", _) => {
                 self.sysctls.insert(shown);
             }
+            ("serving-certificates", _) => left.no_place(
+                "kubelet serving certificate",
+                "a kubelet asks for it when it starts, and its request waits until `harden apply` approves it; logs and exec fail until then",
+            ),
+            ("users", _) => left.no_place(
+                &format!("user of {shown}"),
+                "what makes the cluster has no place for it",
+            ),
             _ => left.no_place(
                 &format!("{list} {shown}"),
                 "a new cluster has no place for it",
