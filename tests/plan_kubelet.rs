@@ -124,9 +124,17 @@ fn what_means_the_same_is_no_difference() {
     ]);
     let mut facts = cluster(&["cp1"], &desired);
     let plan = converges(&desired, &mut facts);
-    // What is written down says neither, what runs does both.
-    let copies: Vec<SettingCopy> = plan.changes.iter().filter_map(|c| c.copy).collect();
-    assert!(!copies.contains(&SettingCopy::Process), "{copies:?}");
+    // What is written down does not say the first; zero need not be written.
+    assert!(
+        plan.changes
+            .iter()
+            .all(|c| c.copy != Some(SettingCopy::Process))
+    );
+    assert!(
+        plan.changes
+            .iter()
+            .all(|c| c.resource != "kubelet readOnlyPort")
+    );
 }
 
 #[test]
@@ -180,6 +188,23 @@ fn what_cannot_be_read_is_never_taken_for_good() {
         let plan = build(&desired, &facts);
         assert!(plan.is_incomplete(), "{what}: {:?}", problems(&plan));
     }
+}
+
+/// `kubeadm upgrade node` writes the file from the ConfigMap, and leaves out what is zero (kubeadm#541 for
+/// kubelets): the plan after an upgrade must not ask for it again.
+#[test]
+fn kubeadm_541_a_zero_that_kubeadm_leaves_out_is_no_difference() {
+    let desired = desired(vec![kubelet("readOnlyPort", json!(0))]);
+    let mut facts = cluster(&["cp1"], &desired);
+    assert!(build(&desired, &facts).is_clean());
+    let running = ApiQuery::KubeletConfig("worker".into());
+    let open = json!({"readOnlyPort": 10255});
+    facts.api.answers.insert(running, Fact::Value(open));
+    let found = lines(&converges(&desired, &mut facts));
+    assert!(
+        found.iter().any(|line| line.starts_with("worker file")),
+        "{found:?}"
+    );
 }
 
 /// Its file may be what keeps it from answering.

@@ -67,9 +67,14 @@ impl Field {
     }
 
     /// Whether a configuration that is written down says what is wanted. A field that is left to its
-    /// default does not: another version may have another one.
-    pub(super) fn is_written(&self, document: &Value) -> bool {
-        field(document, &self.path).is_some_and(|found| same(found, &self.value))
+    /// default does not: another version may have another one. Except where zero is wanted and what
+    /// runs has it: kubeadm writes the file anew without what is zero (`omitempty`), and the next
+    /// upgrade would undo the change for ever.
+    pub(super) fn is_written(&self, document: &Value, runs_with: impl Fn(&Self) -> bool) -> bool {
+        match field(document, &self.path) {
+            Some(found) => same(found, &self.value),
+            None => is_zero(&self.value) && runs_with(self),
+        }
     }
 
     /// Whether a configuration that a program runs with has what is wanted.
@@ -85,18 +90,20 @@ impl Field {
         show_found(document, &self.path)
     }
 
-    /// Compares the copy in a ConfigMap. Returns whether it could be read.
+    /// Compares the copy in a ConfigMap; `runs_with` says whether everything that reads it runs with what
+    /// is wanted. Returns whether it could be read.
     pub(super) fn compare_map(
         &self,
         resource: &Resource,
         map: &ConfigMapRef,
         facts: &Facts,
+        runs_with: impl Fn(&Self) -> bool,
         draft: &mut Draft,
     ) -> bool {
         let (message, remedy) = match facts.api.text(&map.query()) {
             Fact::Value(text) => match parse_document(text, map.kind) {
                 Ok(document) => {
-                    if !self.is_written(&document) {
+                    if !self.is_written(&document, runs_with) {
                         let found = Difference {
                             place: Place::Api,
                             copy: Some(map.copy),
@@ -241,7 +248,10 @@ mod tests {
         let field = |value| Field::from_table(json!({"field": "readOnlyPort", "value": value}));
         let zero = field(json!(0)).unwrap();
         assert!(zero.is_effective(&json!({})));
-        assert!(!zero.is_written(&json!({})));
+        assert!(!zero.is_written(&json!({}), |_| false));
+        assert!(zero.is_written(&json!({}), |_| true));
+        assert!(!zero.is_written(&json!({"readOnlyPort": 10255}), |_| true));
+        assert!(!field(json!(1)).unwrap().is_written(&json!({}), |_| true));
         assert!(!field(json!(10255)).unwrap().is_effective(&json!({})));
     }
 

@@ -87,7 +87,8 @@ impl Behaviour for KubeProxy {
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
         let KubeProxy(field) = self;
-        if !field.compare_map(resource, &MAP, facts, draft) {
+        // There is a default for every field that a module sets, and it is not zero.
+        if !field.compare_map(resource, &MAP, facts, |_| false, draft) {
             return;
         }
         for node in resource.nodes(facts) {

@@ -98,7 +98,9 @@ impl Kubelet {
             after: Some(field.show_wanted()),
             ..Difference::default()
         };
-        let written = field.is_written(document);
+        let running = facts.api.answer(&ApiQuery::KubeletConfig(name.clone()));
+        let runs_with = |field: &Field| running.value().is_some_and(|r| field.is_effective(r));
+        let written = field.is_written(document, runs_with);
         if !written {
             let found = Difference {
                 restarts: Some("kubelet".into()),
@@ -106,7 +108,7 @@ impl Kubelet {
             };
             draft.change(resource, found, vec![effect()]);
         }
-        let (message, remedy) = match facts.api.answer(&ApiQuery::KubeletConfig(name.clone())) {
+        let (message, remedy) = match running {
             Fact::Value(running) => {
                 if !field.is_effective(running) {
                     let found = Difference {
@@ -171,7 +173,15 @@ impl Behaviour for Kubelet {
     }
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
-        self.0.compare_map(resource, &MAP, facts, draft);
+        let all_run_with = |field: &Field| {
+            let mut nodes = resource.nodes(facts).map(|node| &node.info.name);
+            nodes.all(|name| {
+                let query = ApiQuery::KubeletConfig(name.clone());
+                matches!(facts.api.answer(&query), Fact::Value(running) if field.is_effective(running))
+            })
+        };
+        self.0
+            .compare_map(resource, &MAP, facts, all_run_with, draft);
         for node in resource.nodes(facts) {
             if node.facts.value().is_some() {
                 self.diff_node(resource, node, facts, draft);
