@@ -407,6 +407,13 @@ pub fn reconcile(resources: &mut [Resource]) -> Vec<Finding> {
             let mut origins = [&resource.origins[..], by].concat();
             origins.sort();
             origins.dedup();
+            // A built-in profile that sets both says so on its own page.
+            if origins
+                .iter()
+                .all(|origin| origin.file.starts_with("builtin:"))
+            {
+                continue;
+            }
             findings.insert(Finding {
                 message: format!(
                     "{path} may have mode {:04o}, not {most:04o}: {} needs it",

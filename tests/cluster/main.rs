@@ -18,3 +18,4 @@ mod lock;
 mod refused;
 mod serving_certificates;
 mod thin_line;
+mod whole;
