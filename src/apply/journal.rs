@@ -10,6 +10,9 @@ use super::node::{Client, Listed, NodeError, plain};
 use super::session::Session;
 use crate::generation::now;
 
+/// Beyond every number that has its place in eight digits.
+const MAX_GENERATION: u64 = 99_999_999;
+
 /// What all nodes know of the past.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
@@ -24,7 +27,9 @@ pub(crate) struct Past {
 impl Past {
     /// The number of the next generation.
     pub(super) fn next(&self) -> u64 {
-        let steps = self.steps.values().flatten().map(|s| s.generation).max();
+        let steps = self.steps.values().flatten().map(|s| s.generation);
+        // A number that no run can have come to is not believed.
+        let steps = steps.filter(|number| *number < MAX_GENERATION).max();
         // The number of a record that cannot be read is taken too, or that record would be lost.
         let records = self.records.keys().next_back().copied();
         let unreadable = self.unreadable.keys().next_back().copied();
@@ -36,11 +41,12 @@ impl Past {
         self.records.values().rev().find(|r| r.outcome().is_none())
     }
 
-    /// Adds what one node knows.
-    fn add(&mut self, name: &str, client: &mut Client<'_>) -> Result<(), NodeError> {
+    /// Adds what one node knows. Records count where they are kept only: what a worker says was
+    /// interrupted must not be executed on a control plane.
+    fn add(&mut self, name: &str, client: &mut Client<'_>, keeps: bool) -> Result<(), NodeError> {
         let (generations, steps) = client.list()?;
         self.steps.insert(name.to_owned(), steps);
-        for number in generations {
+        for number in generations.into_iter().filter(|_| keeps) {
             // A copy that was cut off or edited must not hide the good ones of other nodes.
             let record = match read_record(client, number) {
                 Ok(record) => record,
@@ -93,12 +99,13 @@ pub(super) fn read_record(client: &mut Client<'_>, number: u64) -> Result<Record
 pub(crate) fn read_all(
     hosts: &Opener<'_>,
     nodes: impl Iterator<Item = String>,
+    keeps: impl Fn(&str) -> bool,
 ) -> (Past, BTreeMap<String, NodeError>) {
     let (mut past, mut failed) = (Past::default(), BTreeMap::new());
     for name in nodes {
         let result = hosts(&name).map_err(NodeError::from).and_then(|mut host| {
             // Reading needs no lock, so no holder.
-            past.add(&name, &mut Client::new(host.as_mut(), ""))
+            past.add(&name, &mut Client::new(host.as_mut(), ""), keeps(&name))
         });
         if let Err(error) = result {
             failed.insert(name, error);
@@ -108,11 +115,11 @@ pub(crate) fn read_all(
 }
 
 impl Session<'_, '_> {
-    /// Reads the past from every node that is locked.
-    pub(super) fn past(&mut self) -> Result<Past, NodeError> {
+    /// Reads the past from every node that is locked; `keeps` says which of them keep records.
+    pub(super) fn past(&mut self, keeps: impl Fn(&str) -> bool) -> Result<Past, NodeError> {
         let mut past = Past::default();
         for name in self.locked.clone() {
-            past.add(&name, &mut self.node(&name)?)?;
+            past.add(&name, &mut self.node(&name)?, keeps(&name))?;
         }
         Ok(past)
     }

@@ -19,7 +19,8 @@ pub(super) fn recover(
 ) -> Result<Option<Report>, ApplyError> {
     // Usually there is nothing to do; finding that out takes no lock and writes nothing.
     let names = nodes.keys().cloned();
-    let (past, _) = super::read_all(apply.hosts, names);
+    let keeps = |name: &str| nodes.get(name) == Some(&true);
+    let (past, _) = super::read_all(apply.hosts, names, keeps);
     let stray = past.steps.values().flatten().any(|s| open(s.state));
     if past.interrupted().is_none() && !stray {
         return Ok(None);
@@ -60,7 +61,7 @@ fn resume(
             Ok(()) => {}
         }
     }
-    let past = session.past()?;
+    let past = session.past(|name| nodes.get(name) == Some(&true))?;
     let Some(record) = past.interrupted().cloned() else {
         strays(session, &past.steps)?;
         return Ok(None);
@@ -209,6 +210,16 @@ fn pick_up(
     run.drive()
 }
 
+/// Whether what runs looks the same before and after a step, as where only the user of a pod changes:
+/// who did not see it before cannot tell a new process from the old one.
+fn is_blind(step: &NodeStep) -> bool {
+    let (Some(new), Some(old)) = (&step.gate, &step.undo_gate) else {
+        return false;
+    };
+    let same = |(component, argv)| old.processes.get(component) == Some(argv);
+    new.processes.iter().any(same) || (!new.kubelet.is_empty() && new.kubelet == old.kubelet)
+}
+
 impl Run<'_, '_, '_> {
     /// Asks the node what became of a step that was begun.
     fn examine(&mut self, number: usize) -> Result<Verdict, ApplyError> {
@@ -244,6 +255,14 @@ impl Run<'_, '_, '_> {
         let old = Argv::new();
         if matches!(self.record.plan.purpose, Purpose::Rollback(_)) {
             self.session.excuse_unwell();
+        }
+        if is_blind(step) {
+            let why = "whether it had restarted cannot be told";
+            let failure = self.session.put_back(id, step, &old, why);
+            return match failure.left {
+                Left::Back => Verdict::Todo,
+                _ => Verdict::Failed(failure),
+            };
         }
         if let Some(gate) = &step.gate
             && let Err(shut) = self.session.pass(&step.node, gate, Watch::change(None))

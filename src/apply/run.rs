@@ -67,7 +67,7 @@ fn start(session: &mut Session<'_, '_>, plan: &Plan) -> Result<Record, ApplyErro
     }
     session.lock_api()?;
     lock_nodes(session, plan)?;
-    let past = session.past()?;
+    let past = session.past(|name| plan.nodes.get(name) == Some(&true))?;
     if let Some(record) = past.interrupted() {
         return Err(ApplyError::Interrupted(record.number));
     }

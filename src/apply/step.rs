@@ -17,6 +17,17 @@ use super::session::Session;
 /// How often a node is asked again when a call breaks off.
 const TRIES: usize = 5;
 
+/// How many times the gate's time a rollout must hold: pods without a readiness probe, as kube-proxy's
+/// are, count as ready the moment they start.
+const ROLLOUT_HOLD: u32 = 3;
+
+/// Whether a rollout makes a change or undoes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
+}
+
 /// A step that could not be done.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -341,22 +352,29 @@ impl Session<'_, '_> {
         let Some(daemon_set) = rollout else {
             return Ok(());
         };
-        let Err(why) = self.roll_out(namespace, daemon_set, after, true) else {
+        let Err(why) = self.roll_out(namespace, daemon_set, after, Way::There) else {
             return Ok(());
         };
         // What was there before is put back, and read again.
-        let put_back = self
-            .replace_key(step, after, before)
-            .map_err(|failure| failure.message)
-            .and_then(|()| self.roll_out(namespace, daemon_set, before, false));
-        Err(match put_back {
-            Ok(()) => Failure::back(format!("{what}: {why}; it is as it was before")),
-            Err(again) => Failure {
-                message: format!("{what}: {why}; and it could NOT be put back: {again}"),
+        if let Err(failure) = self.replace_key(step, after, before) {
+            return Err(Failure {
+                message: format!(
+                    "{what}: {why}; and it could NOT be put back: {}",
+                    failure.message
+                ),
                 left: Left::Broken,
                 moved: false,
+            });
+        }
+        // The text is back; pods that a dead node keeps from being new do not change that.
+        Err(Failure::back(
+            match self.roll_out(namespace, daemon_set, before, Way::Back) {
+                Ok(()) => format!("{what}: {why}; it is as it was before"),
+                Err(again) => format!(
+                    "{what}: {why}; the old text is back, but its pods are not all well yet: {again}"
+                ),
             },
-        })
+        ))
     }
 
     /// Restarts a DaemonSet that reads this text, and waits until every pod is new and ready.
@@ -365,20 +383,38 @@ impl Session<'_, '_> {
         namespace: &str,
         name: &str,
         text: &str,
-        interruptible: bool,
+        way: Way,
     ) -> Result<(), String> {
         let begun = Instant::now();
         // A restart without a change of the text needs a mark of its own; that of the run does.
-        let mark = format!("{}-{}", &sha256(text)[..12], self.apply.holder.since);
+        let mark = format!(
+            "{}-{}-{way:?}",
+            &sha256(text)[..12],
+            self.apply.holder.since
+        );
+        let hold = self.apply.settings.gate_hold * ROLLOUT_HOLD;
+        let mut held: Option<Instant> = None;
         self.api(|api| api.restart_daemon_set(namespace, name, &mark))
             .map_err(|error| error.to_string())?;
         loop {
             let waits = match self.apply.api.daemon_set_waits(namespace, name) {
-                Ok(None) => return Ok(()),
-                Ok(Some(waits)) => waits,
-                Err(error) => error.to_string(),
+                Ok(None) => {
+                    let since = *held.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= hold {
+                        return Ok(());
+                    }
+                    "it to stay so".into()
+                }
+                Ok(Some(waits)) => {
+                    held = None;
+                    waits
+                }
+                Err(error) => {
+                    held = None;
+                    error.to_string()
+                }
             };
-            if interruptible && self.interrupted() {
+            if way == Way::There && self.interrupted() {
                 return Err("it was interrupted".into());
             }
             let elapsed = begun.elapsed();

@@ -146,6 +146,12 @@ given_back() { # TREE FILE: each path to its owner in that list, and what is new
     chown -hR "$top" "$1" 2>/dev/null
     while IFS= read -r entry; do
         [ "${entry%% *}" != "$top" ] || continue
+        # A name can hold anything; nothing outside of the tree is touched.
+        case ${entry#* } in
+        */../* | */..) continue ;;
+        "$1"/*) ;;
+        *) continue ;;
+        esac
         if [ -e "${entry#* }" ] || [ -L "${entry#* }" ]; then
             chown -h "${entry%% *}" "${entry#* }" 2>/dev/null
         fi
@@ -338,12 +344,15 @@ END
         give || return 1
         ;;
     mode)
+        # What is gone by now has no mode, and nothing is lost.
+        [ -e "$path" ] || [ -L "$path" ] || return 0
         # chown takes away the set-id bits, so chmod comes after it.
         chown "$b:$c" "$path" && chmod "$a" "$path" && fsync "$path" || return 1
         ;;
     esac
     look "$path" "$target"
-    [ "$now" = "$target" ]
+    # Whoever owned only what is gone by now need not be found.
+    [ "$now" = "$target" ] || among "$now" "$target"
 }
 
 back() { # one pre-image; may be done again at any time, by two at once
@@ -378,6 +387,7 @@ END
             ;;
         esac
         look "$path" "$was"
+        case $was in mode/*) [ "$ids" != absent ] || ids=$was ;; esac
         # Whoever owned only what is gone by now need not be found.
         ! among "$ids" "$was" || ids=$was
     fi
@@ -437,6 +447,7 @@ begin_revert() { # KIND WHY
 left_alone() {
     look "$path" "$target"
     [ "$now" = "$target" ] && return 0
+    case $target in mode/*) [ "$now" != absent ] || return 0 ;; esac
     look "$path" "$(first_line "$step/$index.pre-state")"
     [ "$ids" = "$(first_line "$step/$index.pre-state")" ] && return 0
     fail moved "$path is $now, which this generation did not leave there"

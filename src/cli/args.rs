@@ -5,12 +5,19 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+/// What `--version` says; `-V` says the number alone.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nkubeadm, kind: plan, apply, bootstrap; tested with Kubernetes 1.35",
+    "\nk3s, RKE2: bootstrap from their documentation; not run on a real k3s or RKE2",
+);
+
 /// Declarative hardening for self-managed Kubernetes clusters
 ///
 /// A workspace (a directory with harden.toml) says what the cluster should be like. `plan` shows
 /// what differs, `apply` changes exactly that behind health gates, `rollback` undoes it.
 #[derive(Debug, Parser)]
-#[command(name = "harden", version, max_term_width = 100)]
+#[command(name = "harden", version, long_version = LONG_VERSION, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -103,17 +103,30 @@ impl<'s> Execution<'s> {
     fn execute(&self, plan: &Plan, told: &mut Told) -> Result<Exit, Failure> {
         let shown = plan_text(plan, PlanText { details: false });
         self.output.note(shown.trim_end());
-        if plan.is_incomplete() {
+        // What can be undone may be undone; a person decides.
+        let rest = matches!(plan.purpose, Purpose::Rollback(_)) && !plan.is_clean();
+        if plan.is_incomplete() && (!rest || self.consent.yes) {
+            let help = match rest {
+                true => {
+                    "see above what cannot be undone, and the remedy of each; without --yes it asks whether to undo the rest"
+                }
+                false => {
+                    "see above what could not be compared or cannot be done, and the remedy of each"
+                }
+            };
             return Err(Failure::new(
                 "the plan is incomplete, so nothing was changed",
-                "see above what could not be compared or cannot be done, and the remedy of each",
+                help,
             ));
         }
         if plan.is_clean() {
             return Ok(Exit::Done);
         }
         if !self.consent.yes {
-            ask("Make these changes?")?;
+            ask(match plan.is_incomplete() {
+                true => "Undo the rest?",
+                false => "Make these changes?",
+            })?;
         }
         let result = self.with_apply(|apply| apply.run(plan));
         told.run(&result);

@@ -1,13 +1,13 @@
 //! Requests for kubelets' serving certificates, and what kubelets serve.
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition,
 };
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::{Api as KubeApi, ListParams, Patch, PatchParams};
 use kube::{Client as KubeClient, Config};
 use serde_json::json;
@@ -45,7 +45,23 @@ pub(super) fn kubelet_endpoint(
         .and_then(|endpoint| u16::try_from(endpoint.port).ok())
         .filter(|port| *port != 0);
     let addresses = status.addresses.unwrap_or_default().into_iter();
+    let mut taken = service_addresses(client)?;
+    let all: KubeApi<Node> = KubeApi::all(client.kube().clone());
+    pages::each(
+        client,
+        "list Nodes",
+        &all,
+        &ListParams::default(),
+        |other: Node| {
+            if other.metadata.name.as_deref() != Some(node) {
+                let addresses = other.status.and_then(|status| status.addresses);
+                let addresses = addresses.unwrap_or_default().into_iter();
+                taken.extend(addresses.filter_map(|a| a.address.parse::<IpAddr>().ok()));
+            }
+        },
+    )?;
     Ok(Some(KubeletEndpoint {
+        taken,
         addresses: addresses
             .map(|address| NodeAddress {
                 kind: address.type_,
@@ -54,6 +70,18 @@ pub(super) fn kubelet_endpoint(
             .collect(),
         port: port.unwrap_or(KUBELET_PORT),
     }))
+}
+
+/// The addresses by which pods know the API server.
+fn service_addresses(client: &Client) -> Result<Vec<IpAddr>, ApiError> {
+    let api: KubeApi<Service> = KubeApi::namespaced(client.kube().clone(), "default");
+    let what = "get Service default/kubernetes";
+    let spec = client
+        .call(what, || api.get_opt("kubernetes"))?
+        .and_then(|service| service.spec)
+        .unwrap_or_default();
+    let addresses = spec.cluster_ips.into_iter().flatten();
+    Ok(addresses.filter_map(|ip| ip.parse().ok()).collect())
 }
 
 /// Lists the requests for serving certificates.

@@ -20,10 +20,14 @@ pub struct NodeAddress {
 }
 
 /// Where a kubelet answers, by its Node object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeletEndpoint {
-    /// `status.addresses`.
+    /// `status.addresses`. The kubelet itself writes them, so they are the node's own word.
     pub addresses: Vec<NodeAddress>,
+    /// The IP addresses of all other nodes and of Service default/kubernetes: whatever this node says
+    /// of itself, it is none of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<IpAddr>,
     /// `status.daemonEndpoints.kubeletEndpoint.Port`.
     pub port: u16,
 }

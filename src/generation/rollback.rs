@@ -174,7 +174,14 @@ impl Undo<'_> {
                     continue;
                 }
                 let place = Place::Node(step.node.clone());
-                match self.now(&step.node, action) {
+                let now = self.now(&step.node, action);
+                // What is gone has no mode that could be set back.
+                if matches!(action.after, FileTarget::Mode { .. }) && now == Ok(FileState::Absent) {
+                    self.settled
+                        .insert((step.node.clone(), action.path.clone()));
+                    continue;
+                }
+                match now {
                     // Somebody was faster.
                     Ok(now) if is_undone(action, &now) && now != after(action) => {
                         self.settled
@@ -269,7 +276,8 @@ impl Undo<'_> {
             self.settled.contains(&file)
         };
         let (done, open): (Vec<_>, Vec<_>) = step.files.iter().partition(|f| settled(f));
-        if open.is_empty() && (step.units.is_empty() || !step.files.is_empty()) {
+        // A mere restart has no way back: the same file would be read again.
+        if open.is_empty() {
             return None;
         }
         // What is as it was does not restart, so no gate may wait for it.
@@ -416,10 +424,15 @@ impl Undo<'_> {
             match self.current.namespaces.get(&reference.name) {
                 Some(Fact::Value(held)) if held.is_empty() => {}
                 Some(Fact::Value(held)) => {
-                    return self.refuse(
-                        reference,
-                        format!("it is kept: it holds {}", held.join(", ")),
-                    );
+                    // Nothing is wrong with that, and the rest can be undone.
+                    self.problems.push(Problem {
+                        severity: Severity::Warning,
+                        place: Place::Api,
+                        subject: reference.to_string(),
+                        message: format!("it is kept: it holds {}", held.join(", ")),
+                        remedy: "delete it yourself when nothing in it is needed".into(),
+                    });
+                    return None;
                 }
                 Some(Fact::Absent) => return None,
                 Some(Fact::Unreadable(why)) => {
@@ -468,6 +481,9 @@ impl Undo<'_> {
     }
 
     fn key(&mut self, step: &ConfigMapStep) -> Option<ConfigMapStep> {
+        if step.before == step.after {
+            return None;
+        }
         let subject = format!("ConfigMap {}/{} {}", step.namespace, step.name, step.key);
         let message = match self.current.keys.get(&key_of(step)) {
             Some(Fact::Value(text)) if *text == step.after => {

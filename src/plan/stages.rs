@@ -6,7 +6,7 @@ use super::{
     ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
     ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last,
 };
-use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field};
+use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field, parse_document};
 use crate::distribution::kubeadm::{
     CONFIG_KEY, CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, KUBE_PROXY_NAME,
     KUBELET_CONFIG_KIND, KubeadmError, Manifest, edit_cluster_configuration, edit_manifest,
@@ -310,10 +310,18 @@ impl Effects {
                     .collect(),
                 ..Gate::default()
             };
+            let written = parse_document(before, KUBELET_CONFIG_KIND).unwrap_or_default();
             let old = |edit: &FieldEdit| {
+                let in_file = field(&written, &edit.path);
+                // Where the file has it already, only the process is old, and what is put back is read
+                // as it stands.
+                if in_file == Some(&edit.value) {
+                    return edit.value.clone();
+                }
                 let running = running.value().copied();
                 running
                     .and_then(|value| field(value, &edit.path))
+                    .or(in_file)
                     .cloned()
                     .unwrap_or_default()
             };

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ConfigMapRef, Difference, Draft, Effect, Place, Resource, Risk};
+use super::{ConfigMapRef, Difference, Draft, Effect, Place, Resource, Risk, SettingCopy};
 use crate::distribution::kubeadm::fields::{FieldEdit, FieldPath, field, parse_document};
 use crate::fact::{Fact, Facts};
 
@@ -125,7 +125,14 @@ impl Field {
             },
             Fact::Absent => (
                 format!("{map} is not there, so the next upgrade would undo the change"),
-                "put back what kubeadm wrote: `kubeadm init phase upload-config all --config FILE`, or `kubeadm init phase addon kube-proxy`",
+                match map.copy {
+                    SettingCopy::KubeProxyConfig => {
+                        "where this cluster runs no kube-proxy, name its options in `unset`; else `kubeadm init phase addon kube-proxy` writes it"
+                    }
+                    _ => {
+                        "put back what kubeadm wrote: `kubeadm init phase upload-config all --config FILE`"
+                    }
+                },
             ),
             Fact::Unreadable(why) => (
                 format!("{map} could not be read: {why}"),

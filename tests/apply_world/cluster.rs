@@ -941,6 +941,7 @@ impl Api for FakeApi {
             Ok(Some(KubeletEndpoint {
                 addresses,
                 port: 10250,
+                ..KubeletEndpoint::default()
             }))
         })
     }

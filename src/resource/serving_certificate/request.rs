@@ -59,7 +59,7 @@ pub fn faults(request: &SigningRequest, node: &str, endpoint: &KubeletEndpoint) 
     usages(request, &mut faults);
     match read(&request.pem) {
         Err(why) => faults.push(why),
-        Ok(asked) => content(&asked, &user, endpoint, &mut faults),
+        Ok(asked) => content(&asked, node, &user, endpoint, &mut faults),
     }
     faults
 }
@@ -81,7 +81,15 @@ fn usages(request: &SigningRequest, faults: &mut Vec<String>) {
     }
 }
 
-fn content(asked: &Asked, user: &str, endpoint: &KubeletEndpoint, faults: &mut Vec<String>) {
+/// A node writes the addresses of its own Node object, so that they alone prove nothing: a broken node
+/// could call itself `kubernetes.default.svc`, or take the address of another one.
+fn content(
+    asked: &Asked,
+    node: &str,
+    user: &str,
+    endpoint: &KubeletEndpoint,
+    faults: &mut Vec<String>,
+) {
     if asked.common_names != [user] {
         faults.push(format!(
             "its common name is {}, not {user}",
@@ -104,12 +112,21 @@ fn content(asked: &Asked, user: &str, endpoint: &KubeletEndpoint, faults: &mut V
                 "the DNS name {} is no address of the Node object",
                 shown(name)
             ));
+        } else if name != node {
+            faults.push(format!(
+                "the DNS name {} is not the node's own name, and nothing but the node says that it is its",
+                shown(name)
+            ));
         }
     }
     for ip in &asked.ips {
         if !endpoint.has_ip(*ip) {
             faults.push(format!(
                 "the IP address {ip} is no address of the Node object"
+            ));
+        } else if ip.is_loopback() || ip.is_unspecified() || endpoint.taken.contains(ip) {
+            faults.push(format!(
+                "the IP address {ip} is that of another node, of the API or of every machine"
             ));
         }
     }

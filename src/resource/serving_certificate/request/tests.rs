@@ -25,7 +25,27 @@ fn endpoint() -> KubeletEndpoint {
             address("Hostname", "worker"),
         ],
         port: 10250,
+        ..KubeletEndpoint::default()
     }
+}
+
+/// A node writes the status of its own Node object: it could call itself the API server.
+#[test]
+fn what_only_the_node_says_of_itself_is_not_enough() {
+    let mut claims = endpoint();
+    claims.taken = vec!["10.0.0.2".parse().unwrap()];
+    let said = faults(&request(pem!("good")), "worker", &claims);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("10.0.0.2 is that of another node"),
+        "{said:?}"
+    );
+    // The name `worker` in a request of another node, whose status has it too.
+    let said = faults(&request(pem!("good")), "intruder", &endpoint());
+    let name = said
+        .iter()
+        .any(|fault| fault.contains("is not the node's own name"));
+    assert!(name, "{said:?}");
 }
 
 fn request(pem: &str) -> SigningRequest {
