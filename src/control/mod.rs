@@ -68,6 +68,8 @@ pub struct Control {
     pub level: Option<u8>,
     /// The tests in `tests/cluster` that make it bad on a real cluster and see it mended.
     pub proof: Vec<String>,
+    /// Why no such test makes it bad and sees it mended, in one sentence; only without `proof`.
+    pub unproven: Option<String>,
     /// The ids by benchmark, in their natural order; none of them is empty.
     pub ids: BTreeMap<String, Vec<String>>,
 }

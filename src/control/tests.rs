@@ -40,7 +40,8 @@ fn controls_come_by_name_and_each_says_something_of_its_own() {
     for control in catalogue.controls() {
         let title = &control.title;
         assert!(!title.ends_with('.') && title.len() <= 80, "{title}");
-        for sentence in [Some(&control.why), control.hazard.as_ref()] {
+        let sentences = [&control.hazard, &control.unproven].map(Option::as_ref);
+        for sentence in sentences.into_iter().chain([Some(&control.why)]) {
             assert!(sentence.is_none_or(|s| s.ends_with('.')), "{sentence:?}");
         }
     }
@@ -227,6 +228,11 @@ hazzard = "H."
 b-3 = ["1"]
 b-1 = ["1", "x"]
 b-2 = "1"
+[both]
+title = "T"
+why = "W."
+proof = ["a::b"]
+unproven = "U."
 [no-table]
 title = "T"
 why = "W."
