@@ -22,7 +22,7 @@ pub use check::check;
 pub use coverage::{Count, Covered, State, count, coverage, in_order_of};
 pub use explain::{ControlCard, Explained, FieldLine, OptionCard, TitledControl, explain};
 pub use reason::give_reasons;
-pub use setting::{Place, Setting};
+pub use setting::{Place, Setting, settings};
 
 use crate::profile::section::{File, did_you_mean, one_of, quoted};
 use crate::profile::{Diagnostic, Failure};

@@ -9,7 +9,7 @@ use crate::environment::{Cluster, Via, Workspace, eventually, run, single};
 use crate::thin_line::{pods_run, similar_asserts};
 
 /// What makes the controls of CIS 4.2 and 4.3 bad, in `config.yaml` of a node.
-const BAD: &[(&str, &str)] = &[
+pub const BAD: &[(&str, &str)] = &[
     (
         "kubelet-anonymous-off",
         "authentication.anonymous.enabled=true",

@@ -6,6 +6,7 @@
 mod audit;
 mod bad_input;
 mod born;
+mod controls;
 mod copies;
 mod environment;
 mod etcd_user;
