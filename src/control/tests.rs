@@ -267,7 +267,7 @@ error: there is no key `other.hazzard`
   --> area.toml:8:1
 8 | hazzard = "H."
   | ^^^^^^^ did you mean `hazard`?
-  help: use `title`, `why`, `hazard`, `level`, `proof` or `maps`
+  help: use `title`, `why`, `hazard`, `level`, `proof`, `unproven` or `maps`
 
 error: there is no benchmark `b-3`
    --> area.toml:10:1
@@ -287,9 +287,15 @@ error: `other.maps.b-2` must be a list of ids
    | ^^^ here
   help: write `["…"]`
 
+error: `both` has both a proof and a reason for none
+   --> area.toml:17:1
+17 | unproven = "U."
+   | ^^^^^^^^ here
+  help: remove `proof` or `unproven`
+
 error: `no-table.maps` must be a table, not a string
-   --> area.toml:16:8
-16 | maps = "b-1"
+   --> area.toml:21:8
+21 | maps = "b-1"
    |        ^^^^^ this is a string
   help: write a table here
 "#);

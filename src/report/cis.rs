@@ -63,8 +63,9 @@ pub fn cis_markdown(
     let mut out = format!(
         "# {} {}, sections 1 to 4\n\n\
          Each check with the options that serve it, and with the tests in `tests/cluster` that make it bad on a real cluster and see it\n\
-         mended, or the reason why there is none. [controls.md](controls.md) says what the states mean. A test writes this file from the\n\
-         catalogue, the modules and the profiles, and says how it is written anew; it is not edited by hand.\n\n\
+         mended, or the reason why there is none. What no cluster survives is made bad on recorded facts, in `tests/plan_cis.rs`.\n\
+         [controls.md](controls.md) says what the states mean. A test compares this file with the catalogue, the modules and the\n\
+         profiles, and says how it is written anew.\n\n\
          | | checks |\n| --- | --- |\n\
          | an option serves it, and a test proves it | {} |\n\
          | an option serves it, and the reason is given why no test proves it | {} |\n\

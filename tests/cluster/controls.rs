@@ -5,208 +5,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harden::control::Catalogue;
-use harden::distribution::kubeadm::{Manifest, edit_manifest, manifest_path};
-use harden::distribution::{Component, ComponentEdit};
+use harden::distribution::Component;
+use harden::distribution::kubeadm::{Manifest, manifest_path};
 use serde_json::Value;
 
+use crate::bad_flags::{
+    API, AUTHENTICATION, ETCD, FLAGS, MANAGER, SCHEDULER, TOKENS, unsaid, worsen,
+};
 use crate::environment::{Cluster, Via, eventually, run, single};
 use crate::etcd_user::last_generation;
 use crate::kubelets;
 use crate::thin_line::pods_run;
-
-/// Flags and their bad values; `None` takes a flag away.
-type Edits = &'static [(&'static str, Option<&'static str>)];
-
-/// A file of tokens, where the API server's container can read it.
-const TOKENS: &str = "/etc/kubernetes/pki/test-tokens.csv";
-/// Everybody is let in without a name, to every path.
-const AUTHENTICATION: &str = "/etc/kubernetes/pki/test-authentication.yaml";
-
-/// AlwaysAdmit alone: none of the plugins that were asked for is on any more.
-const ADMIT: Edits = &[("enable-admission-plugins", Some("AlwaysAdmit"))];
-const NOT_ADMITTED: Edits = &[(
-    "disable-admission-plugins",
-    Some("ServiceAccount,NamespaceLifecycle"),
-)];
-/// With it the API server answers nobody without a name, not even its own probes, unless the file of
-/// [`AUTHENTICATION`] says otherwise (kubernetes v1.35 pkg/kubeapiserver/options/authentication.go:
-/// `ApplyAuthorization`).
-const ALLOW: Edits = &[("authorization-mode", Some("AlwaysAllow"))];
-
-const API: Component = Component::KubeApiserver;
-const MANAGER: Component = Component::KubeControllerManager;
-const SCHEDULER: Component = Component::KubeScheduler;
-const ETCD: Component = Component::Etcd;
-
-/// What makes the controls of CIS 1.2, 1.3, 1.4, 2 and 3.2 bad and lets the component start: all of it
-/// at once, so that each restarts only once.
-const FLAGS: &[(&str, Component, Edits)] = &[
-    (
-        "apiserver-anonymous-limited",
-        API,
-        &[("authentication-config", Some(AUTHENTICATION))],
-    ),
-    (
-        "apiserver-token-file-off",
-        API,
-        &[("token-auth-file", Some(TOKENS))],
-    ),
-    ("apiserver-external-ips-denied", API, ADMIT),
-    (
-        "apiserver-kubelet-ca",
-        API,
-        &[("kubelet-certificate-authority", None)],
-    ),
-    ("apiserver-authorization-not-always-allow", API, ALLOW),
-    ("apiserver-authorization-node", API, ALLOW),
-    ("apiserver-authorization-rbac", API, ALLOW),
-    ("apiserver-event-rate-limit", API, ADMIT),
-    ("apiserver-always-admit-off", API, ADMIT),
-    ("apiserver-service-account-admission", API, NOT_ADMITTED),
-    ("apiserver-namespace-lifecycle", API, NOT_ADMITTED),
-    ("apiserver-node-restriction", API, ADMIT),
-    ("apiserver-admission-plugins", API, ADMIT),
-    (
-        "apiserver-profiling-off",
-        API,
-        &[("profiling", Some("true"))],
-    ),
-    ("audit-log", API, &[("audit-log-path", None)]),
-    (
-        "audit-log-retention",
-        API,
-        &[
-            ("audit-log-maxage", Some("1")),
-            ("audit-log-maxbackup", None),
-            ("audit-log-maxsize", Some("1")),
-        ],
-    ),
-    ("audit-policy", API, &[("audit-policy-file", None)]),
-    (
-        "audit-policy-key-concerns",
-        API,
-        &[("audit-policy-file", None)],
-    ),
-    (
-        "apiserver-request-timeout",
-        API,
-        &[("request-timeout", Some("10m"))],
-    ),
-    (
-        "apiserver-service-account-lookup",
-        API,
-        &[("service-account-lookup", Some("false"))],
-    ),
-    (
-        "apiserver-ciphers-strong",
-        API,
-        &[("tls-cipher-suites", None)],
-    ),
-    (
-        "apiserver-tls-modern",
-        API,
-        &[("tls-min-version", Some("VersionTLS10"))],
-    ),
-    (
-        "apiserver-token-extension-off",
-        API,
-        &[("service-account-extend-token-expiration", Some("true"))],
-    ),
-    (
-        "controller-manager-pod-gc",
-        MANAGER,
-        &[("terminated-pod-gc-threshold", Some("12500"))],
-    ),
-    (
-        "controller-manager-profiling-off",
-        MANAGER,
-        &[("profiling", Some("true"))],
-    ),
-    (
-        "controller-manager-own-credentials",
-        MANAGER,
-        &[("use-service-account-credentials", Some("false"))],
-    ),
-    // The API server makes the tokens of today; this key is for those in Secrets.
-    (
-        "controller-manager-service-account-key",
-        MANAGER,
-        &[("service-account-private-key-file", None)],
-    ),
-    // Pods get the authority of the controller manager's kubeconfig, which is the same.
-    (
-        "controller-manager-root-ca",
-        MANAGER,
-        &[("root-ca-file", None)],
-    ),
-    (
-        "controller-manager-kubelet-rotation",
-        MANAGER,
-        &[("feature-gates", Some("RotateKubeletServerCertificate=false"))],
-    ),
-    (
-        "controller-manager-bind-local",
-        MANAGER,
-        &[("bind-address", Some("0.0.0.0"))],
-    ),
-    (
-        "scheduler-profiling-off",
-        SCHEDULER,
-        &[("profiling", Some("true"))],
-    ),
-    (
-        "scheduler-bind-local",
-        SCHEDULER,
-        &[("bind-address", Some("0.0.0.0"))],
-    ),
-    // With an authority to trust etcd asks for certificates whatever this flag says (etcd v3.6
-    // client/pkg/transport/listener.go: `ServerConfig`), so that both go together.
-    (
-        "etcd-client-cert-auth",
-        ETCD,
-        &[("client-cert-auth", Some("false"))],
-    ),
-    ("etcd-own-ca", ETCD, &[("trusted-ca-file", None)]),
-    // Beside a certificate that is named, etcd takes no notice of it.
-    ("etcd-auto-tls-off", ETCD, &[("auto-tls", Some("true"))]),
-    // A single member has no peers to be refused by; it makes a certificate up.
-    (
-        "etcd-peer-tls",
-        ETCD,
-        &[("peer-cert-file", None), ("peer-key-file", None)],
-    ),
-    (
-        "etcd-peer-auto-tls-off",
-        ETCD,
-        &[("peer-auto-tls", Some("true"))],
-    ),
-    (
-        "etcd-peer-cert-auth",
-        ETCD,
-        &[
-            ("peer-client-cert-auth", Some("false")),
-            ("peer-trusted-ca-file", None),
-        ],
-    ),
-];
-
-/// Makes every control of a component bad, in its manifest's text.
-fn worsen(text: &str, component: Component) -> String {
-    let rows = FLAGS.iter().filter(|(_, of, _)| *of == component);
-    let edits: Vec<ComponentEdit> = rows
-        .flat_map(|(_, _, edits)| edits.iter())
-        .map(|(name, value)| match value {
-            Some(value) => ComponentEdit::SetFlag {
-                name: (*name).to_owned(),
-                value: (*value).to_owned(),
-            },
-            None => ComponentEdit::RemoveFlag {
-                name: (*name).to_owned(),
-            },
-        })
-        .collect();
-    edit_manifest(text, component, &edits, &[]).expect("an edit")
-}
 
 /// Whether a component runs with the flags of a manifest, and with no others, and is well.
 fn runs(cluster: &Cluster, node: &str, component: Component, text: &str) -> bool {
@@ -251,9 +60,10 @@ fn changes<'p>(plan: &'p Value, node: &'p str) -> impl Iterator<Item = &'p Value
     all.filter(move |change| change["place"]["node"] == node)
 }
 
-fn serves(change: &Value, control: &str) -> bool {
+/// The controls that a change is made for.
+fn controls_of(change: &Value) -> Vec<&str> {
     let controls = change["controls"].as_array().expect("controls");
-    controls.iter().any(|one| one == control)
+    controls.iter().filter_map(Value::as_str).collect()
 }
 
 #[test]
@@ -299,20 +109,16 @@ fn each_flag_of_the_control_plane_is_made_bad_and_mended() {
         .harden(&["plan", "--format", "json"])
         .exits(2)
         .json();
-    let missing: Vec<_> = FLAGS
-        .iter()
-        .filter(|(control, component, edits)| {
-            let flag = |name: &str| format!("{component} --{name}");
-            let named = |name: &str| {
-                changes(&plan, &cp)
-                    .any(|change| change["resource"] == flag(name) && serves(change, control))
-            };
-            !edits.iter().all(|(name, _)| named(name))
+    let said: Vec<_> = changes(&plan, &cp)
+        .map(|change| {
+            let resource = change["resource"].as_str().expect("a name");
+            (resource, controls_of(change))
         })
         .collect();
-    assert!(missing.is_empty(), "{missing:?}\n{plan:#}");
+    assert_eq!(unsaid(&said), [""; 0], "{plan:#}");
     // What was not touched is as it was asked for.
-    let configured = changes(&plan, &cp).find(|change| change["copy"] == "kubeadm-config");
+    let all = plan["changes"].as_array().expect("changes");
+    let configured = all.iter().find(|change| change["copy"] == "kubeadm-config");
     assert!(configured.is_none(), "{configured:#?}");
 
     // Bad → good.
@@ -381,7 +187,10 @@ const FILES: &[(&str, Loosen, &[&str])] = &[
     (
         "pki-keys-owner-only",
         Mode("0644"),
-        &["/etc/kubernetes/pki/*.key", "/etc/kubernetes/pki/etcd/*.key"],
+        &[
+            "/etc/kubernetes/pki/*.key",
+            "/etc/kubernetes/pki/etcd/*.key",
+        ],
     ),
     (
         "kubelet-service-owner-only",
@@ -402,7 +211,10 @@ const FILES: &[(&str, Loosen, &[&str])] = &[
     (
         "kubelet-files-owner-only",
         Both("0666"),
-        &["/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/config.yaml"],
+        &[
+            "/etc/kubernetes/kubelet.conf",
+            "/var/lib/kubelet/config.yaml",
+        ],
     ),
     (
         "kubelet-drop-ins-unwritable",
@@ -415,7 +227,10 @@ const FILES: &[(&str, Loosen, &[&str])] = &[
     ("kubelet-client-ca-unwritable", Both("0666"), AUTHORITY),
     ("kubelet-client-ca-owner-only", Both("0666"), AUTHORITY),
 ];
-const CERTIFICATES: &[&str] = &["/etc/kubernetes/pki/*.crt", "/etc/kubernetes/pki/etcd/*.crt"];
+const CERTIFICATES: &[&str] = &[
+    "/etc/kubernetes/pki/*.crt",
+    "/etc/kubernetes/pki/etcd/*.crt",
+];
 const AUTHORITY: &[&str] = &["/etc/kubernetes/pki/ca.crt"];
 
 /// On a control-plane node only: a worker has none, or others that nobody judges.
@@ -462,7 +277,11 @@ fn loosen(cluster: &Cluster, node: &str, how: Loosen, paths: &[&str]) -> Vec<Str
         Owner => (None, true),
     };
     let mode = mode.map(|mode| format!("chmod {mode} \"$f\" && "));
-    let owner = if owner { "chown 65534:65534 \"$f\" && " } else { "" };
+    let owner = if owner {
+        "chown 65534:65534 \"$f\" && "
+    } else {
+        ""
+    };
     let script = format!(
         "for f in {}; do [ -L \"$f\" ] || [ ! -e \"$f\" ] || {{ {}{owner}echo \"$f\"; }} || exit 1; done",
         paths.join(" "),
@@ -499,8 +318,8 @@ fn each_file_is_loosened_and_mended() {
     let mut loosened = Vec::new();
     for node in &nodes {
         for (control, how, paths) in FILES {
-            let judged = !OF_CONTROL_PLANES.contains(control)
-                || cluster.control_planes().contains(node);
+            let judged =
+                !OF_CONTROL_PLANES.contains(control) || cluster.control_planes().contains(node);
             if judged {
                 let done = loosen(&cluster, node, *how, paths);
                 assert!(!done.is_empty(), "{node}: {control}: no file of {paths:?}");
@@ -515,11 +334,10 @@ fn each_file_is_loosened_and_mended() {
     let named = |node: &str, control: &str, path: &str| {
         changes(&plan, node).any(|change| {
             let resource = change["resource"].as_str().expect("a name");
-            resource.split(' ').next_back() == Some(path) && serves(change, control)
+            resource.split(' ').next_back() == Some(path) && controls_of(change).contains(&control)
         })
     };
     for (node, control, paths) in &loosened {
-        // A directory among the entries of another has an owner that is judged, and no mode.
         for path in paths {
             assert!(
                 named(node, control, path),

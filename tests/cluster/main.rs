@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod audit;
+mod bad_flags;
 mod bad_input;
 mod born;
 mod controls;
