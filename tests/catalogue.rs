@@ -73,10 +73,7 @@ cis-1.9 control
 "#);
     let state = |name: &str| out.lines().find(|l| l.contains(name)).unwrap().to_owned();
     let row = state("kubeconfigs-owner-only");
-    assert!(
-        row.ends_with("  enforced      files.kubeconfigs-mode"),
-        "{row}"
-    );
+    assert!(row.ends_with("  enforced  files.kubeconfigs-mode"), "{row}");
 }
 
 #[test]
@@ -137,6 +134,7 @@ fn the_catalogue_as_json() {
     assert_eq!(control["options"][0], "scheduler.profiling");
     assert_eq!(control["ids"]["cis-1.12"][0], "1.4.1");
     assert!(control["proof"][0].as_str().unwrap().contains("::"));
+    assert!(control["unproven"].is_null());
     assert_eq!(document["benchmarks"].as_array().unwrap().len(), 11);
 }
 
@@ -274,6 +272,7 @@ fn a_control_says_who_asks_for_it_and_what_serves_it() {
       checks     kube-apiserver --audit-log-path: value != null && value != ""
       proof      tests/cluster thin_line::over_ssh_weaken_plan_apply_plan_rollback
                  tests/cluster thin_line::over_docker_weaken_plan_apply_plan_rollback
+                 tests/cluster controls::each_flag_of_the_control_plane_is_made_bad_and_mended
       level      1 of the CIS profiles
       asked by   CIS Kubernetes Benchmark 1.9, 1.10, 1.11, 1.12, 2.0, 2.1: 1.2.16
                  EU General Data Protection Regulation 2016/679: 32(1)(b)
@@ -296,6 +295,27 @@ pods-no-host-path (control)
              NSA and CISA Kubernetes Hardening Guidance 1.2: pod-security
              Kubernetes Pod Security Standards 1.35: baseline, restricted
 "#);
+    let (_, out, _) = run(dir.path(), &["explain", "apiserver-etcd-client-cert"]);
+    let unproven = "etcd refuses an API server without it, so that there is no API to plan with.";
+    assert!(
+        out.contains(
+            "  state      configurable: an option serves it; no test on a real cluster proves it\n"
+        ) && out.contains(&format!("  unproven   {unproven}\n")),
+        "{out}"
+    );
+    for args in [
+        ["explain", "apiserver-etcd-client-cert"],
+        ["controls", "1.2.23"],
+    ] {
+        let document = json(dir.path(), &args);
+        let controls = &document["controls"][0];
+        let control = if controls.is_null() {
+            &document
+        } else {
+            controls
+        };
+        assert_eq!(control["unproven"], unproven, "{document:#}");
+    }
     let document = json(dir.path(), &["explain", "audit-log"]);
     assert_eq!(document["kind"], "control");
     assert_eq!(document["options"][0]["name"], "audit.policy");

@@ -13,7 +13,7 @@ use crate::module::Modules;
 pub enum State {
     /// An option serves it, and a test on a real cluster makes it bad and sees it mended.
     Enforced,
-    /// An option serves it; no test on a real cluster shows it yet.
+    /// An option serves it; no test on a real cluster shows it, and the control may say why.
     Configurable,
     /// No option serves it.
     NotCovered,

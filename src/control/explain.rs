@@ -91,6 +91,8 @@ pub struct ControlCard {
     pub asserted: Vec<String>,
     /// The tests that prove it on a real cluster.
     pub proof: Vec<String>,
+    /// Why no test proves it there.
+    pub unproven: Option<String>,
     /// Its ids by benchmark.
     pub ids: BTreeMap<String, Vec<String>>,
 }
@@ -188,6 +190,7 @@ fn control_card(one: &Covered<'_>, modules: &Modules, declarations: &[&OptionDec
             .map(|(name, _)| name.to_owned())
             .collect(),
         proof: control.proof.clone(),
+        unproven: control.unproven.clone(),
         ids: control.ids.clone(),
     }
 }

@@ -22,7 +22,7 @@ pub use check::check;
 pub use coverage::{Count, Covered, State, count, coverage, in_order_of};
 pub use explain::{ControlCard, Explained, FieldLine, OptionCard, TitledControl, explain};
 pub use reason::give_reasons;
-pub use setting::{Place, Setting};
+pub use setting::{Place, Setting, settings};
 
 use crate::profile::section::{File, did_you_mean, one_of, quoted};
 use crate::profile::{Diagnostic, Failure};
@@ -68,6 +68,8 @@ pub struct Control {
     pub level: Option<u8>,
     /// The tests in `tests/cluster` that make it bad on a real cluster and see it mended.
     pub proof: Vec<String>,
+    /// Why no such test makes it bad and sees it mended, in one sentence; only without `proof`.
+    pub unproven: Option<String>,
     /// The ids by benchmark, in their natural order; none of them is empty.
     pub ids: BTreeMap<String, Vec<String>>,
 }

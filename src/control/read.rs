@@ -136,6 +136,15 @@ fn control<'f>(
     let hazard = section.string("hazard", out).map(str::to_owned);
     let level = section.number("level", 1..=2, out);
     let proof = section.strings("proof", out);
+    let unproven = section.string("unproven", out).map(str::to_owned);
+    if let (false, Some((key, _))) = (proof.is_empty(), table.get_key_value("unproven")) {
+        out.at(
+            key.span(),
+            format!("{} has both a proof and a reason for none", quoted(name)),
+            "here",
+            "remove `proof` or `unproven`",
+        );
+    }
     let maps = section.table("maps", out);
     section.finish(out);
     let mut own = BTreeMap::new();
@@ -161,6 +170,7 @@ fn control<'f>(
             hazard,
             level: level.and_then(|level| u8::try_from(level).ok()),
             proof: proof.into_iter().map(|(p, _)| p.to_owned()).collect(),
+            unproven,
             ids: BTreeMap::new(),
         },
         file,

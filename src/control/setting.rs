@@ -31,7 +31,7 @@ pub struct Place {
 }
 
 /// The values of an option, or of one of its fields in every record that has it.
-pub(super) fn settings(decl: &OptionDecl, modules: &Modules, values: &Values) -> Vec<Setting> {
+pub fn settings(decl: &OptionDecl, modules: &Modules, values: &Values) -> Vec<Setting> {
     let mut found = Vec::new();
     for option in modules.options() {
         let Some(rest) = decl.name.strip_prefix(&option.name) else {

@@ -40,7 +40,8 @@ fn controls_come_by_name_and_each_says_something_of_its_own() {
     for control in catalogue.controls() {
         let title = &control.title;
         assert!(!title.ends_with('.') && title.len() <= 80, "{title}");
-        for sentence in [Some(&control.why), control.hazard.as_ref()] {
+        let sentences = [&control.hazard, &control.unproven].map(Option::as_ref);
+        for sentence in sentences.into_iter().chain([Some(&control.why)]) {
             assert!(sentence.is_none_or(|s| s.ends_with('.')), "{sentence:?}");
         }
     }
@@ -227,6 +228,11 @@ hazzard = "H."
 b-3 = ["1"]
 b-1 = ["1", "x"]
 b-2 = "1"
+[both]
+title = "T"
+why = "W."
+proof = ["a::b"]
+unproven = "U."
 [no-table]
 title = "T"
 why = "W."
@@ -261,7 +267,7 @@ error: there is no key `other.hazzard`
   --> area.toml:8:1
 8 | hazzard = "H."
   | ^^^^^^^ did you mean `hazard`?
-  help: use `title`, `why`, `hazard`, `level`, `proof` or `maps`
+  help: use `title`, `why`, `hazard`, `level`, `proof`, `unproven` or `maps`
 
 error: there is no benchmark `b-3`
    --> area.toml:10:1
@@ -281,9 +287,15 @@ error: `other.maps.b-2` must be a list of ids
    | ^^^ here
   help: write `["…"]`
 
+error: `both` has both a proof and a reason for none
+   --> area.toml:17:1
+17 | unproven = "U."
+   | ^^^^^^^^ here
+  help: remove `proof` or `unproven`
+
 error: `no-table.maps` must be a table, not a string
-   --> area.toml:16:8
-16 | maps = "b-1"
+   --> area.toml:21:8
+21 | maps = "b-1"
    |        ^^^^^ this is a string
   help: write a table here
 "#);

@@ -150,6 +150,7 @@ pub fn controls_json(listing: &Listing<'_>) -> Json {
                 "state": one.state,
                 "options": one.options,
                 "proof": control.proof,
+                "unproven": control.unproven,
                 "ids": control.ids,
             })
         })

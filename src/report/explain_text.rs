@@ -116,7 +116,7 @@ fn control(out: &mut String, card: &ControlCard, benchmarks: &[&Benchmark]) {
     let style = style(card.state);
     let meaning = match card.state {
         State::Enforced => "an option serves it, and a test on a real cluster proves it",
-        State::Configurable => "an option serves it; no test on a real cluster proves it yet",
+        State::Configurable => "an option serves it; no test on a real cluster proves it",
         State::NotCovered => "no option serves it",
     };
     part(
@@ -137,6 +137,9 @@ fn control(out: &mut String, card: &ControlCard, benchmarks: &[&Benchmark]) {
         "proof",
         card.proof.iter().map(|p| format!("tests/cluster {p}")),
     );
+    if let Some(unproven) = &card.unproven {
+        part(out, "unproven", unproven);
+    }
     if let Some(level) = card.level {
         part(out, "level", format_args!("{level} of the CIS profiles"));
     }

@@ -5,6 +5,7 @@
 
 mod bootstrap;
 mod chain;
+mod cis;
 mod controls_text;
 mod explain_text;
 mod find;
@@ -18,6 +19,7 @@ mod toml_text;
 
 pub use bootstrap::{BOOTSTRAP, Bootstrap, Newborn, bootstrap};
 pub use chain::Why;
+pub use cis::{cis_controls, cis_markdown};
 pub use controls_text::{Listing, controls_json, controls_text};
 pub use explain_text::{explain_json, explain_text};
 pub use options::{Described, options, options_json, options_markdown, options_text};

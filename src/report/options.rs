@@ -201,7 +201,7 @@ pub fn options_markdown(modules: &Modules) -> String {
 }
 
 /// Keeps a text from being taken for marks.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let mut shown = String::new();
     let mut code = false;
     for c in text.chars() {

@@ -104,7 +104,7 @@ fn etcd_runs_as_its_own_user() {
 }
 
 /// The number of the newest generation.
-fn last_generation(workspace: &Workspace) -> String {
+pub fn last_generation(workspace: &Workspace) -> String {
     let said = workspace
         .harden(&["generations", "--format", "json"])
         .exits(0);

@@ -9,7 +9,7 @@ use crate::environment::{Cluster, Via, Workspace, eventually, run, single};
 use crate::thin_line::{pods_run, similar_asserts};
 
 /// What makes the controls of CIS 4.2 and 4.3 bad, in `config.yaml` of a node.
-const BAD: &[(&str, &str)] = &[
+pub const BAD: &[(&str, &str)] = &[
     (
         "kubelet-anonymous-off",
         "authentication.anonymous.enabled=true",
@@ -48,10 +48,15 @@ seccomp-default = true
 
 fn workspace(cluster: &Cluster) -> Workspace {
     let replace = [
-        ("builtin:baseline", "builtin:cis-level2"),
+        // Tests of their own have what is unset: it needs an account, and approvals.
+        (
+            "imports = [\"builtin:baseline\"]",
+            "imports = [\"builtin:cis-level2\"]\n\
+             unset   = [\"etcd.run-as\", \"kubelet.serving-certificates\", \"apiserver.kubelet-certificate-authority\"]",
+        ),
         (
             "accept  = [\"tenants\"]",
-            "accept  = [\"tenants\", \"kubelet.pod-pids-limit\", \"kubelet.seccomp-default\"]",
+            "accept  = [\"tenants\", \"kubelet.pod-pids-limit\", \"kubelet.seccomp-default\", \"apiserver.tls-cipher-suites\"]",
         ),
     ];
     cluster.workspace(Via::Ssh, &replace, GOOD)

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod audit;
+mod bad_flags;
 mod bad_input;
 mod born;
+mod controls;
 mod copies;
 mod environment;
 mod etcd_user;
