@@ -120,9 +120,14 @@ struct Crashes {
 impl Session<'_, '_> {
     /// Looks at what a gate is about.
     pub(super) fn see(&mut self, node: &str, gate: &Gate) -> Result<Seen, String> {
-        let mut queries: Vec<Query> = gate
+        let looked_at: BTreeSet<Component> = gate
             .processes
             .keys()
+            .copied()
+            .chain(followers(gate))
+            .collect();
+        let mut queries: Vec<Query> = looked_at
+            .iter()
             .map(|component| Query::Process(component.program()))
             .collect();
         let log = Query::Log(Component::KubeApiserver.program());
@@ -134,7 +139,7 @@ impl Session<'_, '_> {
         }
         let facts = self.look(node, &queries)?;
         let mut seen = Seen::default();
-        for component in gate.processes.keys() {
+        for component in &looked_at {
             let found = match facts.get(&Query::Process(component.program())) {
                 Some(Fact::Value(Answer::Process(all))) => all.clone(),
                 Some(Fact::Absent) => Vec::new(),
@@ -255,6 +260,16 @@ impl Session<'_, '_> {
                 waiting.get_or_insert((what, *component));
             }
             ids.extend(right);
+        }
+        for component in followers(gate) {
+            let ran = |seen: &Seen| {
+                seen.processes
+                    .get(&component)
+                    .is_some_and(|all| !all.is_empty())
+            };
+            if watch.before.is_some_and(ran) && !ran(&seen) {
+                waiting.get_or_insert((format!("{component} to run"), component));
+            }
         }
         if let Some((what, component)) = waiting {
             return Err(again(what, Some(component)));
@@ -388,6 +403,16 @@ impl Session<'_, '_> {
             _ => None,
         }
     }
+}
+
+/// The components that end when the etcd of their node restarts, and come back: they lose their lease
+/// where it is the only one.
+fn followers(gate: &Gate) -> impl Iterator<Item = Component> {
+    let all = [Component::KubeControllerManager, Component::KubeScheduler];
+    let with_etcd = gate.processes.contains_key(&Component::Etcd);
+    let changed: Vec<Component> = gate.processes.keys().copied().collect();
+    all.into_iter()
+        .filter(move |component| with_etcd && !changed.contains(component))
 }
 
 /// A log line as it can be shown.

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::field::Field;
 use super::{
-    Behaviour, ConfigMapRef, Difference, Draft, Effect, Part, Place, Resource, SettingCopy, Subject,
+    Behaviour, ConfigMapRef, Difference, Draft, Effect, Part, Place, Problem, Resource,
+    SettingCopy, Severity, Subject,
 };
 use crate::distribution::kubeadm::fields::parse_document;
 use crate::distribution::kubeadm::{
@@ -123,6 +124,17 @@ impl Kubelet {
             // Its file may be what keeps it from answering; whether it then runs with what is wanted is
             // for the gate to see.
             Fact::Absent if !written => return,
+            // Without a certificate it answers nobody; the approval is in this plan, and its own gate.
+            Fact::Absent if waits_for_certificate(facts, name) => {
+                draft.problems.push(Problem {
+                    severity: Severity::Warning,
+                    place: Place::Node(name.clone()),
+                    subject: self.name(),
+                    message: "what the kubelet runs with cannot be told before its serving certificate is approved".into(),
+                    remedy: "plan again after the apply".into(),
+                });
+                return;
+            }
             Fact::Absent => (
                 "the kubelet does not answer what it runs with".to_owned(),
                 "find out why: `systemctl status kubelet` on the node; one whose request for a serving certificate waits (`kubectl get csr`) answers nobody until it is approved, as `kubelet.serving-certificates` does",
@@ -134,6 +146,15 @@ impl Kubelet {
         };
         draft.error(resource, Place::Node(name.clone()), message, remedy);
     }
+}
+
+/// Whether a kubelet serves no certificate that the API server could check, and one is wanted.
+fn waits_for_certificate(facts: &Facts, node: &str) -> bool {
+    let query = ApiQuery::ServingCertificate(node.to_owned());
+    let answer = facts.api.answer(&query);
+    answer
+        .value()
+        .is_some_and(|served| served["trusted"] == false)
 }
 
 impl Behaviour for Kubelet {
