@@ -133,7 +133,13 @@ fn a_control_plane_that_is_down_stops_the_apply_before_anything_is_changed() {
     cluster.weaken();
     all_ready(&cluster);
     let before = cluster.snapshot();
-    let workspace = cluster.workspace(Via::Ssh, &[], "");
+    // Of the API server alone: the controller manager beside a frozen etcd gives up its lease and ends,
+    // and a plan that concerned it would be refused as stale before anybody is asked how it is.
+    let workspace = cluster.workspace(
+        Via::Ssh,
+        &[("imports = [\"builtin:baseline\"]", "imports = []")],
+        "[apiserver]\nprofiling = false\n",
+    );
     workspace.harden(&["plan", "-o", "plan.json"]).exits(2);
     // Not the first: the snapshots ask that one.
     let nodes = in_order(&cluster);
@@ -168,9 +174,7 @@ fn one_that_dies_in_the_middle_stops_it_there() {
     more.harden(&["plan"]).exits(2).says("NamespaceExists");
     let nodes = in_order(&cluster);
     let second = &nodes[1];
-    let begins = format!("{second}: /etc/kubernetes/manifests/kube-apiserver.yaml");
-    let (said, put_right) =
-        more.while_at(&["apply", "--yes"], &begins, || frozen(&cluster, second));
+    let (said, put_right) = more.while_at(&["apply", "--yes"], "[2/", || frozen(&cluster, second));
     let said = said
         .exits(1)
         .says(second)
