@@ -160,7 +160,7 @@ const FILES: &[(&str, Loosen, &[&str])] = &[
     (
         "cni-files-owner-only",
         Both("0644"),
-        &["/etc/cni/net.d/*", "/var/lib/cni/networks/test/*"],
+        &["/etc/cni/net.d/*", "/var/lib/cni/networks/*.test"],
     ),
     ("etcd-data-owner-only", Mode("0755"), &["/var/lib/etcd"]),
     (
@@ -245,10 +245,10 @@ const OF_CONTROL_PLANES: [&str; 7] = [
 ];
 
 /// What kubeadm leaves no file of.
-const MADE: &str = "mkdir -p /etc/kubernetes/kubelet.conf.d /var/lib/cni/networks/test /var/lib/kube-proxy && \
-    touch /etc/kubernetes/kubelet.conf.d/50-test.conf /var/lib/cni/networks/test/10.244.0.9 \
+const MADE: &str = "mkdir -p /etc/kubernetes/kubelet.conf.d /var/lib/cni/networks /var/lib/kube-proxy && \
+    touch /etc/kubernetes/kubelet.conf.d/50-test.conf /var/lib/cni/networks/file.test \
       /etc/kubernetes/proxy.conf /var/lib/kube-proxy/kubeconfig";
-const UNMADE: &str = "rm -rf /etc/kubernetes/kubelet.conf.d /var/lib/cni/networks/test /var/lib/kube-proxy \
+const UNMADE: &str = "rm -rf /etc/kubernetes/kubelet.conf.d /var/lib/cni/networks/file.test /var/lib/kube-proxy \
     /etc/kubernetes/proxy.conf";
 
 /// The strictest that the options of the files can ask for without locking anybody out.
