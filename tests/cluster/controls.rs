@@ -29,7 +29,12 @@ fn runs(cluster: &Cluster, node: &str, component: Component, text: &str) -> bool
         ETCD => "http://127.0.0.1:2381/readyz",
     };
     let ask = ["exec", node, "curl", "-sk", "--max-time", "3", health];
-    let well = || run(std::process::Command::new("docker").args(ask)).stdout == "ok";
+    let well = || {
+        run(std::process::Command::new("docker").args(ask))
+            .stdout
+            .trim()
+            == "ok"
+    };
     cluster.argv(node, component.name()).trim() == wanted && well()
 }
 

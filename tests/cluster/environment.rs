@@ -106,6 +106,11 @@ impl Cluster {
         Cluster { topology, run }
     }
 
+    /// What `testenv/up` wrote for this cluster.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.run.join(name)
+    }
+
     pub fn node(&self, name: &str) -> String {
         let prefix = std::env::var("HARDEN_TESTENV_PREFIX").unwrap_or_else(|_| "harden".into());
         format!("{prefix}-{}-{name}", self.topology)

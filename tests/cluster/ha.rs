@@ -37,10 +37,16 @@ fn frozen(cluster: &Cluster, node: &str) -> Afterwards {
     guard
 }
 
+/// The API servers are ready, and what gave up beside a frozen one runs again: the kubelet waits up to
+/// five minutes before it starts a container once more.
 fn all_ready(cluster: &Cluster) {
     for node in cluster.control_planes() {
         eventually("the API server is ready", Duration::from_secs(180), || {
             cluster.readyz(&node)
+        });
+        eventually("the control plane runs", Duration::from_secs(420), || {
+            let count = "pgrep -cx 'kube-controller|kube-scheduler' || true";
+            cluster.on(&node, count).trim() == "2"
         });
     }
 }

@@ -4,10 +4,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::environment::{Cluster, Via, Workspace, ha, run};
+use crate::environment::{Cluster, Via, Workspace, eventually, ha, run};
 use crate::thin_line::pods_run;
 
 /// What cis-level2 wants consent for, besides the tenants of the environment.
@@ -52,12 +53,17 @@ fn cis_level2_on_three_control_planes_and_no_client_notices() {
              useradd --system --user-group --no-create-home --shell /usr/sbin/nologin etcd",
         );
     }
-    let stock = script("scan", &["--scored", "--json", "ha"]);
-    assert_eq!(stock.status, Some(2), "{}", stock.stderr);
-    assert!(
-        !failed(&stock.json()).is_empty(),
-        "nothing was wrong before"
-    );
+    // The scanner refuses to judge while a Pod is not running.
+    let mut stock = Vec::new();
+    eventually("the cluster is judged", Duration::from_secs(180), || {
+        let said = script("scan", &["--scored", "--json", "ha"]);
+        let judged = said.status == Some(2);
+        if judged {
+            stock = failed(&said.json());
+        }
+        judged
+    });
+    assert!(!stock.is_empty(), "nothing was wrong before");
 
     let workspace = workspace(&cluster);
     let load = cluster.load();
