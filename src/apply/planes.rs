@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::distribution::Component;
-use crate::distribution::kubeadm::etcd::{self, EtcdMember, metrics_port};
+use crate::distribution::kubeadm::etcd::{EtcdMember, metrics_port};
 use crate::distribution::kubeadm::{Manifest, manifest_path};
 use crate::fact::{Fact, Query};
 use crate::observe::answers::{etcd_member, manifest_text};
@@ -297,7 +297,7 @@ impl Session<'_, '_> {
             return Ok(*ways);
         }
         let api = manifest_path(Component::KubeApiserver);
-        let etcd = etcd::manifest_path();
+        let etcd = manifest_path(Component::Etcd);
         let queries = [Query::File(api.clone()), Query::File(etcd.clone())];
         let facts = self.look(name, &queries)?;
         let readyz = match manifest_text(Some(&facts), &api) {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::distribution::Component;
-use crate::distribution::kubeadm::{KUBE_PROXY_NAME, KUBELET_CONFIG_NAME, etcd};
+use crate::distribution::kubeadm::{KUBE_PROXY_NAME, KUBELET_CONFIG_NAME, manifest_path};
 use crate::fact::{Answer, ApiQuery, Fact, Node, NodePath, ObjectRef, Query, sha256};
 use crate::plan::{
     ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
@@ -66,7 +66,7 @@ pub fn rollback_lookup(record: &Record) -> Lookup {
                 queries.extend(step.files.iter().map(query));
                 if step.restarts() && record.plan.nodes.get(&step.node) == Some(&true) {
                     // It tells where the member can be asked.
-                    queries.push(Query::File(etcd::manifest_path()));
+                    queries.push(Query::File(manifest_path(Component::Etcd)));
                     let member = ApiQuery::EtcdMember(step.node.clone());
                     lookup.members.insert(member);
                 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Api, ApiError};
 use crate::distribution::Component;
-use crate::distribution::kubeadm::etcd::{self, EtcdMember, metrics_port};
+use crate::distribution::kubeadm::etcd::{EtcdMember, metrics_port};
 use crate::distribution::kubeadm::{Manifest, manifest_path};
 use crate::fact::{Answer, ApiQuery, Fact, NodeFacts, NodePath, Query, ServingCertificate};
 use crate::host::{Host, HostError};
@@ -99,7 +99,7 @@ pub(super) fn ask_node(
 }
 
 fn etcd_answer(api: &dyn Api, host: &mut dyn Host, seen: Option<&NodeFacts>) -> Fact<Value> {
-    let Some(port) = metrics_port(manifest_text(seen, &etcd::manifest_path())) else {
+    let Some(port) = metrics_port(manifest_text(seen, &manifest_path(Component::Etcd))) else {
         return Fact::Absent;
     };
     match etcd_member(api, host, port) {
@@ -344,7 +344,7 @@ mod tests {
             })
         });
         let fact = file.map_or(Fact::Absent, Fact::Value);
-        [(Query::File(etcd::manifest_path()), fact)].into()
+        [(Query::File(manifest_path(Component::Etcd)), fact)].into()
     }
 
     fn asked(port: u16, manifest: Option<&str>) -> Fact<Value> {

@@ -8,7 +8,7 @@ use super::{Basis, Plan, Subject};
 use crate::distribution::Component;
 use crate::distribution::kubeadm::fields::{FieldPath, field};
 use crate::distribution::kubeadm::{
-    CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, etcd, kubelet_config_path, manifest_path,
+    CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, kubelet_config_path, manifest_path,
 };
 use crate::fact::{
     Answer, ApiQuery, Fact, Facts, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef, Query,
@@ -31,7 +31,7 @@ pub fn queries(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
     }
     if may_restart(desired, node) {
         // It tells where the etcd member can be asked how it is.
-        queries.insert(Query::File(etcd::manifest_path()));
+        queries.insert(Query::File(manifest_path(Component::Etcd)));
     }
     queries.into_iter().collect()
 }

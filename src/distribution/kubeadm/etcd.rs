@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{MANIFESTS_DIR, argv, yaml};
+use super::{argv, yaml};
+use crate::fact::Fact;
 use crate::fact::probe::clean_text;
-use crate::fact::{Fact, NodePath};
 
 /// Where kubeadm has etcd serve `/health` and `/metrics` by plain HTTP, on the node's loopback address
 /// (kubernetes v1.35 cmd/kubeadm/app/constants/constants.go: `EtcdMetricsPort`;
@@ -17,12 +17,6 @@ pub const METRICS_PORT: u16 = 2381;
 
 /// The most characters of a member's words that are kept.
 const MAX_WORDS: usize = 200;
-
-/// Returns the path of the manifest of a node's etcd member.
-pub fn manifest_path() -> NodePath {
-    NodePath::new(format!("{MANIFESTS_DIR}/etcd.yaml"))
-        .unwrap_or_else(|_| unreachable!("a constant path"))
-}
 
 /// Returns the port on the node's loopback address where its etcd member serves metrics by plain HTTP;
 /// `None` when no static pod of the node runs etcd, or one that serves none there. A manifest that
