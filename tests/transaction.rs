@@ -6,7 +6,7 @@ mod apply_world;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use apply_world::{Sandbox, scratch};
+use apply_world::{HOLDER, Sandbox, each_shell, scratch, stage};
 use harden::apply::node::{Client, Code, Id, NodeError, SCRIPT, State};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
 use harden::plan::{FileAction, FileState, FileTarget};
@@ -15,31 +15,7 @@ const ID: Id = Id {
     generation: 1,
     step: 1,
 };
-const HOLDER: &str = r#"{"who":"test"}"#;
 const LONG: Duration = Duration::from_secs(600);
-
-fn each_shell(test: impl Fn(Sandbox)) {
-    let dir = scratch();
-    for (name, make) in [
-        ("sh", (|s| s) as fn(Sandbox) -> Sandbox),
-        ("bash", Sandbox::bash),
-        ("busybox", Sandbox::busybox),
-    ] {
-        let node = make(Sandbox::new(dir.path(), name));
-        test(node.clone());
-        node.forget();
-    }
-}
-
-fn stage(host: &mut dyn Host, files: &[FileAction]) -> Result<(), NodeError> {
-    let mut client = Client::new(host, HOLDER);
-    client.lock(HOLDER, None)?;
-    client.begin(ID, 0, files.len(), &[])?;
-    for (index, file) in files.iter().enumerate() {
-        client.stage(ID, index, false, file)?;
-    }
-    Ok(())
-}
 
 fn code(result: Result<(), NodeError>) -> Code {
     match result {
@@ -100,7 +76,7 @@ fn activates_and_commits_and_reverts_what_is_committed() {
     each_shell(|mut node| {
         let files = everything(&node);
         let before = node.tree();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         assert_eq!(node.tree(), before, "staging changes nothing");
         Client::new(&mut node, HOLDER).activate(ID, LONG).unwrap();
         assert_eq!(
@@ -135,7 +111,7 @@ fn a_later_generation_puts_a_pre_image_back_without_its_content_leaving_the_node
         let files = everything(&node);
         let before = node.tree();
         let states: Vec<FileState> = files.iter().map(|f| f.before.clone()).collect();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         let mut client = Client::new(&mut node, HOLDER);
         client.activate(ID, LONG).unwrap();
         client.commit(ID).unwrap();
@@ -201,12 +177,12 @@ fn a_moved_file_is_refused_by_name_and_nothing_changes() {
         let files = everything(&node);
         // Before staging …
         node.write("gone.conf", "edited\n", 0o640);
-        let refused = stage(&mut node, &files).unwrap_err();
+        let refused = stage(&mut node, ID, &files).unwrap_err();
         assert!(refused.to_string().contains("gone.conf"), "{refused}");
         assert_eq!(code(Err(refused)), Code::Moved);
         // … and between staging and activation, by mode alone.
         node.write("gone.conf", "was here\n", 0o640);
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         node.write(
             "manifests/kube-apiserver.yaml",
             "old: 'it'\\''s'\n\n",
@@ -221,7 +197,7 @@ fn a_moved_file_is_refused_by_name_and_nothing_changes() {
         node.write("gone.conf", "", 0o640);
         std::fs::remove_file(node.root.join("etc/gone.conf")).unwrap();
         std::os::unix::fs::symlink("loose.conf", node.root.join("etc/gone.conf")).unwrap();
-        assert_eq!(code(stage(&mut node, &files)), Code::Moved);
+        assert_eq!(code(stage(&mut node, ID, &files)), Code::Moved);
     });
 }
 
@@ -254,7 +230,7 @@ fn a_read_only_etc_and_a_full_disk_are_found_before_anything_changes() {
             node: node.clone(),
             setup: format!("mount --bind {etc} {etc} && mount -o remount,ro,bind {etc}"),
         };
-        let refused = stage(&mut broken, &files).unwrap_err();
+        let refused = stage(&mut broken, ID, &files).unwrap_err();
         assert!(refused.to_string().contains("ead-only"), "{refused}");
         assert_eq!(code(Err(refused)), Code::Unwritable);
         assert_eq!(node.tree(), before);
@@ -269,7 +245,7 @@ fn a_read_only_etc_and_a_full_disk_are_found_before_anything_changes() {
         broken.setup = format!(
             "mkdir -p /mnt && mount -t tmpfs -o size=64k none /mnt && cp -a {etc}/. /mnt && mount --move /mnt {etc}"
         );
-        let refused = stage(&mut broken, &files).unwrap_err();
+        let refused = stage(&mut broken, ID, &files).unwrap_err();
         assert!(refused.to_string().contains("space"), "{refused}");
         assert_eq!(code(Err(refused)), Code::Unwritable);
         assert_eq!(node.tree(), before);
@@ -278,7 +254,7 @@ fn a_read_only_etc_and_a_full_disk_are_found_before_anything_changes() {
         broken.setup = "mkdir -p /mnt && mount -t tmpfs -o size=600k none /mnt && cp -a /var/lib/. /mnt && \
                         (cat /dev/zero >/mnt/ballast 2>/dev/null || :) && mount --move /mnt /var/lib"
             .into();
-        assert_eq!(code(stage(&mut broken, &files)), Code::Unwritable);
+        assert_eq!(code(stage(&mut broken, ID, &files)), Code::Unwritable);
         assert_eq!(node.tree(), before);
 
         // A user that the node does not know.
@@ -288,7 +264,7 @@ fn a_read_only_etc_and_a_full_disk_are_found_before_anything_changes() {
             owner: "no-such-user".into(),
             group: "root".into(),
         };
-        assert_eq!(code(stage(&mut node, &files)), Code::Unwritable);
+        assert_eq!(code(stage(&mut node, ID, &files)), Code::Unwritable);
         assert_eq!(node.tree(), before);
     });
 }
@@ -298,7 +274,7 @@ fn the_watchdog_puts_it_back_when_nobody_commits() {
     each_shell(|mut node| {
         let files = everything(&node);
         let before = node.tree();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         Client::new(&mut node, HOLDER)
             .activate(ID, Duration::from_secs(2))
             .unwrap();
@@ -323,7 +299,7 @@ fn the_watchdog_puts_it_back_when_nobody_commits() {
 fn a_commit_cancels_the_watchdog() {
     each_shell(|mut node| {
         let files = everything(&node);
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         let mut client = Client::new(&mut node, HOLDER);
         client.activate(ID, Duration::from_secs(2)).unwrap();
         client.commit(ID).unwrap();
@@ -339,7 +315,7 @@ fn talos_14343_reading_does_not_cancel_a_pending_revert() {
     each_shell(|mut node| {
         let files = everything(&node);
         let before = node.tree();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         let mut client = Client::new(&mut node, HOLDER);
         client.activate(ID, Duration::from_secs(2)).unwrap();
         let begun = Instant::now();
@@ -403,7 +379,7 @@ fn of_revert_and_commit_exactly_one_wins() {
         let mut node = Sandbox::new(dir.path(), &format!("race{round}"));
         let files = everything(&node);
         let before = node.tree();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         Client::new(&mut node, HOLDER).activate(ID, LONG).unwrap();
         let after = node.tree();
         let mut one = node.clone();
@@ -431,7 +407,7 @@ fn killed_at_any_moment_it_can_be_put_back() {
         }
         let files = everything(&node);
         let before = node.tree();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         let stdin = format!(
             "harden-transaction 1 abc{round} {} activate {ID} 600\n",
             harden::fact::sha256(format!("{HOLDER}\n"))
@@ -467,7 +443,7 @@ fn a_revert_that_was_killed_can_be_finished() {
         let mut node = Sandbox::new(dir.path(), &format!("undo{round}"));
         let files = everything(&node);
         let before = node.tree();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         let mut client = Client::new(&mut node, HOLDER);
         client.activate(ID, LONG).unwrap();
         let committed = round % 2 == 0;
@@ -506,7 +482,7 @@ fn a_disk_that_fills_up_meanwhile_reverts() {
         node.set("first.conf", "new"),
         node.set("second.conf", &"2".repeat(9_000)),
     ];
-    stage(&mut host, &files).unwrap();
+    stage(&mut host, ID, &files).unwrap();
     let stdin = format!(
         "harden-transaction 1 abc {} activate {ID} 600\n",
         harden::fact::sha256(format!("{HOLDER}\n"))
@@ -569,7 +545,7 @@ fn the_watchdog_does_not_depend_on_systemd_keeping_its_word() {
         node.bin = Some(bin);
         let files = everything(&node);
         let before = node.tree();
-        stage(&mut node, &files).unwrap();
+        stage(&mut node, ID, &files).unwrap();
         let mut host = Broken {
             node: node.clone(),
             setup: "mount -t tmpfs none /run && mkdir -p /run/systemd/system".into(),

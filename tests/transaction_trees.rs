@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::time::{Duration, Instant};
 
-use apply_world::{Sandbox, scratch};
+use apply_world::{HOLDER, Sandbox, scratch, stage};
 use harden::apply::node::{Client, Code, Id, NodeError, SCRIPT, State};
 use harden::fact::Ids;
 use harden::plan::{FileAction, FileState, FileTarget};
@@ -16,7 +16,6 @@ const ID: Id = Id {
     generation: 1,
     step: 1,
 };
-const HOLDER: &str = r#"{"who":"test"}"#;
 const LONG: Duration = Duration::from_secs(600);
 const ROOT: Ids = Ids { uid: 0, gid: 0 };
 const ETCD: Ids = Ids { uid: 106, gid: 112 };
@@ -29,16 +28,7 @@ fn each_shell(test: impl Fn(Sandbox)) {
         root.stdout, b"0\n",
         "these tests need root: run them in a container"
     );
-    let dir = scratch();
-    for (name, make) in [
-        ("sh", (|s| s) as fn(Sandbox) -> Sandbox),
-        ("bash", Sandbox::bash),
-        ("busybox", Sandbox::busybox),
-    ] {
-        let node = make(Sandbox::new(dir.path(), name));
-        test(node.clone());
-        node.forget();
-    }
+    apply_world::each_shell(test);
 }
 
 /// A data directory as etcd has it when it runs as root, with some oddities.
@@ -78,16 +68,6 @@ fn handover(node: &Sandbox) -> Vec<FileAction> {
         tree(node, &[ROOT, OTHER]),
         node.set("manifests/etcd.yaml", "as etcd"),
     ]
-}
-
-fn stage(node: &mut Sandbox, id: Id, files: &[FileAction]) -> Result<(), NodeError> {
-    let mut client = Client::new(node, HOLDER);
-    client.lock(HOLDER, None)?;
-    client.begin(id, 0, files.len(), &[])?;
-    for (index, file) in files.iter().enumerate() {
-        client.stage(id, index, false, file)?;
-    }
-    Ok(())
 }
 
 fn owner(node: &Sandbox, name: &str) -> Ids {

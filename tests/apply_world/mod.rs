@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use harden::apply::node::{Client, Id, NodeError};
 use harden::fact::{NodePath, sha256};
 use harden::host::{Exit, Host, HostError, Limits, Output, Script, Tunnel, TunnelGuard};
 use harden::plan::{FileAction, FileState, FileTarget};
@@ -32,6 +33,34 @@ pub fn scratch() -> tempfile::TempDir {
     } else {
         tempfile::tempdir().unwrap()
     }
+}
+
+/// Runs a test on a scratch node of its own under each shell that nodes have.
+pub fn each_shell(test: impl Fn(Sandbox)) {
+    let dir = scratch();
+    for (name, make) in [
+        ("sh", (|s| s) as fn(Sandbox) -> Sandbox),
+        ("bash", Sandbox::bash),
+        ("busybox", Sandbox::busybox),
+    ] {
+        let node = make(Sandbox::new(dir.path(), name));
+        test(node.clone());
+        node.forget();
+    }
+}
+
+/// Who holds the lock in the tests of the script.
+pub const HOLDER: &str = r#"{"who":"test"}"#;
+
+/// Locks a node, begins a transaction on it and stages all of its files.
+pub fn stage(host: &mut dyn Host, id: Id, files: &[FileAction]) -> Result<(), NodeError> {
+    let mut client = Client::new(host, HOLDER);
+    client.lock(HOLDER, None)?;
+    client.begin(id, 0, files.len(), &[])?;
+    for (index, file) in files.iter().enumerate() {
+        client.stage(id, index, false, file)?;
+    }
+    Ok(())
 }
 
 impl Sandbox {
