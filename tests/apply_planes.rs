@@ -452,20 +452,20 @@ fn a_rollback_of_others_does_not_begin_while_one_is_down() {
 #[test]
 fn an_interrupted_rollback_is_finished_although_control_planes_are_down() {
     let dir = scratch();
-    let calls = {
+    let scripts = {
         let (cluster, undo) = applied(&dir.path().join("whole"));
         cluster.crash("cp2", GOOD);
         cluster.crash("cp3", GOOD);
         let fate = Fate::new();
         client(&cluster, &fate).run(&undo).unwrap();
         cluster.forget();
-        fate.calls.load(std::sync::atomic::Ordering::SeqCst)
+        fate.scripts.load(std::sync::atomic::Ordering::SeqCst)
     };
     for part in [2, 4, 6] {
         let (cluster, undo) = applied(&dir.path().join(format!("{part}")));
         cluster.crash("cp2", GOOD);
         cluster.crash("cp3", GOOD);
-        let fate = Fate::dying(calls * part / 7, false);
+        let fate = Fate::dying_before_script(scripts * part / 7);
         let mut ghost = client(&cluster, &fate);
         ghost.holder = Cluster::ghost();
         assert!(ghost.run_and_die(&undo).is_none(), "{part}");

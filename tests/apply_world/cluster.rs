@@ -34,6 +34,10 @@ pub struct Fate {
     pub calls: AtomicUsize,
     pub last: AtomicUsize,
     pub after: AtomicBool,
+    /// Scripts that were run on nodes. Unlike all calls their number is the same in every run: how
+    /// often a gate looks depends on how fast the machine is.
+    pub scripts: AtomicUsize,
+    pub last_script: AtomicUsize,
     /// Nodes whose network is cut when an activation has run.
     pub cut: Mutex<Vec<String>>,
     pub dead: Mutex<Vec<String>>,
@@ -45,7 +49,14 @@ impl Fate {
     pub fn new() -> Arc<Self> {
         let fate = Fate::default();
         fate.last.store(usize::MAX, Ordering::SeqCst);
+        fate.last_script.store(usize::MAX, Ordering::SeqCst);
         Arc::new(fate)
+    }
+    /// Dies before the script of this number.
+    pub fn dying_before_script(last: usize) -> Arc<Self> {
+        let fate = Fate::new();
+        fate.last_script.store(last, Ordering::SeqCst);
+        fate
     }
     pub fn dying(last: usize, after: bool) -> Arc<Self> {
         let fate = Fate::new();
@@ -64,6 +75,13 @@ impl Fate {
             self.dead.lock().unwrap().push(death.node.clone());
         }
         state.lock().unwrap().dead.insert(death.node);
+    }
+    fn script<T>(&self, run: impl FnOnce() -> T) -> T {
+        let number = self.scripts.fetch_add(1, Ordering::SeqCst) + 1;
+        if number >= self.last_script.load(Ordering::SeqCst) {
+            self.last.store(0, Ordering::SeqCst);
+        }
+        self.call(run)
     }
     /// Does a call, if the client lives. Dying unwinds: like `kill -9`, nothing is done after it.
     fn call<T>(&self, call: impl FnOnce() -> T) -> T {
@@ -782,7 +800,7 @@ impl Host for Wire {
         if self.fate.dead.lock().unwrap().contains(name) {
             return Err(self.broken());
         }
-        let result = self.fate.call(|| self.node.run_with(":", script, stdin));
+        let result = self.fate.script(|| self.node.run_with(":", script, stdin));
         let first = stdin.split(|b| *b == b'\n').next().unwrap_or_default();
         let words = String::from_utf8_lossy(first).into_owned();
         let activates = words.contains(" activate ");
