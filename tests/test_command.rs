@@ -1,5 +1,6 @@
 //! `testenv/test` says by its exit status whether everything passed: a stage that fails must never
 //! end in success, whatever the clean-up does after it.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs::{copy, create_dir_all, read_dir, write};
 use std::os::unix::fs::PermissionsExt;

@@ -30,7 +30,7 @@ fn essence(object: &Value) -> Value {
 
 /// Whether every field that was wanted is still so. The server adds defaults, and writes quantities
 /// its own way (`1000m` becomes `1`).
-pub(super) fn covers(live: &Value, wanted: &Value) -> bool {
+pub fn covers(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted
             .iter()

@@ -16,7 +16,7 @@ mod content;
 mod file_state;
 mod rollback;
 
-pub use content::same_content;
+pub use content::{covers, same_content};
 pub use rollback::{Current, Lookup, rollback_lookup, rollback_plan};
 
 /// The `schema` field of a record.
