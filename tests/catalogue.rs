@@ -272,6 +272,7 @@ fn a_control_says_who_asks_for_it_and_what_serves_it() {
       checks     kube-apiserver --audit-log-path: value != null && value != ""
       proof      tests/cluster thin_line::over_ssh_weaken_plan_apply_plan_rollback
                  tests/cluster thin_line::over_docker_weaken_plan_apply_plan_rollback
+                 tests/cluster controls::each_flag_of_the_control_plane_is_made_bad_and_mended
       level      1 of the CIS profiles
       asked by   CIS Kubernetes Benchmark 1.9, 1.10, 1.11, 1.12, 2.0, 2.1: 1.2.16
                  EU General Data Protection Regulation 2016/679: 32(1)(b)

@@ -389,6 +389,10 @@ fn the_catalogue_claims_what_the_tables_make_bad() {
         table.map(str::to_owned).collect()
     };
     assert_eq!(
+        claimed("controls::each_flag_of_the_control_plane_is_made_bad_and_mended"),
+        names(&mut FLAGS.iter().map(|(control, ..)| *control))
+    );
+    assert_eq!(
         claimed("controls::each_file_is_loosened_and_mended"),
         names(&mut FILES.iter().map(|(control, ..)| *control))
     );
