@@ -1,10 +1,11 @@
 //! A cluster of its own, made by kind from what `harden bootstrap` wrote.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::environment::{Said, run, single};
+use crate::machine::Machine;
 
 /// Everything that a new cluster can be born with. Modes and API objects are not.
 const PROFILE: &str = r#"
@@ -28,6 +29,24 @@ log-max-backup = 10
 log-max-size   = 100
 "#;
 
+/// A workspace for a cluster of its own.
+fn workspace(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = format!(
+        "[cluster]\nname = \"{name}\"\nkubeconfig = \"kubeconfig\"\n[nodes]\ndiscover = true\ntransport = \"docker\"\n{PROFILE}"
+    );
+    fs::write(dir.path().join("harden.toml"), text).expect("written");
+    dir
+}
+
+fn harden(dir: &Path, args: &[&str]) -> Said {
+    run(Command::new(env!("CARGO_BIN_EXE_harden"))
+        .current_dir(dir)
+        .env("NO_COLOR", "1")
+        .env_remove("KUBECONFIG")
+        .args(args))
+}
+
 /// A cluster beside those of the environment; gone when dropped.
 struct Born {
     name: String,
@@ -38,11 +57,7 @@ impl Born {
     fn new() -> Self {
         let prefix = std::env::var("HARDEN_TESTENV_PREFIX").unwrap_or_else(|_| "harden".into());
         let name = format!("{prefix}-born");
-        let dir = tempfile::tempdir().expect("a directory");
-        let workspace = format!(
-            "[cluster]\nname = \"{name}\"\nkubeconfig = \"kubeconfig\"\n[nodes]\ndiscover = true\ntransport = \"docker\"\n{PROFILE}"
-        );
-        fs::write(dir.path().join("harden.toml"), workspace).expect("written");
+        let dir = workspace(&name);
         Born { name, dir }
     }
 
@@ -51,11 +66,7 @@ impl Born {
     }
 
     fn harden(&self, args: &[&str]) -> Said {
-        run(Command::new(env!("CARGO_BIN_EXE_harden"))
-            .current_dir(self.dir.path())
-            .env("NO_COLOR", "1")
-            .env_remove("KUBECONFIG")
-            .args(args))
+        harden(self.dir.path(), args)
     }
 
     /// kind, where the configuration is: its paths are relative.
@@ -135,4 +146,68 @@ fn a_kind_cluster_that_is_born_hardened_has_nothing_to_change() {
     );
     fs::write(&file, more).expect("written");
     born.harden(&["plan"]).exits(0).says("not joined yet");
+}
+
+/// What only this machine's administrator knows: its Pod network, and what a container needs.
+const OURS: &str = "\
+networking:
+  podSubnet: 10.244.0.0/16
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+nodeRegistration: {criSocket: unix:///run/containerd/containerd.sock, ignorePreflightErrors: [all]}
+patches: {directory: /kind/patches}
+---
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupRoot: /kubelet
+failSwapOn: false
+---
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+conntrack: {maxPerCore: 0}
+";
+
+#[test]
+#[ignore = "needs testenv/up single, for its image; makes a cluster of its own"]
+fn a_bare_node_that_kubeadm_makes_from_it_has_nothing_to_change() {
+    let single = single();
+    let machine = Machine::beside(&single, "bare");
+    let dir = workspace(&machine.name);
+    let said = run(Command::new("docker").args([
+        "exec",
+        &machine.name,
+        "kubeadm",
+        "version",
+        "-o",
+        "short",
+    ]));
+    let version = said.exits(0).stdout;
+    let version = ["--kubernetes-version", version.trim()];
+    harden(
+        dir.path(),
+        &[&["bootstrap", "kubeadm", "new"][..], &version].concat(),
+    )
+    .exits(0);
+    let file = dir.path().join("new/kubeadm.yaml");
+    let theirs = fs::read_to_string(&file).expect("written by harden");
+    fs::write(&file, theirs + OURS).expect("written");
+    machine.copy(&dir.path().join("new"), "/root/new");
+    machine.on("cd /root/new && sh place-files.sh control-plane && kubeadm init --config kubeadm.yaml 2>&1");
+    let kubeconfig = machine.on("cat /etc/kubernetes/admin.conf");
+    fs::write(dir.path().join("kubeconfig"), kubeconfig).expect("written");
+    harden(dir.path(), &["plan"]).exits(0).says("No changes");
+    let argv = single.argv(&machine.name, "kube-apiserver");
+    for flag in [
+        "--profiling=false",
+        "--audit-policy-file=",
+        "NodeRestriction",
+    ] {
+        assert!(argv.contains(flag), "{argv}");
+    }
+    assert!(
+        machine
+            .on("ls /var/log/kubernetes/audit")
+            .contains("audit.log")
+    );
 }

@@ -9,10 +9,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::environment::{Cluster, Via, Workspace, eventually, ha, run};
+use crate::joins;
 use crate::thin_line::pods_run;
 
+/// Makes the account that etcd runs as.
+const ACCOUNT: &str = "id etcd >/dev/null 2>&1 || \
+    useradd --system --user-group --no-create-home --shell /usr/sbin/nologin etcd";
+
 /// What cis-level2 wants consent for, besides the tenants of the environment.
-fn workspace(cluster: &Cluster) -> Workspace {
+fn workspace(cluster: &Cluster, via: Via, more: &str) -> Workspace {
     let replace = [
         ("builtin:baseline", "builtin:cis-level2"),
         (
@@ -20,7 +25,7 @@ fn workspace(cluster: &Cluster) -> Workspace {
             "accept  = [\"tenants\", \"apiserver.tls-cipher-suites\", \"etcd.run-as\"]",
         ),
     ];
-    cluster.workspace(Via::Ssh, &replace, "")
+    cluster.workspace(via, &replace, more)
 }
 
 /// A script of the test environment, for this topology.
@@ -47,11 +52,7 @@ fn cis_level2_on_three_control_planes_and_no_client_notices() {
     let cluster = ha();
     cluster.weaken();
     for node in cluster.control_planes() {
-        cluster.on(
-            &node,
-            "id etcd >/dev/null 2>&1 || \
-             useradd --system --user-group --no-create-home --shell /usr/sbin/nologin etcd",
-        );
+        cluster.on(&node, ACCOUNT);
     }
     // The scanner refuses to judge while a Pod is not running.
     let mut stock = Vec::new();
@@ -65,7 +66,7 @@ fn cis_level2_on_three_control_planes_and_no_client_notices() {
     });
     assert!(!stock.is_empty(), "nothing was wrong before");
 
-    let workspace = workspace(&cluster);
+    let workspace = workspace(&cluster, Via::Ssh, "");
     let load = cluster.load();
     workspace.harden(&["apply", "--yes"]).exits(0);
     workspace.harden(&["plan"]).exits(0).says("No changes");
@@ -112,6 +113,20 @@ fn cis_level2_on_three_control_planes_and_no_client_notices() {
     drained.exits(0);
 
     upgraded(&cluster, &workspace);
+    joined(&cluster);
+}
+
+/// Machines that join what is hardened. An account for etcd is the administrator's to make.
+fn joined(cluster: &Cluster) {
+    // Modes of what kubeadm and the node's packages write, the kernel's parameters, and what kubeadm
+    // has no place for.
+    let open = ["mode of ", "owner of ", "sysctl ", "user of etcd"];
+    joins::joined(
+        cluster,
+        ACCOUNT,
+        &|more| workspace(cluster, Via::Docker, more),
+        &open,
+    );
 }
 
 /// What `kubeadm upgrade node` makes anew: the plan says only what it had announced, and brings it back.
