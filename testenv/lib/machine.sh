@@ -43,6 +43,36 @@ check_machine() {
   enough_space "$CACHE" 6
 }
 
+# Every systemd, kubelet and API server holds inotify instances, all of them root's. The default of 128
+# is used up by seven nodes, and what starts then fails without saying why
+# (https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files).
+INSTANCES=/proc/sys/fs/inotify/max_user_instances
+INSTANCES_WANTED=512
+INSTANCES_BEFORE=$RUN/inotify-instances # what it was before we raised it
+
+raise_inotify_limit() {
+  local now
+  now=$(cat "$INSTANCES")
+  [ "$now" -lt $INSTANCES_WANTED ] || return 0
+  mkdir -p "$RUN"
+  if am_root && echo "$now" > "$INSTANCES_BEFORE" && { echo $INSTANCES_WANTED > "$INSTANCES"; } 2> /dev/null; then
+    say "fs.inotify.max_user_instances raised from $now to $INSTANCES_WANTED, until testenv/down all"
+  else
+    rm -f "$INSTANCES_BEFORE"
+    say "fs.inotify.max_user_instances is $now: enough for one cluster; for more: sudo sysctl fs.inotify.max_user_instances=$INSTANCES_WANTED"
+  fi
+}
+
+restore_inotify_limit() {
+  local before
+  before=$(cat "$INSTANCES_BEFORE" 2> /dev/null) || return 0
+  if [ "$(cat "$INSTANCES")" = $INSTANCES_WANTED ]; then
+    say "fs.inotify.max_user_instances is $before again"
+    echo "$before" > "$INSTANCES"
+  fi
+  rm -f "$INSTANCES_BEFORE"
+}
+
 enough_space() { # DIRECTORY GIGABYTES
   local free
   mkdir -p "$1"

@@ -70,12 +70,13 @@ impl Born {
     }
 
     /// kind, where the configuration is: its paths are relative.
-    fn kind(&self, args: &[&str]) -> Said {
-        run(Command::new("kind")
-            .current_dir(self.path("born"))
+    fn kind(&self, args: &[&str]) -> Command {
+        let mut kind = Command::new("kind");
+        kind.current_dir(self.path("born"))
             .args(args)
             .args(["--name", &self.name, "--kubeconfig"])
-            .arg(self.path("kubeconfig")))
+            .arg(self.path("kubeconfig"));
+        kind
     }
 
     /// Adds what the environment's clusters are told for this machine's sake, to be read before ours.
@@ -101,7 +102,8 @@ impl Born {
 
 impl Drop for Born {
     fn drop(&mut self) {
-        let _ = self.kind(&["delete", "cluster"]);
+        // Not `run`: a panic here would end the other tests as well.
+        let _ = self.kind(&["delete", "cluster"]).output();
     }
 }
 
@@ -109,25 +111,16 @@ impl Drop for Born {
 #[ignore = "needs testenv/up single, for its image; makes a cluster of its own"]
 fn a_kind_cluster_that_is_born_hardened_has_nothing_to_change() {
     let born = Born::new();
-    // One node: with those of the environment, more would need more inotify instances than a machine
-    // has by default.
+    // One node: those of the environment are there as well, and machines are small.
     let nodes = ["--control-planes", "1", "--workers", "0"];
     born.harden(&[&["bootstrap", "kind", "born"][..], &nodes].concat())
         .exits(0);
-    let _ = born.kind(&["delete", "cluster"]);
+    run(&mut born.kind(&["delete", "cluster"]));
     let image = born.image();
     born.as_this_machine_needs();
-    born.kind(&[
-        "create",
-        "cluster",
-        "--image",
-        &image,
-        "--config",
-        "kind.yaml",
-        "--wait",
-        "180s",
-    ])
-    .exits(0);
+    let create = format!("create cluster --image {image} --config kind.yaml --wait 180s");
+    let create: Vec<&str> = create.split(' ').collect();
+    run(&mut born.kind(&create)).exits(0);
     born.harden(&["plan"]).exits(0).says("No changes");
     // It is the profile that runs, not one that asks for nothing.
     let node = format!("{}-control-plane", born.name);

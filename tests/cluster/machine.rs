@@ -7,9 +7,6 @@ use crate::environment::{Cluster, Said, run};
 
 /// A container of the node image that no cluster has yet: systemd, containerd, a kubelet, kubeadm. Gone
 /// when dropped; what it has joined forgets it first.
-///
-/// One at a time: beside the nodes of the environment, more would need more inotify instances than a
-/// machine has by default.
 pub struct Machine<'c> {
     pub name: String,
     /// What it may join, and belongs to: `testenv/down` removes it as well.
