@@ -79,6 +79,16 @@ fn there_and_back(cluster: &Cluster, via: Via) {
     workspace.harden(&["rollback", "--yes"]).exits(0);
     similar_asserts(&before, &cluster.snapshot());
     workspace.harden(&["plan", "--short"]).exits(2);
+
+    // Nothing of ours runs on afterwards, such as the end of a tunnel.
+    let tunnels = "pgrep -fa '^bash -c .*/dev/tcp/' || true";
+    let within = Duration::from_secs(15);
+    eventually("every tunnel has ended on its node", within, || {
+        cluster
+            .nodes()
+            .iter()
+            .all(|node| cluster.on(node, tunnels).is_empty())
+    });
 }
 
 fn plan_says(plan: &str, expected: &str) {
