@@ -13,7 +13,15 @@ use plan_support::*;
 use serde_json::{Value, json};
 
 fn evaluated(text: &str) -> Result<Desired, Failure> {
+    evaluated_with(text, &[])
+}
+
+/// With more files in the workspace.
+fn evaluated_with(text: &str, more: &[(&str, &str)]) -> Result<Desired, Failure> {
     let dir = tempfile::tempdir().unwrap();
+    for (name, text) in more {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
     // Keys without a table come first.
     let text = format!("{text}\n[cluster]\nname = \"x\"\n");
     std::fs::write(dir.path().join("harden.toml"), text).unwrap();
@@ -750,6 +758,109 @@ fn a_policy_of_ones_own_is_checked_where_it_is_written() {
     insta::assert_snapshot!(said.lines().next().unwrap(), @"error: this resource cannot be made: audit policy, rule 1: it would write the bodies of secrets into the log; put a rule with the level Metadata for secrets before it, without users or namespaces; audit policy, rule 1: it would write the bodies of tokenreviews into the log; put a rule with the level Metadata for tokenreviews before it, without users or namespaces");
     assert!(
         said.contains("audit.policy-rules at harden.toml:1"),
+        "{said}"
+    );
+}
+
+const POLICY_FILE: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+metadata: {name: ours}
+omitStages: [RequestReceived, Panic]
+omitManagedFields: true
+rules:
+# the noise
+- level: None
+  users: [system:kube-proxy]
+- level: Metadata
+";
+
+#[test]
+fn a_policy_file_is_imported_as_it_is() {
+    let import = "imports = [\"audit.yaml\"]";
+    let desired = evaluated_with(import, &[("audit.yaml", POLICY_FILE)]).unwrap();
+    let made = yaml(&file_of(&desired, "audit-policy-file").unwrap());
+    let mut wanted = yaml(POLICY_FILE);
+    wanted.as_object_mut().unwrap().remove("metadata");
+    assert_eq!(made, wanted);
+    let path = flag_of(&desired, "audit-log-path");
+    assert_eq!(path["value"], "/var/log/kubernetes/audit/audit.log");
+
+    // What a file does not say is Kubernetes' default, and not that of an import beside it.
+    let plain = "kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: Metadata}]\n";
+    let desired = evaluated_with(import, &[("audit.yaml", plain)]).unwrap();
+    let made = yaml(&file_of(&desired, "audit-policy-file").unwrap());
+    assert_eq!(made["omitStages"], json!([]));
+    assert_eq!(made["omitManagedFields"], false);
+    // And the profile's own word holds, as with every import.
+    let own = format!("{import}\naudit.policy-omit-stages = [\"Panic\"]");
+    let desired = evaluated_with(&own, &[("audit.yaml", plain)]).unwrap();
+    let made = yaml(&file_of(&desired, "audit-policy-file").unwrap());
+    assert_eq!(made["omitStages"], json!(["Panic"]));
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_file_is_told_with_its_line() {
+    let import = "imports = [\"audit.yaml\"]";
+    let said = |text: &str| {
+        format!(
+            "{:#}",
+            evaluated_with(import, &[("audit.yaml", text)]).unwrap_err()
+        )
+    };
+    for (old, new, message, line) in [
+        ("kind: Policy", "kind: Pod", "`kind` must be `Policy`", 2),
+        (
+            "audit.k8s.io/v1",
+            "audit.k8s.io/v1beta1",
+            "`apiVersion` must be `audit.k8s.io/v1`",
+            1,
+        ),
+        (
+            "omitStages",
+            "omitStage",
+            "a Policy has no field `omitStage`",
+            4,
+        ),
+        ("Panic]", "Panik]", "`omitStages` must be a list of", 4),
+        ("true", "1", "`omitManagedFields` must be true or false", 5),
+        ("- level: None", "- None", "this is not YAML", 1),
+        (
+            "rules:",
+            "rules: {}\nruled:",
+            "`rules` must be a list of rules",
+            6,
+        ),
+    ] {
+        let said = said(&POLICY_FILE.replace(old, new));
+        assert!(said.contains(message), "{message}: {said}");
+        assert!(said.contains(&format!("--> audit.yaml:{line}:1")), "{said}");
+        assert!(said.contains("help: "), "{said}");
+    }
+    let missing = said("apiVersion: audit.k8s.io/v1\nkind: Policy\n");
+    assert!(missing.contains("`rules` is missing"), "{missing}");
+    assert!(said("").contains("no YAML mapping"));
+    // What a rule says is judged like one of a profile, with the place of the rules.
+    let leaks = said(&POLICY_FILE.replace("level: Metadata", "level: Request"));
+    assert!(leaks.contains("bodies of secrets"), "{leaks}");
+    assert!(
+        leaks.contains("audit.policy-rules at audit.yaml:6"),
+        "{leaks}"
+    );
+    // It is one policy among others.
+    let two = format!("{import}\naudit.policy = \"metadata\"");
+    let two = evaluated_with(&two, &[("audit.yaml", POLICY_FILE)]).unwrap_err();
+    assert!(
+        format!("{two:#}").contains("there is one policy"),
+        "{two:#}"
+    );
+}
+
+#[test]
+fn what_is_left_out_of_events_belongs_to_rules_of_ones_own() {
+    let said = wrong("audit.policy = \"metadata\"\naudit.policy-omit-stages = [\"Panic\"]");
+    assert!(
+        said.contains("`audit.policy-omit-stages` has no effect"),
         "{said}"
     );
 }

@@ -444,7 +444,7 @@ fn imports_that_are_no_profiles() {
       --> harden.toml:1:122
     1 | imports = ["link.toml", "../harden.toml", "/etc/x.toml", "loop.toml", "dir.toml", "fifo.toml", "latin.toml", "big.toml", "x.txt", "escape.toml"]
       |                                                                                                                          ^^^^^^^ here
-      help: a profile's name ends in .toml
+      help: a profile's name ends in .toml, that of an audit policy in .yaml
 
     error: `escape.toml` holds the control character U+001B
       --> escape.toml:1:3

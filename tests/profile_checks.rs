@@ -181,6 +181,10 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
             "kubelet-client-cert-rotation",
         ),
         (
+            "kubelet.rotate-kubelet-server-certificate = false",
+            "kubelet-serving-cert-rotation",
+        ),
+        (
             "kubelet.tls-cipher-suites = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\", \"TLS_RSA_WITH_AES_128_CBC_SHA\"]",
             "kubelet-ciphers-strong",
         ),

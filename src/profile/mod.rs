@@ -10,6 +10,7 @@ pub(crate) mod layer;
 mod lock;
 pub(crate) mod merge;
 mod modules;
+mod policy_file;
 mod read;
 pub(crate) mod section;
 mod source;

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::builtin;
 use super::diagnostic::{Diagnostic, Failure, Source};
 use super::layer::{self, Layer};
+use super::policy_file;
 use super::read::read;
 use super::section::{Complaints, File, Section, nearest, one_of, parse, quoted};
 use super::workspace::{self, Settings};
@@ -83,6 +84,9 @@ impl<'m> Loader<'m> {
     /// Reads one file and what it imports; returns its index.
     fn visit(&mut self, key: Key, file: File) -> Option<usize> {
         let is_root = self.way.is_empty();
+        if !is_root && policy_file::is_named(Path::new(&file.name)) {
+            return self.visit_policy(key, file);
+        }
         let mut out = Complaints::new(&file);
         let table = parse(&file, &mut out);
         if !out.list.is_empty() {
@@ -131,6 +135,23 @@ impl<'m> Loader<'m> {
             unset,
             imports: direct,
             below,
+        });
+        self.known.insert(key, Some(index));
+        Some(index)
+    }
+
+    /// Reads an audit policy, which imports nothing; returns its index.
+    fn visit_policy(&mut self, key: Key, file: File) -> Option<usize> {
+        let mut out = Complaints::new(&file);
+        let own = policy_file::values(&file, self.modules, &mut out);
+        self.faults.extend(out.sorted());
+        let index = self.layers.len();
+        self.layers.push(Layer {
+            file,
+            own,
+            unset: BTreeMap::new(),
+            imports: BTreeSet::new(),
+            below: BTreeSet::new(),
         });
         self.known.insert(key, Some(index));
         Some(index)
@@ -199,8 +220,8 @@ impl<'m> Loader<'m> {
                 Some("a built-in profile imports built-in profiles only")
             } else if path.is_absolute() || !path.components().all(relative) {
                 Some("imports are relative paths inside the workspace")
-            } else if path.extension().is_some_and(|e| e != "toml") {
-                Some("a profile's name ends in .toml")
+            } else if path.extension().is_some() && !is_importable(path) {
+                Some(NAMES)
             } else {
                 None
             };
@@ -217,9 +238,8 @@ impl<'m> Loader<'m> {
                     help,
                 )
             })?;
-            if path.extension().is_none_or(|e| e != "toml") {
-                let help = "a profile's name ends in .toml";
-                return Err(refuse(format!("{shown} cannot be imported"), "here", help));
+            if !is_importable(&path) {
+                return Err(refuse(format!("{shown} cannot be imported"), "here", NAMES));
             }
             (key, Some(path), name)
         };
@@ -259,6 +279,13 @@ impl<'m> Loader<'m> {
             }
         }
     }
+}
+
+/// What the names of files say that can be imported.
+const NAMES: &str = "a profile's name ends in .toml, that of an audit policy in .yaml";
+
+fn is_importable(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "toml") || policy_file::is_named(path)
 }
 
 /// Resolves a path below the canonical path of a workspace: the canonical path, and how the user

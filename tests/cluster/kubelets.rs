@@ -31,6 +31,10 @@ pub const BAD: &[(&str, &str)] = &[
     ("kubelet-event-capture", "eventRecordQPS=1"),
     ("kubelet-client-cert-rotation", "rotateCertificates=false"),
     (
+        "kubelet-serving-cert-rotation",
+        "featureGates.RotateKubeletServerCertificate=false",
+    ),
+    (
         "kubelet-ciphers-strong",
         "tlsCipherSuites=[\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\",\"TLS_RSA_WITH_AES_128_CBC_SHA\"]",
     ),

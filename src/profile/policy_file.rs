@@ -1,0 +1,158 @@
+//! Audit policies of the user's own: a `Policy` of Kubernetes as a YAML file, imported like a profile.
+//!
+//! It becomes values of the module `audit`, so that it is merged, locked, explained and checked like what
+//! stands in a profile. Every value has the place of the field that it comes from.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::section::{Complaints, File, did_you_mean, nearest, one_of, quoted};
+use crate::distribution::kubeadm::read_yaml;
+use crate::module::Modules;
+use crate::module::check::{Body, Checked};
+
+/// What a policy file says of itself (kubernetes v1.35
+/// staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go: `Policy`).
+const TYPE: [(&str, &str); 2] = [("apiVersion", "audit.k8s.io/v1"), ("kind", "Policy")];
+
+/// The fields of a `Policy`, and the options that they are. `omitStages` is nothing where it is missing.
+const FIELDS: [(&str, &str, Option<Empty>); 3] = [
+    ("rules", "audit.policy-rules", None),
+    ("omitStages", "audit.policy-omit-stages", Some(Empty::List)),
+    (
+        "omitManagedFields",
+        "audit.policy-omit-managed-fields",
+        Some(Empty::False),
+    ),
+];
+
+/// What a field is that the file does not have.
+#[derive(Debug, Clone, Copy)]
+enum Empty {
+    List,
+    False,
+}
+
+/// The stages of a request (same file: `Stage`).
+const STAGES: [&str; 4] = [
+    "RequestReceived",
+    "ResponseStarted",
+    "ResponseComplete",
+    "Panic",
+];
+
+/// Whether a file is of this sort, by its name.
+pub(super) fn is_named(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "yaml" || e == "yml")
+}
+
+/// Reads the option values of a policy file.
+pub(super) fn values(
+    file: &File,
+    modules: &Modules,
+    out: &mut Complaints<'_>,
+) -> BTreeMap<String, Checked> {
+    let mut values = BTreeMap::new();
+    let policy = match read_yaml(&file.text) {
+        Ok(Value::Object(policy)) => policy,
+        Ok(_) => {
+            let help = "write an audit Policy, as for kube-apiserver --audit-policy-file";
+            out.at(0..0, "this is no YAML mapping", "here", help);
+            return values;
+        }
+        Err(error) => {
+            let help = "mend it, or remove the import";
+            out.at(0..0, format!("this is not YAML: {error}"), "here", help);
+            return values;
+        }
+    };
+    for (field, wanted) in TYPE {
+        if policy.get(field).and_then(Value::as_str) != Some(wanted) {
+            out.at(
+                place(file, field),
+                format!("`{field}` must be {}", quoted(wanted)),
+                "no audit Policy",
+                "of Kubernetes' objects only an audit Policy can be imported; others are options of the profile",
+            );
+            return values;
+        }
+    }
+    let known = || {
+        let of_type = TYPE.iter().map(|(name, _)| *name);
+        of_type.chain(FIELDS.iter().map(|(name, ..)| *name))
+    };
+    for name in policy.keys() {
+        // Only the API server's own code would read it, and it does not.
+        if name != "metadata" && !known().any(|k| k == name) {
+            out.at(
+                place(file, name),
+                format!("a Policy has no field {}", quoted(name)),
+                nearest(name, known())
+                    .and_then(|_| did_you_mean(name, known()))
+                    .unwrap_or_else(|| "unknown".into()),
+                format!("use {}", one_of(known())),
+            );
+        }
+    }
+    for (field, option, empty) in FIELDS {
+        let value = match (policy.get(field), empty) {
+            (Some(value), _) => value.clone(),
+            (None, Some(Empty::List)) => Value::Array(Vec::new()),
+            (None, Some(Empty::False)) => Value::Bool(false),
+            (None, None) => {
+                let help = "add `rules`, of which the first that matches decides";
+                out.at(0..0, "`rules` is missing", "needed in a Policy", help);
+                continue;
+            }
+        };
+        let span = place(file, field);
+        if let Some(wanted) = misfit(field, &value) {
+            let message = format!("`{field}` must be {wanted}");
+            out.at(
+                span,
+                message,
+                "here",
+                "write it as for kube-apiserver --audit-policy-file",
+            );
+            continue;
+        }
+        let rank = modules.option(option).and_then(|decl| decl.rank(&value));
+        let body = Body::Leaf(value);
+        values.insert(option.to_owned(), Checked { span, body, rank });
+    }
+    values
+}
+
+/// What a field must be, when its value is something else. What the rules say is judged with those of a
+/// profile, when their resource is made.
+fn misfit(field: &str, value: &Value) -> Option<String> {
+    let list_of =
+        |fits: &dyn Fn(&Value) -> bool| value.as_array().is_some_and(|l| l.iter().all(fits));
+    let (fits, wanted) = match field {
+        "rules" => (list_of(&Value::is_object), "a list of rules".to_owned()),
+        "omitStages" => {
+            let is_stage = |item: &Value| item.as_str().is_some_and(|s| STAGES.contains(&s));
+            (list_of(&is_stage), format!("a list of {}", one_of(STAGES)))
+        }
+        _ => (value.is_boolean(), "true or false".to_owned()),
+    };
+    (!fits).then_some(wanted)
+}
+
+/// The place of a top-level key; the beginning of the file where it is not at the beginning of a line.
+fn place(file: &File, key: &str) -> Range<usize> {
+    let mut at = 0;
+    for line in file.text.split_inclusive('\n') {
+        if line
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start().starts_with(':'))
+        {
+            return at..at + key.len();
+        }
+        at += line.len();
+    }
+    0..0
+}
