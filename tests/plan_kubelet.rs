@@ -359,6 +359,32 @@ fn kubeadm_1635_certificates_are_approved_by_the_kubelets_gate_and_before_the_co
     assert!(StageName::ServingCertificates < StageName::ControlPlane);
 }
 
+/// A node that has joined such a cluster: it has been asking since, and answers nobody. The gate of a step
+/// that restarts it would wait for an answer that comes only after a later stage.
+#[test]
+fn kubeadm_1635_a_kubelet_that_waits_since_it_joined_is_approved_by_the_gate_of_any_step() {
+    let desired = desired(vec![
+        kubelet("serverTLSBootstrap", json!(true)),
+        kubelet("eventRecordQPS", json!(5)),
+        resource("serving-certificate", json!({})),
+    ]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let joined = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nserverTLSBootstrap: true\n";
+    let query = Query::File(path(KUBELET_CONFIG));
+    put(&mut facts, "worker", query, file(joined, 0o644));
+    let running = ApiQuery::KubeletConfig("worker".into());
+    facts.api.answers.insert(running, Fact::Absent);
+    let plan = build(&desired, &facts);
+    let step = plan.steps().find_map(|(_, step)| match step {
+        Step::Node(step) if step.node == "worker" => Some(step),
+        _ => None,
+    });
+    let step = step.expect("its file is changed");
+    assert!(step.gate.as_ref().unwrap().serving_certificate);
+    // It answered nobody before, and need not when it is put back.
+    assert_eq!(step.undo_gate, Some(Gate::default()));
+}
+
 #[test]
 fn another_field_leaves_the_certificate_to_its_own_stage() {
     let desired = desired(vec![

@@ -282,6 +282,9 @@ impl Effects {
                     continue;
                 }
             };
+            // It answers nobody before its request is approved, whether it asks because of this step or
+            // has been waiting since it joined.
+            let certificate = self.certificates.contains(&name) && bootstraps(&after);
             let mut files = Vec::new();
             if let Some(diff) = unified_diff(path.as_str(), Some(before), &after) {
                 attach(draft, diff, ours);
@@ -325,10 +328,6 @@ impl Effects {
                     .cloned()
                     .unwrap_or_default()
             };
-            let bootstraps = |edit: &FieldEdit| {
-                edit.path == ["serverTLSBootstrap"] && edit.value == serde_json::Value::Bool(true)
-            };
-            let certificate = self.certificates.contains(&name) && edits.iter().any(bootstraps);
             steps.push(NodeStep {
                 files,
                 units: vec![kubelet_program()],
@@ -336,7 +335,12 @@ impl Effects {
                     serving_certificate: certificate,
                     ..gate(&|edit| edit.value.clone())
                 }),
-                undo_gate: Some(gate(&old)),
+                // One that waited for its certificate answered nobody, and need not when it is put back.
+                undo_gate: Some(if certificate && bootstraps(before) {
+                    Gate::default()
+                } else {
+                    gate(&old)
+                }),
                 uniform: self.uniform_kubelets.contains(&name),
                 node: name,
             });
@@ -550,6 +554,12 @@ impl Effects {
 }
 
 /// The action that writes a file; the stricter of its own mode and one that is wanted besides.
+/// Whether a kubelet with this file asks the API for its serving certificate.
+fn bootstraps(text: &str) -> bool {
+    let document = parse_document(text, KUBELET_CONFIG_KIND).unwrap_or_default();
+    field(&document, &["serverTLSBootstrap".to_owned()]) == Some(&serde_json::Value::Bool(true))
+}
+
 fn text_action(
     node: Option<&Node>,
     path: NodePath,

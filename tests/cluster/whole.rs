@@ -130,8 +130,9 @@ fn machines_that_join_it_afterwards_are_hardened() {
         "mode of ",
         "owner of ",
         "sysctl ",
-        // kubeadm has no place for it.
+        // kubeadm has no place for it, but in patches that are given to it.
         "user of etcd",
+        "patch for kubeadm ",
         // Somebody has to approve the first, and until then the kubelet does not say whether the zero
         // that kubeadm left out is one.
         "kubelet serving certificate",
