@@ -108,8 +108,9 @@ fn ask(client: &Client, namespace: &str, labels: &Labels) -> Result<Told, Silenc
     if told != Told::default() || labels[ENFORCE_VERSION_LABEL] == BEYOND_LATEST {
         return Ok(told);
     }
-    // The server looks at nothing, and does not say so, where this very level is its default already;
-    // then it looks at no pod of a namespace that it exempts so far. With another version it does say.
+    // Where this very level is the server's default already, it looks at nothing and says nothing. That is
+    // right, since it refuses such pods today, but not for a namespace that it exempts so far. Asked for
+    // another version, it does say so.
     let mut other = labels.clone();
     other.insert(ENFORCE_VERSION_LABEL, BEYOND_LATEST.into());
     let other = try_labels(client, namespace, &other).map_err(silence)?;

@@ -103,7 +103,7 @@ pub(super) fn judge(kind: &Kind, facts: &Facts) -> Judgement {
             Judgement::Holds("every namespace has a level of its own or is exempt".into())
         }
         (0, None) => Judgement::Holds(format!(
-            "no running pod is below {level} in the {} namespace(s) without a level of their own, says the API server",
+            "the API server names no running pod below {level} in the {} namespace(s) without a level of their own",
             found.asked
         )),
         (count, untold) => {

@@ -116,7 +116,7 @@ fn what_sets_no_level_is_unknown() {
 fn it_holds_when_the_server_names_no_pod_of_any_namespace() {
     assert_eq!(
         judged(&baseline(), below(4, &[], &[])),
-        Judgement::Holds("no running pod is below baseline in the 4 namespace(s) without a level of their own, says the API server".into())
+        Judgement::Holds("the API server names no running pod below baseline in the 4 namespace(s) without a level of their own".into())
     );
     assert_eq!(
         judged(&baseline(), below(0, &[], &[])),
