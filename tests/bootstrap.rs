@@ -9,7 +9,7 @@ use harden::distribution::kubeadm::{
     ClusterConfiguration, document, edit_manifest, kubelet_config_path, manifest_path,
 };
 use harden::distribution::{Component, ComponentEdit, Volume};
-use harden::fact::{ApiQuery, Fact, Facts, Query};
+use harden::fact::{ApiQuery, Fact, Facts, PodsBelow, Query};
 use harden::module::{Modules, evaluate};
 use harden::plan::build;
 use harden::profile::load;
@@ -190,6 +190,7 @@ fn born_kubelets(facts: &mut Facts, made: &Bootstrap) {
             ApiQuery::ExternalIps | ApiQuery::StaleTokens(_) => {
                 json!({"any": false, "count": 0, "names": []})
             }
+            ApiQuery::PodsBelow(_) => json!(PodsBelow::default()),
             other => panic!("{other:?}"),
         };
         *answer = Fact::Value(value);

@@ -329,3 +329,87 @@ fn a_plan_without_impact_is_read_and_one_with_it_keeps_it() {
     let clean = build(&plan_support::desired(vec![]), &facts);
     assert!(to_saved(&clean).unwrap().get("impact").is_none());
 }
+
+/// A file by which namespaces without a Pod Security level of their own get one.
+fn pod_security(level: &str) -> Resource {
+    let plugin = json!({"name": "PodSecurity", "configuration": {"defaults": {"enforce": level}}});
+    let mut one = resource(
+        "component-file",
+        json!({"component": "kube-apiserver", "flag": "admission-control-config-file",
+            "name": "admission", "content": {"plugins": [plugin]}}),
+    );
+    one.risk = Risk::Guarded;
+    one.requires = [Precondition::PodsAdmitted].into();
+    one.origins[0].option = "admission.pod-security.defaults.enforce".into();
+    one
+}
+
+fn level(level: &str) -> ApiQuery {
+    ApiQuery::PodsBelow(PodLevel {
+        level: level.into(),
+        version: "latest".into(),
+        exempt: Default::default(),
+    })
+}
+
+#[test]
+fn pods_that_a_default_level_would_refuse_are_named_and_hold_it_back() {
+    let mut desired = desired(vec![pod_security("baseline")]);
+    let mut facts = cluster(&["cp1"], &desired);
+    answer_with(
+        &mut facts,
+        level("baseline"),
+        pods_below(&["lab/net-1", "shop/agent"]),
+    );
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean() && plan.is_incomplete());
+    assert!(plan.problems[0].message.contains(
+        "pods-admitted does not hold: 2 pod(s) below baseline in namespaces without a level of their own, refused when made again: lab/net-1, shop/agent; left undone"
+    ), "{:?}", plan.problems);
+    let shown = text(&plan);
+    assert!(
+        shown.contains("Impact\n  kube-apiserver --admission-control-config-file (file admission): pods-admitted does NOT hold: 2 pod(s) below baseline"),
+        "{shown}"
+    );
+    let saved = to_saved(&plan).unwrap();
+    assert_eq!(saved["impact"][0]["precondition"], "pods-admitted");
+    assert_eq!(saved["impact"][0]["verdict"], "fails");
+    assert_eq!(
+        saved["impact"][0]["who"],
+        json!(["lab/net-1", "shop/agent"])
+    );
+    desired.accept = vec!["admission.pod-security.defaults.enforce".into()];
+    let plan = build(&desired, &facts);
+    assert!(!plan.is_clean() && !plan.is_incomplete());
+    assert!(plan.impact[0].accepted);
+    execute(&plan, &mut facts);
+    assert!(build(&desired, &facts).is_clean());
+}
+
+#[test]
+fn a_plan_does_not_fall_with_the_pods_that_come_and_go() {
+    let desired = desired(vec![pod_security("baseline")]);
+    let mut facts = cluster(&["cp1"], &desired);
+    let plan = build(&desired, &facts);
+    assert!(!plan.is_clean() && !plan.is_incomplete());
+    assert_eq!(plan.impact[0].verdict, Verdict::Holds);
+    let plan = from_saved(&to_saved(&plan).unwrap().to_string()).unwrap();
+    answer_with(&mut facts, level("baseline"), pods_below(&["shop/agent"]));
+    assert_eq!(compare(&plan, &facts).moved, Vec::<String>::new());
+}
+
+/// Two levels are two questions, and an answer to one says nothing of the other.
+#[test]
+fn a_level_is_judged_by_its_own_answer() {
+    let wanted = desired(vec![pod_security("restricted")]);
+    let facts = cluster(&["cp1"], &desired(vec![pod_security("baseline")]));
+    assert!(facts.api.answers.contains_key(&level("baseline")));
+    let plan = build(&wanted, &facts);
+    assert_eq!(plan.impact[0].verdict, Verdict::Unknown);
+    assert!(plan.is_incomplete());
+    let mut queries = harden::plan::api_queries(&wanted, facts.nodes.values().map(|n| &n.info));
+    assert!(
+        queries.remove(&level("restricted")).is_some(),
+        "{queries:?}"
+    );
+}

@@ -15,8 +15,12 @@ use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, objects};
-use crate::fact::{Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, SigningRequest};
+use super::{
+    Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, objects, pod_security,
+};
+use crate::fact::{
+    Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow, SigningRequest,
+};
 
 /// The label that kubeadm puts on control-plane nodes.
 /// Source: kubernetes v1.35 `cmd/kubeadm/app/constants/constants.go`, `LabelNodeRoleControlPlane`.
@@ -383,6 +387,10 @@ impl Api for Client {
 
     fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
         impact::never_pulled(self)
+    }
+
+    fn pods_below(&self, level: &PodLevel) -> Result<PodsBelow, ApiError> {
+        pod_security::pods_below(self, level)
     }
 
     fn metrics(&self, through: SocketAddr) -> Result<String, ApiError> {

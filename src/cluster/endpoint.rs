@@ -76,16 +76,25 @@ pub(super) async fn get(kube: KubeClient, path: &str) -> Result<String, kube::Er
     let request = http::Request::get(path)
         .body(kube::client::Body::empty())
         .map_err(kube::Error::HttpError)?;
+    Ok(send(kube, request).await?.1)
+}
+
+/// Sends a request, and returns headers and text of its answer.
+pub(super) async fn send(
+    kube: KubeClient,
+    request: http::Request<kube::client::Body>,
+) -> Result<(http::HeaderMap, String), kube::Error> {
     let answer = async {
         let response = kube.send(request).await?;
         let status = response.status();
+        let headers = response.headers().clone();
         let body = Limited::new(response.into_body(), MAX_ANSWER)
             .collect()
             .await
             .map_err(kube::Error::Service)?;
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         if status.is_success() {
-            return Ok(text);
+            return Ok((headers, text));
         }
         // Others than the API server answer in JSON too, and then it is no Status.
         let answer = serde_json::from_str(&text).ok();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::fact::{
-    Fact, FieldConflict, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, SigningRequest,
+    Fact, FieldConflict, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow,
+    SigningRequest,
 };
 
 mod certificates;
@@ -16,6 +17,7 @@ mod impact;
 mod lease;
 mod objects;
 mod pages;
+mod pod_security;
 
 pub use client::Client;
 
@@ -105,6 +107,11 @@ pub trait Api: Send + Sync {
 
     /// Names the pods with a container whose `imagePullPolicy` is `Never`, likewise.
     fn never_pulled(&self) -> Result<Vec<String>, ApiError>;
+
+    /// Asks the API server which pods a Pod Security level would refuse when they are made again: a dry
+    /// run for each namespace for which it would count. Nothing is changed. What is not known of a
+    /// single namespace is no error but part of the answer.
+    fn pods_below(&self, level: &PodLevel) -> Result<PodsBelow, ApiError>;
 
     /// Fetches the metrics of the API server behind a local address (a tunnel), with the kubeconfig's
     /// credentials; its certificate is checked against the cluster's CA.

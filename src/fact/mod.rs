@@ -10,13 +10,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod pod_security;
 pub mod probe;
 mod signing;
+mod warning;
 
+pub use pod_security::{
+    BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, is_dns_name,
+};
 pub use signing::{
     KUBELET_SERVING_SIGNER, KubeletEndpoint, NodeAddress, ServingCertificate, SigningRequest,
     SigningState,
 };
+pub use warning::Warnings;
 
 /// What is known of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -531,6 +537,9 @@ pub enum ApiQuery {
     /// How many stale tokens the API server on this node has counted since it started: `count` and
     /// `any`.
     StaleTokens(String),
+    /// The pods that this Pod Security level would refuse when they are made again, in the namespaces
+    /// for which it would count: [`PodsBelow`].
+    PodsBelow(PodLevel),
 }
 
 impl fmt::Display for ApiQuery {
@@ -557,6 +566,7 @@ impl fmt::Display for ApiQuery {
                 write!(f, "stale tokens that the API server of {node} counted")
             }
             ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
+            ApiQuery::PodsBelow(level) => write!(f, "pods below the Pod Security level {level}"),
         }
     }
 }

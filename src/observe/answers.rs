@@ -23,7 +23,8 @@ pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
         ApiQuery::ConfigMapKey { .. }
         | ApiQuery::ServingRequests
         | ApiQuery::ExternalIps
-        | ApiQuery::NeverPulled => None,
+        | ApiQuery::NeverPulled
+        | ApiQuery::PodsBelow(_) => None,
         ApiQuery::KubeletConfig(node)
         | ApiQuery::KubeProxyConfig(node)
         | ApiQuery::EtcdMember(node)
@@ -43,6 +44,7 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
         ApiQuery::ServingRequests => told(api.serving_requests()),
         ApiQuery::ExternalIps => told(api.external_ips().map(Found::of)),
         ApiQuery::NeverPulled => told(api.never_pulled().map(Found::of)),
+        ApiQuery::PodsBelow(level) => told(api.pods_below(level)),
         ApiQuery::KubeletConfig(_)
         | ApiQuery::KubeProxyConfig(_)
         | ApiQuery::EtcdMember(_)
@@ -65,7 +67,8 @@ pub(super) fn ask_node(
             ApiQuery::ConfigMapKey { .. }
             | ApiQuery::ServingRequests
             | ApiQuery::ExternalIps
-            | ApiQuery::NeverPulled => continue,
+            | ApiQuery::NeverPulled
+            | ApiQuery::PodsBelow(_) => continue,
             ApiQuery::StaleTokens(_) => match host.as_deref_mut() {
                 Some(host) => stale_tokens(api, host),
                 None => Fact::Unreadable("the node was not reached".into()),

@@ -90,13 +90,14 @@ pub fn api_queries<'n>(
     nodes: impl Iterator<Item = &'n NodeInfo>,
 ) -> BTreeMap<ApiQuery, BTreeSet<FieldPath>> {
     let mut queries: BTreeMap<ApiQuery, BTreeSet<FieldPath>> = BTreeMap::new();
-    let required: BTreeSet<Precondition> = desired
+    let required: Vec<(Precondition, &Kind)> = desired
         .resources
         .iter()
-        .flat_map(|resource| resource.preconditions())
+        .flat_map(|resource| resource.preconditions().map(|one| (one, &resource.kind)))
         .collect();
     for node in nodes {
-        for (query, path) in required.iter().flat_map(|one| one.api_queries(node)) {
+        let about = |(one, kind): &(Precondition, &Kind)| one.api_queries(kind, node);
+        for (query, path) in required.iter().flat_map(about) {
             queries.entry(query).or_default().insert(path);
         }
         for resource in desired.resources.iter().filter(|r| r.concerns(node)) {

@@ -57,7 +57,7 @@ pub(super) fn decide(
         let accepted = part.options.iter().any(|o| desired.accept.contains(o));
         let mut open = Vec::new();
         for precondition in &part.requires {
-            let judgement = precondition.judge(facts, &earlier);
+            let judgement = precondition.judge(&resource.kind, facts, &earlier);
             let against = against(*precondition, &judgement);
             impact.push(impact_of(resource, *precondition, judgement, accepted));
             open.extend(against);
@@ -113,6 +113,9 @@ fn mend(precondition: Precondition) -> &'static str {
         }
         Precondition::ImagesPullable => {
             "check that every image in use is in a registry that the nodes reach with the pods' credentials"
+        }
+        Precondition::PodsAdmitted => {
+            "give the namespaces of such pods the label pod-security.kubernetes.io/enforce with the level that they need, or exempt them in admission.pod-security.exemptions; `kubectl label --dry-run=server --overwrite ns NAME pod-security.kubernetes.io/enforce=LEVEL` says what is wrong with each, and takes the right to patch namespaces, as this plan does"
         }
     }
 }

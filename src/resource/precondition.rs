@@ -7,8 +7,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Change, Effect, nothing_counts};
+use super::{Change, Effect, Kind, nothing_counts};
 use crate::fact::{ApiQuery, Fact, Facts, Node, NodeInfo};
+
+mod pods_admitted;
 
 /// What must be so before a guarded change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub enum Precondition {
     NoStaleTokens,
     /// Every image of a running pod can be pulled. Evidence can only speak against it.
     ImagesPullable,
+    /// No running pod is below the Pod Security level that namespaces without one of their own shall
+    /// have. The API server itself is asked; see [`PodLevel`](crate::fact::PodLevel).
+    PodsAdmitted,
 }
 
 /// What is known of a precondition.
@@ -79,11 +84,12 @@ impl Found {
 
 impl Precondition {
     /// All of them.
-    pub const ALL: [Precondition; 4] = [
+    pub const ALL: [Precondition; 5] = [
         Precondition::KubeletServingCertificates,
         Precondition::NoExternalIps,
         Precondition::NoStaleTokens,
         Precondition::ImagesPullable,
+        Precondition::PodsAdmitted,
     ];
 
     /// Returns the name by which modules require it.
@@ -93,11 +99,13 @@ impl Precondition {
             Precondition::NoExternalIps => "no-external-ips",
             Precondition::NoStaleTokens => "no-stale-tokens",
             Precondition::ImagesPullable => "images-pullable",
+            Precondition::PodsAdmitted => "pods-admitted",
         }
     }
 
-    /// Lists what must be asked, for a node of the cluster, with the field of each answer that counts.
-    pub fn api_queries(self, node: &NodeInfo) -> Vec<(ApiQuery, Vec<String>)> {
+    /// Lists what must be asked for a resource of this kind that requires it, for a node of the cluster,
+    /// with the field of each answer that counts.
+    pub fn api_queries(self, kind: &Kind, node: &NodeInfo) -> Vec<(ApiQuery, Vec<String>)> {
         let name = node.name.clone();
         match self {
             Precondition::KubeletServingCertificates => {
@@ -111,11 +119,21 @@ impl Precondition {
             }
             Precondition::NoStaleTokens => Vec::new(),
             Precondition::ImagesPullable => vec![(ApiQuery::NeverPulled, nothing_counts())],
+            Precondition::PodsAdmitted => {
+                let query = pods_admitted::query(kind).into_iter();
+                query.map(|query| (query, nothing_counts())).collect()
+            }
         }
     }
 
-    /// Judges the facts, and the changes that earlier stages of the same plan make.
-    pub fn judge(self, facts: &Facts, earlier: &[&(Change, Vec<Effect>)]) -> Judgement {
+    /// Judges the facts for a resource of this kind that requires it, and the changes that earlier
+    /// stages of the same plan make.
+    pub fn judge(
+        self,
+        kind: &Kind,
+        facts: &Facts,
+        earlier: &[&(Change, Vec<Effect>)],
+    ) -> Judgement {
         match self {
             Precondition::KubeletServingCertificates => certificates(facts, earlier),
             Precondition::NoExternalIps => match found(facts, &ApiQuery::ExternalIps) {
@@ -133,6 +151,7 @@ impl Precondition {
                 Ok(found) => fails("pod(s) with imagePullPolicy Never", found),
                 Err(why) => Judgement::Unknown(format!("the pods could not be read: {why}")),
             },
+            Precondition::PodsAdmitted => pods_admitted::judge(kind, facts),
         }
     }
 }

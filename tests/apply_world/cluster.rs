@@ -13,7 +13,8 @@ use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
 use harden::fact::{
     Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
-    NodePath, ObjectFact, ObjectRef, Process, Query, SigningRequest, SigningState, sha256,
+    NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow, Process, Query, SigningRequest,
+    SigningState, sha256,
 };
 use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
@@ -1004,6 +1005,9 @@ impl Api for FakeApi {
         unreachable!("an apply asks for no evidence")
     }
     fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
+        unreachable!("an apply asks for no evidence")
+    }
+    fn pods_below(&self, _: &PodLevel) -> Result<PodsBelow, ApiError> {
         unreachable!("an apply asks for no evidence")
     }
     fn metrics(&self, _: SocketAddr) -> Result<String, ApiError> {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod admission;
 mod audit;
 mod bad_flags;
 mod bad_input;

@@ -176,9 +176,15 @@ fn api_answer(query: &ApiQuery) -> Fact<Value> {
             json!({"any": false, "count": 0, "names": []})
         }
         ApiQuery::StaleTokens(_) => json!({"any": false, "count": 0.0}),
+        ApiQuery::PodsBelow(_) => pods_below(&[]),
         ApiQuery::KubeProxyConfig(_) => json!({"metricsbindaddress": "127.0.0.1:10249"}),
         other => panic!("{other:?}"),
     })
+}
+
+/// What the API server answers when it is asked which pods a level would refuse.
+pub fn pods_below(names: &[&str]) -> Value {
+    json!({"asked": 3, "count": names.len(), "names": names, "untold": 0, "reasons": []})
 }
 
 /// What a kubelet serves: something of its own, or a certificate of the cluster's CA.

@@ -10,6 +10,15 @@ use crate::resource::{Place, Risk};
 
 const CERTIFICATES: Precondition = Precondition::KubeletServingCertificates;
 
+/// A resource of which these preconditions want to know nothing.
+fn any() -> Kind {
+    Kind::from_table("serving-certificate", json!({})).unwrap()
+}
+
+fn judge(one: Precondition, facts: &Facts, earlier: &[&(Change, Vec<Effect>)]) -> Judgement {
+    one.judge(&any(), facts, earlier)
+}
+
 /// Two control planes and a worker, all reached.
 fn facts(answers: Vec<(ApiQuery, Fact<Value>)>) -> Facts {
     let node = |name: &str| {
@@ -70,13 +79,17 @@ fn establishing(node: &str) -> (Change, Vec<Effect>) {
 
 #[test]
 fn certificates_hold_when_every_node_has_one() {
-    let judged = CERTIFICATES.judge(&trusted([Some(true); 3]), &[]);
+    let judged = judge(CERTIFICATES, &trusted([Some(true); 3]), &[]);
     assert!(matches!(judged, Judgement::Holds(_)), "{judged:?}");
 }
 
 #[test]
 fn nodes_without_a_certificate_are_named() {
-    let judged = CERTIFICATES.judge(&trusted([Some(true), Some(false), Some(false)]), &[]);
+    let judged = judge(
+        CERTIFICATES,
+        &trusted([Some(true), Some(false), Some(false)]),
+        &[],
+    );
     let Judgement::Fails(evidence) = judged else {
         panic!("{judged:?}")
     };
@@ -89,10 +102,10 @@ fn a_plan_that_mends_all_of_them_establishes_it_and_one_that_leaves_some_does_no
     let facts = trusted([Some(true), Some(false), Some(false)]);
     let (cp2, worker) = (establishing("cp2"), establishing("worker"));
     assert_eq!(
-        CERTIFICATES.judge(&facts, &[&cp2, &worker]),
+        judge(CERTIFICATES, &facts, &[&cp2, &worker]),
         Judgement::ByThisPlan(vec!["cp2".into(), "worker".into()])
     );
-    let judged = CERTIFICATES.judge(&facts, &[&cp2]);
+    let judged = judge(CERTIFICATES, &facts, &[&cp2]);
     let Judgement::Fails(evidence) = judged else {
         panic!("{judged:?}")
     };
@@ -103,7 +116,7 @@ fn a_plan_that_mends_all_of_them_establishes_it_and_one_that_leaves_some_does_no
 fn a_node_that_was_not_reached_leaves_it_unknown_even_if_the_plan_would_mend_it() {
     let facts = trusted([Some(true), None, Some(false)]);
     let (cp2, worker) = (establishing("cp2"), establishing("worker"));
-    let judged = CERTIFICATES.judge(&facts, &[&cp2, &worker]);
+    let judged = judge(CERTIFICATES, &facts, &[&cp2, &worker]);
     let Judgement::Unknown(why) = judged else {
         panic!("{judged:?}")
     };
@@ -118,7 +131,7 @@ fn an_answer_of_another_shape_is_unknown() {
         .api
         .answers
         .insert(query, Fact::Value(json!({"trusted": "yes"})));
-    let judged = CERTIFICATES.judge(&facts, &[]);
+    let judged = judge(CERTIFICATES, &facts, &[]);
     assert!(matches!(judged, Judgement::Unknown(_)), "{judged:?}");
 }
 
@@ -130,7 +143,7 @@ fn list(query: ApiQuery, names: &[&str]) -> Facts {
 
 #[test]
 fn services_with_external_addresses_are_named() {
-    let judge = |facts: &Facts| Precondition::NoExternalIps.judge(facts, &[]);
+    let judge = |facts: &Facts| judge(Precondition::NoExternalIps, facts, &[]);
     let none = judge(&list(ApiQuery::ExternalIps, &[]));
     assert!(matches!(none, Judgement::Holds(_)), "{none:?}");
     assert_eq!(
@@ -169,8 +182,10 @@ fn many_names_are_counted_and_not_all_kept() {
 /// Nothing that can be seen proves that an image can be pulled.
 #[test]
 fn images_are_never_known_to_be_pullable() {
-    let judge =
-        |names| Precondition::ImagesPullable.judge(&list(ApiQuery::NeverPulled, names), &[]);
+    let judge = |names| {
+        let facts = list(ApiQuery::NeverPulled, names);
+        judge(Precondition::ImagesPullable, &facts, &[])
+    };
     assert!(matches!(judge(&[]), Judgement::Unknown(_)));
     assert!(matches!(judge(&["a/x"]), Judgement::Fails(_)));
 }
@@ -180,7 +195,7 @@ fn tokens(first: Fact<Value>, second: Fact<Value>) -> Judgement {
         (ApiQuery::StaleTokens("cp1".into()), first),
         (ApiQuery::StaleTokens("cp2".into()), second),
     ];
-    Precondition::NoStaleTokens.judge(&facts(answers), &[])
+    judge(Precondition::NoStaleTokens, &facts(answers), &[])
 }
 
 fn count(count: f64) -> Fact<Value> {
@@ -219,11 +234,12 @@ fn api_servers_are_asked_on_control_planes_only() {
         name: "n".into(),
         control_plane,
     };
-    let asked = |node| Precondition::NoStaleTokens.api_queries(&info(node)).len();
+    let queries = |one: Precondition, node| one.api_queries(&any(), &info(node));
+    let asked = |node| queries(Precondition::NoStaleTokens, node).len();
     assert_eq!((asked(true), asked(false)), (1, 0));
     // Lists are asked once, however many nodes there are.
     for one in [Precondition::NoExternalIps, Precondition::ImagesPullable] {
-        assert_eq!(one.api_queries(&info(true)), one.api_queries(&info(false)));
+        assert_eq!(queries(one, true), queries(one, false));
     }
 }
 
