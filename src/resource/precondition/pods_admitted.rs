@@ -102,8 +102,9 @@ pub(super) fn judge(kind: &Kind, facts: &Facts) -> Judgement {
         (0, None) if found.asked == 0 => {
             Judgement::Holds("every namespace has a level of its own or is exempt".into())
         }
-        (0, None) => Judgement::Holds(format!(
-            "the API server names no running pod below {level} in the {} namespace(s) without a level of their own",
+        // That is not all that may be made there: a CronJob between two runs has no pod to be judged.
+        (0, None) => Judgement::Unknown(format!(
+            "the API server names no running pod below {level} in the {} namespace(s) without a level of their own, but pods that a CronJob or a workload at rest will make cannot be seen",
             found.asked
         )),
         (count, untold) => {
