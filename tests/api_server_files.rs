@@ -603,7 +603,12 @@ fn the_example_of_the_page_is_whole() {
     let desired = good(rest.split_once("```").unwrap().0);
     assert_eq!(desired.findings, []);
     let plan = planned(&desired);
-    assert_eq!(problems(&plan), [""; 0]);
+    // The page consents to what cannot be proven.
+    let unproven =
+        |problem: &String| problem.contains("accepted, although pods-admitted is not known");
+    let mut problems = problems(&plan);
+    problems.retain(|problem| !unproven(problem));
+    assert_eq!(problems, [""; 0]);
 }
 
 // ------------------------------------------------------------------ what several contribute
@@ -779,30 +784,36 @@ rules:
 - level: None
   users: [system:kube-proxy]
 - level: Metadata
+  users: [ci]
+  omitStages: [ResponseStarted, Panic]
+  omitManagedFields: false
+- level: Metadata
 ";
 
 #[test]
 fn a_policy_file_is_imported_as_it_is() {
-    let import = "imports = [\"audit.yaml\"]";
-    let desired = evaluated_with(import, &[("audit.yaml", POLICY_FILE)]).unwrap();
-    let made = yaml(&file_of(&desired, "audit-policy-file").unwrap());
-    let mut wanted = yaml(POLICY_FILE);
-    wanted.as_object_mut().unwrap().remove("metadata");
-    assert_eq!(made, wanted);
-    let path = flag_of(&desired, "audit-log-path");
-    assert_eq!(path["value"], "/var/log/kubernetes/audit/audit.log");
-
-    // What a file does not say is Kubernetes' default, and not that of an import beside it.
+    let made = |text: &str| {
+        let import = "imports = [\"audit.yaml\"]";
+        let desired = evaluated_with(import, &[("audit.yaml", text)]);
+        let desired = desired.unwrap_or_else(|e| panic!("{e:#}"));
+        let path = flag_of(&desired, "audit-log-path");
+        assert_eq!(path["value"], "/var/log/kubernetes/audit/audit.log");
+        yaml(&file_of(&desired, "audit-policy-file").unwrap())
+    };
+    // What it says for all rules is said by each.
+    assert_eq!(
+        made(POLICY_FILE),
+        json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
+            {"level": "None", "users": ["system:kube-proxy"]},
+            {"level": "Metadata", "users": ["ci"],
+                "omitStages": ["ResponseStarted", "Panic", "RequestReceived"],
+                "omitManagedFields": false},
+            {"level": "Metadata", "omitStages": ["RequestReceived", "Panic"], "omitManagedFields": true},
+        ]})
+    );
+    // And what it does not say is nowhere.
     let plain = "kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: Metadata}]\n";
-    let desired = evaluated_with(import, &[("audit.yaml", plain)]).unwrap();
-    let made = yaml(&file_of(&desired, "audit-policy-file").unwrap());
-    assert_eq!(made["omitStages"], json!([]));
-    assert_eq!(made["omitManagedFields"], false);
-    // And the profile's own word holds, as with every import.
-    let own = format!("{import}\naudit.policy-omit-stages = [\"Panic\"]");
-    let desired = evaluated_with(&own, &[("audit.yaml", plain)]).unwrap();
-    let made = yaml(&file_of(&desired, "audit-policy-file").unwrap());
-    assert_eq!(made["omitStages"], json!(["Panic"]));
+    assert_eq!(made(plain), yaml(plain));
 }
 
 #[test]
@@ -828,8 +839,18 @@ fn what_is_wrong_with_a_policy_file_is_told_with_its_line() {
             "a Policy has no field `omitStage`",
             4,
         ),
-        ("Panic]", "Panik]", "`omitStages` must be a list of", 4),
-        ("true", "1", "`omitManagedFields` must be true or false", 5),
+        (
+            "[RequestReceived, Panic]",
+            "[Panik]",
+            "`omitStages` must be a list of",
+            4,
+        ),
+        (
+            "omitManagedFields: true",
+            "omitManagedFields: 1",
+            "`omitManagedFields` must be true or false",
+            5,
+        ),
         ("- level: None", "- None", "this is not YAML", 1),
         (
             "rules:",
@@ -859,15 +880,6 @@ fn what_is_wrong_with_a_policy_file_is_told_with_its_line() {
     assert!(
         format!("{two:#}").contains("there is one policy"),
         "{two:#}"
-    );
-}
-
-#[test]
-fn what_is_left_out_of_events_belongs_to_rules_of_ones_own() {
-    let said = wrong("audit.policy = \"metadata\"\naudit.policy-omit-stages = [\"Panic\"]");
-    assert!(
-        said.contains("`audit.policy-omit-stages` has no effect"),
-        "{said}"
     );
 }
 

@@ -1,13 +1,13 @@
 //! Audit policies of the user's own: a `Policy` of Kubernetes as a YAML file, imported like a profile.
 //!
-//! It becomes values of the module `audit`, so that it is merged, locked, explained and checked like what
-//! stands in a profile. Every value has the place of the field that it comes from.
+//! It becomes the value of `audit.policy-rules`, so that it is merged, locked, explained and checked like
+//! one that stands in a profile. What the policy says for all of its rules is said by each of them then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::section::{Complaints, File, did_you_mean, nearest, one_of, quoted};
 use crate::distribution::kubeadm::read_yaml;
@@ -18,23 +18,11 @@ use crate::module::check::{Body, Checked};
 /// staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go: `Policy`).
 const TYPE: [(&str, &str); 2] = [("apiVersion", "audit.k8s.io/v1"), ("kind", "Policy")];
 
-/// The fields of a `Policy`, and the options that they are. `omitStages` is nothing where it is missing.
-const FIELDS: [(&str, &str, Option<Empty>); 3] = [
-    ("rules", "audit.policy-rules", None),
-    ("omitStages", "audit.policy-omit-stages", Some(Empty::List)),
-    (
-        "omitManagedFields",
-        "audit.policy-omit-managed-fields",
-        Some(Empty::False),
-    ),
-];
+/// The option that a policy file is a value of.
+const OPTION: &str = "audit.policy-rules";
 
-/// What a field is that the file does not have.
-#[derive(Debug, Clone, Copy)]
-enum Empty {
-    List,
-    False,
-}
+/// The other fields of a `Policy`.
+const FIELDS: [&str; 3] = ["rules", "omitStages", "omitManagedFields"];
 
 /// The stages of a request (same file: `Stage`).
 const STAGES: [&str; 4] = [
@@ -82,7 +70,7 @@ pub(super) fn values(
     }
     let known = || {
         let of_type = TYPE.iter().map(|(name, _)| *name);
-        of_type.chain(FIELDS.iter().map(|(name, ..)| *name))
+        of_type.chain(FIELDS)
     };
     for name in policy.keys() {
         // Only the API server's own code would read it, and it does not.
@@ -97,33 +85,55 @@ pub(super) fn values(
             );
         }
     }
-    for (field, option, empty) in FIELDS {
-        let value = match (policy.get(field), empty) {
-            (Some(value), _) => value.clone(),
-            (None, Some(Empty::List)) => Value::Array(Vec::new()),
-            (None, Some(Empty::False)) => Value::Bool(false),
-            (None, None) => {
-                let help = "add `rules`, of which the first that matches decides";
-                out.at(0..0, "`rules` is missing", "needed in a Policy", help);
-                continue;
-            }
-        };
-        let span = place(file, field);
-        if let Some(wanted) = misfit(field, &value) {
+    if !policy.contains_key("rules") {
+        let help = "add `rules`, of which the first that matches decides";
+        out.at(0..0, "`rules` is missing", "needed in a Policy", help);
+    }
+    for field in FIELDS {
+        if let Some(wanted) = policy.get(field).and_then(|value| misfit(field, value)) {
             let message = format!("`{field}` must be {wanted}");
-            out.at(
-                span,
-                message,
-                "here",
-                "write it as for kube-apiserver --audit-policy-file",
-            );
-            continue;
+            let help = "write it as for kube-apiserver --audit-policy-file";
+            out.at(place(file, field), message, "here", help);
         }
-        let rank = modules.option(option).and_then(|decl| decl.rank(&value));
-        let body = Body::Leaf(value);
-        values.insert(option.to_owned(), Checked { span, body, rank });
+    }
+    if out.list.is_empty() {
+        let rules = Value::Array(rules(&policy));
+        let checked = Checked {
+            span: place(file, "rules"),
+            rank: modules.option(OPTION).and_then(|decl| decl.rank(&rules)),
+            body: Body::Leaf(rules),
+        };
+        values.insert(OPTION.to_owned(), checked);
     }
     values
+}
+
+/// The rules with what the policy says for all of them. A rule leaves out its own stages and those of the
+/// policy; of managed fields its own word counts, if it has one (same file: `Policy.OmitStages`,
+/// `Policy.OmitManagedFields` and `PolicyRule`).
+fn rules(policy: &Map<String, Value>) -> Vec<Value> {
+    let items =
+        |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let stages = items(policy.get("omitStages"));
+    let managed = policy.get("omitManagedFields") == Some(&Value::Bool(true));
+    let mut rules = items(policy.get("rules"));
+    for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
+        // Its requests have no events at all.
+        if rule.get("level").and_then(Value::as_str) == Some("None") {
+            continue;
+        }
+        let mut left_out = items(rule.get("omitStages"));
+        left_out.extend(stages.iter().cloned());
+        let mut seen = BTreeSet::new();
+        left_out.retain(|stage| seen.insert(stage.to_string()));
+        if !left_out.is_empty() {
+            rule.insert("omitStages".into(), Value::Array(left_out));
+        }
+        if managed {
+            rule.entry("omitManagedFields").or_insert(Value::Bool(true));
+        }
+    }
+    rules
 }
 
 /// What a field must be, when its value is something else. What the rules say is judged with those of a
