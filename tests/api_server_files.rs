@@ -326,7 +326,7 @@ fn consent_is_asked_for_the_part_that_needs_it() {
     assert_eq!(plan.problems.len(), 1);
     assert_eq!(
         plan.problems[0].remedy,
-        "if you mean it, set accept = [\"apiserver.jwt.corp\"] in the profile"
+        "if you mean it, add \"apiserver.jwt.corp\" to `accept` in harden.toml"
     );
 }
 
@@ -851,7 +851,13 @@ fn what_is_wrong_with_a_policy_file_is_told_with_its_line() {
             "`omitManagedFields` must be true or false",
             5,
         ),
-        ("- level: None", "- None", "this is not YAML", 1),
+        (
+            "- level: None",
+            "- level: None\n  level: None",
+            "this is not YAML: duplicate",
+            9,
+        ),
+        ("kind: Policy", "kind: [Policy", "this is not YAML", 3),
         (
             "rules:",
             "rules: {}\nruled:",
@@ -867,13 +873,32 @@ fn what_is_wrong_with_a_policy_file_is_told_with_its_line() {
     let missing = said("apiVersion: audit.k8s.io/v1\nkind: Policy\n");
     assert!(missing.contains("`rules` is missing"), "{missing}");
     assert!(said("").contains("no YAML mapping"));
-    // What a rule says is judged like one of a profile, with the place of the rules.
-    let leaks = said(&POLICY_FILE.replace("level: Metadata", "level: Request"));
-    assert!(leaks.contains("bodies of secrets"), "{leaks}");
-    assert!(
-        leaks.contains("audit.policy-rules at audit.yaml:6"),
-        "{leaks}"
+    // What a rule says is judged like one of a profile, each fault at its rule.
+    let text = POLICY_FILE.replace(
+        "- level: Metadata\n  users",
+        "- level: Metadata\n  verbs: [sing]\n  users",
     );
+    let text = text.replace("\n- level: Metadata\n", "\n- level: Request\n");
+    let faults = said(&text);
+    for (message, place) in [
+        ("no request has the verb \"sing\"", "--> audit.yaml:10:1"),
+        (
+            "it would write the bodies of secrets",
+            "--> audit.yaml:15:1",
+        ),
+    ] {
+        let (_, rest) = faults
+            .split_once(message)
+            .unwrap_or_else(|| panic!("{message}: {faults}"));
+        assert!(
+            rest.lines().nth(1).is_some_and(|line| line.contains(place)),
+            "{faults}"
+        );
+    }
+    assert!(!faults.contains("builtin:"), "{faults}");
+    // To Kubernetes, null is what is not there.
+    let null = POLICY_FILE.replace("users: [ci]", "users:");
+    assert!(said(&null).contains("never reached"));
     // It is one policy among others.
     let two = format!("{import}\naudit.policy = \"metadata\"");
     let two = evaluated_with(&two, &[("audit.yaml", POLICY_FILE)]).unwrap_err();

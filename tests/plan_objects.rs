@@ -417,7 +417,7 @@ fn what_is_dangerous_waits_for_consent() {
         let problem = &plan.problems[0];
         assert_eq!(
             problem.remedy,
-            "if you mean it, set accept = [\"some.option\"] in the profile"
+            "if you mean it, add \"some.option\" to `accept` in harden.toml"
         );
         assert!(problem.message.contains("cp1 manifest: nothing → false"));
         desired.accept = vec!["some.option".into()];

@@ -134,7 +134,7 @@ impl<'s> Execution<'s> {
         for note in &report.notes {
             self.output.note(note);
         }
-        self.output.note(&report.summary);
+        self.output.outcome(&report.summary);
         Ok(match report.record.outcome() {
             Some(Outcome::Applied) => Exit::Done,
             _ => Exit::Error,

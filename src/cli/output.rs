@@ -69,6 +69,13 @@ impl Output {
         self.lost.take()
     }
 
+    /// Says what a run came to, which is told with `--quiet` as well. In JSON it is in the document.
+    pub(crate) fn outcome(&self, text: &str) {
+        if !(self.quiet && self.format == Format::Json) {
+            let _ = writeln!(anstream::stderr(), "{text}");
+        }
+    }
+
     /// Says something on the side.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {

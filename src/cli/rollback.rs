@@ -16,6 +16,12 @@ pub(crate) fn run(args: &RollbackArgs, global: &Global, output: &Output) -> Resu
     execution.run(|| {
         let generations = session.generations();
         let record = choose(&generations, args.generation)?;
+        if let (None, Purpose::Rollback(undone)) = (args.generation, &record.plan.purpose) {
+            output.note(&format!(
+                "the last that was done is generation {}, a rollback: undoing it makes the changes of generation {undone} again",
+                record.number
+            ));
+        }
         refuse_what_joined(&session, record)?;
         let current = current(&session, record, output);
         Ok(generation::rollback_plan(record, &current))

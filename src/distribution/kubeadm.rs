@@ -21,7 +21,7 @@ mod yaml;
 
 pub use cluster_configuration::{ClusterConfiguration, edit_cluster_configuration};
 pub use manifest::{Manifest, edit_manifest};
-pub use yaml::{document, read as read_yaml, scalar};
+pub use yaml::{document, read as read_yaml, read_or_line as read_yaml_or_line, scalar};
 
 /// The kubelet's `staticPodPath` on a kubeadm node (kubernetes v1.35
 /// cmd/kubeadm/app/constants/constants.go: `ManifestsSubDirName`).

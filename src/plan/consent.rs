@@ -133,8 +133,8 @@ fn refusal(
     let depth = |name: &&String| (name.matches('.').count(), name.len());
     let shortest = options.iter().min_by_key(depth);
     let accept = match shortest {
-        Some(name) => format!("if you mean it, set accept = [{name:?}] in the profile"),
-        None => "accept an option behind it in the profile".to_owned(),
+        Some(name) => format!("if you mean it, add {name:?} to `accept` in harden.toml"),
+        None => "add an option behind it to `accept` in harden.toml".to_owned(),
     };
     if open.is_empty() {
         return (why.into(), accept);

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::section::{Complaints, File, did_you_mean, nearest, one_of, quoted};
-use crate::distribution::kubeadm::read_yaml;
+use crate::distribution::kubeadm::read_yaml_or_line;
 use crate::module::Modules;
 use crate::module::check::{Body, Checked};
+use crate::resource::audit_policy;
 
 /// What a policy file says of itself (kubernetes v1.35
 /// staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go: `Policy`).
@@ -44,16 +45,17 @@ pub(super) fn values(
     out: &mut Complaints<'_>,
 ) -> BTreeMap<String, Checked> {
     let mut values = BTreeMap::new();
-    let policy = match read_yaml(&file.text) {
+    let policy = match read_yaml_or_line(&file.text) {
         Ok(Value::Object(policy)) => policy,
         Ok(_) => {
             let help = "write an audit Policy, as for kube-apiserver --audit-policy-file";
             out.at(0..0, "this is no YAML mapping", "here", help);
             return values;
         }
-        Err(error) => {
-            let help = "mend it, or remove the import";
-            out.at(0..0, format!("this is not YAML: {error}"), "here", help);
+        Err((why, line)) => {
+            let help = "mend it, or remove the import; a file holds one policy";
+            let span = line_place(file, line.unwrap_or(1));
+            out.at(span, format!("this is not YAML: {why}"), "here", help);
             return values;
         }
     };
@@ -98,6 +100,15 @@ pub(super) fn values(
     }
     if out.list.is_empty() {
         let rules = Value::Array(rules(&policy));
+        let of_all = json!({"apiVersion": TYPE[0].1, "kind": TYPE[1].1, "rules": rules});
+        for fault in audit_policy::check(&of_all).err().unwrap_or_default() {
+            let (rule, what, remedy) = audit_policy::parts_of(&fault);
+            let (span, label) = match rule {
+                Some(number) => (rule_place(file, number), format!("rule {number}")),
+                None => (place(file, "rules"), "here".into()),
+            };
+            out.at(span, what, label, remedy);
+        }
         let checked = Checked {
             span: place(file, "rules"),
             rank: modules.option(OPTION).and_then(|decl| decl.rank(&rules)),
@@ -118,6 +129,8 @@ fn rules(policy: &Map<String, Value>) -> Vec<Value> {
     let managed = policy.get("omitManagedFields") == Some(&Value::Bool(true));
     let mut rules = items(policy.get("rules"));
     for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
+        // To Kubernetes, null is what is not there.
+        rule.retain(|_, value| !value.is_null());
         // Its requests have no events at all.
         if rule.get("level").and_then(Value::as_str) == Some("None") {
             continue;
@@ -150,6 +163,37 @@ fn misfit(field: &str, value: &Value) -> Option<String> {
         _ => (value.is_boolean(), "true or false".to_owned()),
     };
     (!fits).then_some(wanted)
+}
+
+/// The place of a line by its number from 1.
+fn line_place(file: &File, number: u64) -> Range<usize> {
+    let mut at = 0;
+    for (line, seen) in file.text.split_inclusive('\n').zip(1..) {
+        if seen == number {
+            return at..at + line.trim_end().len();
+        }
+        at += line.len();
+    }
+    at..at
+}
+
+/// The place of a rule by its number from 1, where each begins a line of its own.
+fn rule_place(file: &File, number: usize) -> Range<usize> {
+    let rules = place(file, "rules");
+    let mut at = rules.start;
+    let mut indent = None;
+    let mut seen = 0;
+    for line in file.text[rules.start..].split_inclusive('\n') {
+        let dash = line.len() - line.trim_start_matches(' ').len();
+        if line[dash..].starts_with("- ") && *indent.get_or_insert(dash) == dash {
+            seen += 1;
+            if seen == number {
+                return at + dash..at + line.trim_end().len();
+            }
+        }
+        at += line.len();
+    }
+    rules
 }
 
 /// The place of a top-level key; the beginning of the file where it is not at the beginning of a line.

@@ -230,8 +230,12 @@ impl<'m> Loader<'m> {
             }
             let parent = Path::new(&file.name).parent().unwrap_or(Path::new(""));
             let (key, path, name) = self.find(&parent.join(path)).map_err(|why| {
-                let help = "imports are .toml files inside the workspace, relative to the file \
-                            that imports them";
+                let help = if policy_file::is_named(Path::new(import)) {
+                    "an audit policy is a file inside the workspace, relative to the file that imports it"
+                } else {
+                    "imports are .toml files inside the workspace, relative to the file \
+                     that imports them"
+                };
                 refuse(
                     format!("{shown} cannot be imported: it {why}"),
                     "here",

@@ -297,13 +297,27 @@ fn summary(plan: &Plan) -> String {
         .iter()
         .map(|(r, n)| format!("{n} {}", risk(*r)))
         .collect();
+    // Whichever node differs, a DaemonSet restarts on all of them.
+    let rolled_out: BTreeSet<&str> = plan
+        .steps()
+        .filter_map(|(_, step)| match step {
+            Step::ConfigMapKey(key) => key.rollout.as_deref(),
+            _ => None,
+        })
+        .collect();
+    let everywhere = rolled_out
+        .iter()
+        .map(|what| format!("{what} on every node"));
     let restarts: BTreeSet<String> = plan
         .changes
         .iter()
-        .filter_map(|c| match (&c.place, &c.restarts) {
-            (Place::Node(node), Some(what)) => Some(format!("{what} on {node}")),
+        .filter_map(|c| match (&c.place, c.restarts.as_deref()) {
+            (Place::Node(node), Some(what)) if !rolled_out.contains(what) => {
+                Some(format!("{what} on {node}"))
+            }
             _ => None,
         })
+        .chain(everywhere)
         .collect();
     let restarts = match restarts.len() {
         0 => "nothing restarts".to_owned(),

@@ -102,7 +102,7 @@ const URL_VERBS: &[&str] = &[
 ///
 /// # Errors
 /// Every fault, each with the number of its rule from 1 and what to do about it.
-pub(super) fn check(policy: &Value) -> Result<(), Vec<String>> {
+pub(crate) fn check(policy: &Value) -> Result<(), Vec<String>> {
     let policy: Policy = Policy::deserialize(policy).map_err(|e| {
         vec![format!(
             "audit policy: {e}; use the fields of {API_VERSION}"
@@ -137,6 +137,14 @@ pub(super) fn check(policy: &Value) -> Result<(), Vec<String>> {
     } else {
         Err(faults)
     }
+}
+
+/// Takes a fault apart: the number of its rule from 1, what is wrong, and what to do about it.
+pub(crate) fn parts_of(fault: &str) -> (Option<usize>, &str, &str) {
+    let (place, rest) = fault.split_once(": ").unwrap_or(("", fault));
+    let rule = place.strip_prefix("audit policy, rule ");
+    let (what, remedy) = rest.rsplit_once("; ").unwrap_or((rest, ""));
+    (rule.and_then(|number| number.parse().ok()), what, remedy)
 }
 
 /// What rules come to beside one another.

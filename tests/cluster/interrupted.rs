@@ -133,7 +133,10 @@ fn rollback_is_a_generation_of_its_own_and_can_be_rolled_back() {
     workspace.harden(&["apply", "--yes"]).exits(0);
     let hardened = cluster.snapshot();
     workspace.harden(&["rollback", "--yes"]).exits(0);
-    workspace.harden(&["rollback", "--yes"]).exits(0);
+    workspace
+        .harden(&["rollback", "--yes"])
+        .exits(0)
+        .says("a rollback: undoing it makes the changes");
     similar_asserts(&hardened, &cluster.snapshot());
     workspace.harden(&["plan"]).exits(0);
 }

@@ -16,11 +16,21 @@ use super::KubeadmError;
 /// # Errors
 /// What is wrong with the text, in one line.
 pub fn read(text: &str) -> Result<Value, KubeadmError> {
+    read_or_line(text).map_err(|(message, _)| KubeadmError::Yaml(message))
+}
+
+/// Like [`read`].
+///
+/// # Errors
+/// What is wrong with the text, in one line, and the number of the line from 1 where it is known.
+pub fn read_or_line(text: &str) -> Result<Value, (String, Option<u64>)> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        // The first line says what and where; the others quote the text.
-        let message = error.to_string();
-        KubeadmError::Yaml(message.lines().next().unwrap_or_default().to_owned())
+        // Without the quoted text, and without what only a programmer could do about it.
+        let error: &serde_saphyr::Error = error.without_snippet();
+        let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        let line = error.location().map(|place| place.line());
+        (message.lines().next().unwrap_or_default().to_owned(), line)
     })
 }
 
