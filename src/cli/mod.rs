@@ -22,6 +22,7 @@ mod rollback;
 mod save;
 mod session;
 mod tree;
+mod waiting;
 
 use args::Command;
 pub(crate) use failure::Failure;

@@ -76,6 +76,11 @@ impl Output {
         }
     }
 
+    /// Whether only results and errors are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Says something on the side.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {

@@ -16,7 +16,7 @@ use harden::resource::Desired;
 
 use super::args::Global;
 use super::output::Output;
-use super::{Failure, lock};
+use super::{Failure, lock, waiting};
 
 /// An evaluated workspace and its cluster.
 pub(crate) struct Session {
@@ -132,13 +132,16 @@ impl Session {
     /// Looks at everything wanted, with a bar.
     pub(crate) fn observe(&self, wanted: &Wanted, output: &Output) -> Facts {
         let bar = output.bar("reading nodes", wanted.nodes.len());
-        let facts = observe::observe(
-            wanted,
-            &self.inventory,
-            &|name| self.inventory.open(name),
-            &self.api as &dyn Api,
-            &|_| bar.inc(1),
-        );
+        let names = wanted.nodes.keys().cloned().collect();
+        let facts = waiting::naming(names, &bar, output.is_quiet(), |done| {
+            observe::observe(
+                wanted,
+                &self.inventory,
+                &|name| self.inventory.open(name),
+                &self.api as &dyn Api,
+                done,
+            )
+        });
         bar.finish_and_clear();
         facts
     }
