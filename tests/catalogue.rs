@@ -335,6 +335,16 @@ exit 1
 error: there is no option or control `audit-lgo`
 hint: did you mean `audit-log`? `harden controls` lists the controls and the options that serve them
 "#);
+    insta::assert_snapshot!(told(dir.path(), &["explain", "1.2.5"]), @r#"
+exit 1
+error: there is no option or control `1.2.5`
+hint: `harden controls 1.2.5` lists the controls of that number
+"#);
+    insta::assert_snapshot!(told(dir.path(), &["explain", "apiserver"]), @r#"
+exit 1
+error: there is no option or control `apiserver`
+hint: it is a section: `harden options apiserver` lists what is in it
+"#);
     insta::assert_snapshot!(told(dir.path(), &["explain", "frobnicate"]), @r#"
 exit 1
 error: there is no option or control `frobnicate`

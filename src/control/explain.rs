@@ -127,11 +127,21 @@ pub fn explain(
             &declarations,
         )));
     }
+    let fault = Diagnostic::new(format!("there is no option or control {}", quoted(name)));
+    // Somebody who types the number of a check, or a section, is nearly there.
+    if modules.has_section(name) {
+        let help = format!("it is a section: `harden options {name}` lists what is in it");
+        return Err(Box::new(fault.help(help)));
+    }
+    let is_number = name.starts_with(|c: char| c.is_ascii_digit());
+    if is_number && covered.iter().any(|one| one.matches(name)) {
+        let help = format!("`harden controls {name}` lists the controls of that number");
+        return Err(Box::new(fault.help(help)));
+    }
     let options = declarations.iter().map(|decl| decl.name.as_str());
     let controls = catalogue.controls().map(|control| control.name.as_str());
     let near = did_you_mean(name, options.chain(controls));
     let near = near.map(|near| format!("{near} ")).unwrap_or_default();
-    let fault = Diagnostic::new(format!("there is no option or control {}", quoted(name)));
     Err(Box::new(fault.help(format!(
         "{near}`harden controls` lists the controls and the options that serve them"
     ))))
