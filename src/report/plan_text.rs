@@ -372,6 +372,7 @@ mod tests {
             cluster: Cluster {
                 name: "c".into(),
                 id: String::new(),
+                distribution: Default::default(),
             },
             desired: String::new(),
             etcd_leader: None,

@@ -351,6 +351,7 @@ impl Cluster {
             cluster: harden::plan::Cluster {
                 name: "c".into(),
                 id: "id".into(),
+                distribution: Default::default(),
             },
             desired: "d".into(),
             etcd_leader: None,
