@@ -22,6 +22,7 @@ use harden::plan::*;
 use serde_json::{Value, json};
 
 use super::Sandbox;
+use super::service;
 
 pub const MANIFEST: &str = "manifests/kube-apiserver.yaml";
 
@@ -169,6 +170,8 @@ pub enum Signer {
 pub struct Cluster {
     pub nodes: BTreeMap<String, Sandbox>,
     pub state: Arc<Mutex<State>>,
+    /// Whether its control planes are servers of k3s, with a stand-in for the service.
+    pub servers: bool,
 }
 
 pub fn config_map() -> ObjectRef {
@@ -238,6 +241,26 @@ impl Cluster {
         Cluster::of(root, &NAMES)
     }
 
+    /// Two servers of k3s, each with its administrator's own configuration.
+    pub fn servers(root: &Path) -> Self {
+        let mut nodes = BTreeMap::new();
+        for name in ["s1", "s2"] {
+            let node = service::install(Sandbox::new(root, name));
+            let main = format!(
+                "token: secret\nhttps-listen-port: {}\nkube-apiserver-arg:\n- audit-log-maxage=7\n",
+                readyz_port(name)
+            );
+            node.write("k3s/config.yaml", &main, 0o600);
+            service::start(&node);
+            nodes.insert(name.to_owned(), node);
+        }
+        Cluster {
+            nodes,
+            state: Arc::default(),
+            servers: true,
+        }
+    }
+
     /// Three control planes.
     pub fn ha(root: &Path) -> Self {
         Cluster::of(root, &["cp1", "cp2", "cp3", "w1"])
@@ -268,6 +291,7 @@ impl Cluster {
         Cluster {
             nodes,
             state: Arc::new(Mutex::new(state)),
+            servers: false,
         }
     }
 
@@ -453,6 +477,9 @@ impl Cluster {
 
     /// What the kubelet of a node makes of the manifest that is there now.
     fn sync(&self, name: &str) -> Option<Process> {
+        if self.servers {
+            return service::running(&self.nodes[name]);
+        }
         let text = self.nodes[name].read(MANIFEST)?;
         let mut state = self.state.lock().unwrap();
         if state.dead.contains(name) {
@@ -540,7 +567,10 @@ impl Cluster {
         Some(page)
     }
 
-    fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
+    pub fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
+        if self.servers {
+            return service::look(&self.nodes[name], queries);
+        }
         let process = self.sync(name);
         let answer = |query: &Query| match query {
             Query::Process(program) if program.as_str() == "kubelet" => {
