@@ -640,3 +640,100 @@ fn a_cluster_that_was_born_hardened_is_planned_clean() {
         );
     }
 }
+
+/// RKE2 mounts each file that a flag names by itself (rke2#5604), so its content must never change under
+/// one name.
+#[test]
+fn rke2_5604_a_changed_policy_is_a_new_file_and_a_restart() {
+    let files = |content: serde_json::Value| {
+        let table = json!({"component": "kube-apiserver", "flag": "authentication-config",
+            "name": "authentication", "content": content});
+        desired(&RKE2, vec![resource("component-file", table)])
+    };
+    let (old, new) = (files(json!({"a": 1})), files(json!({"a": 2})));
+    let mut facts = servers(&RKE2, &["s1"], &old, &[]);
+    execute(&RKE2, &build(&old, &facts), &mut facts);
+    for query in queries(&new, &facts.nodes["s1"].info.clone()) {
+        if matches!(facts.nodes["s1"].get(&query), Fact::Unreadable(_)) {
+            put(&mut facts, "s1", query, Fact::Absent);
+        }
+    }
+    let plan = build(&new, &facts);
+    assert_eq!(errors(&plan), [""; 0]);
+    let before = text_of(&build(&old, &servers(&RKE2, &["s1"], &old, &[])));
+    let before: Vec<&str> = before.lines().collect();
+    let after = text_of(&plan);
+    let differ: Vec<&str> = after
+        .lines()
+        .filter(|line| !before.contains(line))
+        .collect();
+    assert_eq!(differ.len(), 1, "{differ:?}");
+    assert!(differ[0].contains("authentication-config=/etc/rancher/rke2/harden/authentication-"));
+    let steps: Vec<String> = plan.steps().map(|(_, step)| step.title()).collect();
+    assert!(steps[1].ends_with(", restart rke2-server"), "{steps:?}");
+    execute(&RKE2, &plan, &mut facts);
+    assert!(build(&new, &facts).is_clean());
+}
+
+/// A workspace that is this text.
+fn of_text(text: &str) -> Desired {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("harden.toml"), text).unwrap();
+    let modules = harden::module::Modules::builtin().unwrap();
+    let workspace = harden::profile::load(dir.path(), &modules).unwrap_or_else(|e| panic!("{e:#}"));
+    harden::module::evaluate(&workspace, &modules).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+#[test]
+fn what_of_the_baseline_has_no_place_on_k3s() {
+    let text =
+        "imports = [\"builtin:baseline\"]\n[cluster]\nname = \"x\"\ndistribution = \"k3s\"\n";
+    let desired = of_text(text);
+    let plan = build(&desired, &servers(&K3S, &["s1"], &desired, &[]));
+    let errors = plan.problems.iter();
+    let errors = errors.filter(|p| p.severity == Severity::Error);
+    let told: BTreeSet<String> = errors
+        .map(|p| format!("{}: {}", p.subject, p.message))
+        .collect();
+    let told: Vec<String> = told.into_iter().collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    mode of /etc/kubernetes/admin.conf: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/controller-manager.conf: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/kubelet.conf: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/manifests/*: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/pki/*.crt: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/pki/*.key: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/pki/etcd/*.crt: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/pki/etcd/*.key: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/scheduler.conf: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /etc/kubernetes/super-admin.conf: it is not available on k3s: where it lives is known for kubeadm only
+    mode of /var/lib/kubelet/config.yaml: it is not available on k3s: where it lives is known for kubeadm only
+    ");
+    insta::assert_snapshot!(lines(&plan).join("\n"), @"
+    s1 [server config] kube-apiserver --audit-log-maxage: - → 30 (restarts k3s)
+    s1 [server config] kube-apiserver --audit-log-maxbackup: - → 10 (restarts k3s)
+    s1 [server config] kube-apiserver --audit-log-maxsize: - → 100 (restarts k3s)
+    s1 [-] kube-apiserver --audit-policy-file (file audit-policy): - → /var/lib/rancher/k3s/server/harden/audit-policy-9d3d4b9f76eb.yaml with 0600 root:root (restarts -)
+    s1 [server config] kube-apiserver --audit-policy-file (file audit-policy): - → /var/lib/rancher/k3s/server/harden/audit-policy-9d3d4b9f76eb.yaml (restarts k3s)
+    s1 [server config] kube-apiserver --profiling: - → false (restarts k3s)
+    s1 [server config] kube-apiserver --tls-min-version: - → VersionTLS12 (restarts k3s)
+    s1 [server config] kube-controller-manager --profiling: - → false (restarts k3s)
+    s1 [server config] kube-controller-manager --terminated-pod-gc-threshold: - → 1000 (restarts k3s)
+    s1 [server config] kube-scheduler --profiling: - → false (restarts k3s)
+    s1 [server config] kube-apiserver --audit-log-path: - → /var/log/kubernetes/audit/audit.log (restarts k3s)
+    ");
+}
+
+#[test]
+fn the_example_of_the_documentation_can_be_applied() {
+    let page = include_str!("../docs/k3s.md");
+    let example = page.split("```toml\n").nth(1).unwrap();
+    let desired = of_text(example.split("```").next().unwrap());
+    assert_eq!(desired.distribution, Distribution::K3s);
+    let mut facts = servers(&K3S, &["s1"], &desired, &[]);
+    let plan = build(&desired, &facts);
+    assert_eq!(errors(&plan), [""; 0]);
+    assert!(!plan.is_clean());
+    execute(&K3S, &plan, &mut facts);
+    assert!(build(&desired, &facts).is_clean());
+}

@@ -130,18 +130,26 @@ fn flags(
         return Vec::new();
     }
     for (component, edits) in edits {
+        let mut names = BTreeSet::new();
         for edit in edits {
-            if let ComponentEdit::SetFlag { name, .. }
-            | ComponentEdit::RemoveFlag { name }
-            | ComponentEdit::EditList { name, .. } = edit
-            {
-                let given = config.given(*component, name).into_iter();
-                all.extend(given.map(|given| FlagValue {
-                    component: *component,
-                    name: name.clone(),
-                    value: given.value,
-                }));
+            match edit {
+                ComponentEdit::SetFlag { name, .. }
+                | ComponentEdit::RemoveFlag { name }
+                | ComponentEdit::EditList { name, .. } => {
+                    names.insert(name.clone());
+                }
+                // What runs is not what is configured: all of that must come.
+                ComponentEdit::Restart(_) => names.extend(config.names(*component)),
+                ComponentEdit::SetVolume(_) | ComponentEdit::RunAs(_) => {}
             }
+        }
+        for name in names {
+            let given = config.given(*component, &name).into_iter();
+            all.extend(given.map(|given| FlagValue {
+                component: *component,
+                name: name.clone(),
+                value: given.value,
+            }));
         }
     }
     all.into_iter().collect()

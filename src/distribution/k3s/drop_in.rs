@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::server_config::flag_of;
 use super::{ConfigError, Entry, Layout};
 use crate::distribution::kubeadm::{argv, document, read_yaml};
 use crate::distribution::{Component, ComponentEdit};
@@ -66,7 +67,11 @@ fn take(layout: &Layout, component: Component, name: &str, fields: &mut Map<Stri
             continue;
         };
         let mut items = listed(list.take());
-        items.retain(|item| !item.as_str().is_some_and(|item| is_of(item, name)));
+        items.retain(|item| {
+            !item
+                .as_str()
+                .is_some_and(|item| argv::same_name(flag_of(item).0, name))
+        });
         match items.is_empty() {
             true => drop(fields.remove(&key)),
             false => *list = Value::Array(items),
@@ -102,19 +107,14 @@ fn listed(value: Value) -> Vec<Value> {
     }
 }
 
-/// Whether an argument is of this flag.
-fn is_of(item: &str, name: &str) -> bool {
-    let word = item.strip_prefix("--").unwrap_or(item);
-    let flag = word.split_once('=').map_or(word, |(flag, _)| flag);
-    argv::same_name(flag.trim_end_matches(['+', '-']), name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{K3S, RKE2};
     use super::*;
     use crate::distribution::Volume;
-    use crate::fact::NodePath;
+    use crate::distribution::k3s::ServerConfig;
+    use crate::fact::{File, FileKind, Meta, NodePath};
+    use proptest::prelude::*;
 
     fn set(name: &str, value: &str) -> ComponentEdit {
         ComponentEdit::SetFlag {
@@ -183,5 +183,44 @@ mod tests {
     fn what_is_no_table_is_not_overwritten() {
         let error = edit_drop_in(&K3S, Some("- a\n"), &BTreeMap::new()).unwrap_err();
         assert!(error.to_string().starts_with(K3S.config), "{error}");
+    }
+
+    fn argument() -> impl Strategy<Value = String> {
+        ("(--)?", "[a-c](-[ab])?[+-]?", "(=[xy,]{0,3})?").prop_map(|(a, b, c)| a + &b + &c)
+    }
+
+    proptest! {
+        /// Whatever our drop-in was, it gives the flag once afterwards, and every other one as before.
+        #[test]
+        fn an_edit_is_read_back_and_changes_nothing_else(
+            key in "kube-apiserver-arg[+]?",
+            items in proptest::collection::vec(argument(), 0..5),
+            name in "[a-c]",
+            value in "[xy]{0,2}",
+        ) {
+            let text = document(&serde_json::json!({key: items}));
+            let after = edited(&K3S, Some(&text), vec![set(&name, &value)]);
+            let given = |text: &str, name: &str| -> Vec<String> {
+                let meta = Meta {
+                    kind: FileKind::Regular, mode: 0o600, owner: "root".into(), group: "root".into(), size: 1,
+                };
+                let file = File { meta, content: text.into() };
+                let files = BTreeMap::from([(K3S.config_name().to_owned(), file)]);
+                let config = ServerConfig::read(&K3S, &files).unwrap();
+                let given = config.given(Component::KubeApiserver, name);
+                given.into_iter().map(|one| one.value).collect()
+            };
+            prop_assert_eq!(given(&after, &name), [value.as_str()]);
+            for other in ["a", "b", "c", "a-a", "b-b", "c-a"].into_iter().filter(|other| *other != name) {
+                prop_assert_eq!(given(&after, other), given(&text, other), "{}", other);
+            }
+            prop_assert_eq!(edited(&K3S, Some(&after), vec![set(&name, &value)]), after);
+        }
+
+        #[test]
+        fn hostile_texts_never_panic(text in "([a-z:+ \n-]|kube-apiserver-arg|\\[|\\]|&a|\\*a|!!|\"){0,40}") {
+            let edits = BTreeMap::from([(Component::KubeApiserver, vec![set("v", "1")])]);
+            let _ = edit_drop_in(&RKE2, Some(&text), &edits);
+        }
     }
 }

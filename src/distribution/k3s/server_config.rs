@@ -116,16 +116,27 @@ impl ServerConfig {
             all.extend(self.merged(key).pop());
         }
         for mut given in self.merged(&Layout::args_key(component)) {
-            let word = given.value.strip_prefix("--").unwrap_or(&given.value);
-            let (flag, value) = word.split_once('=').unwrap_or((word, "true"));
-            let plain = flag.trim_end_matches(['+', '-']);
-            if argv::same_name(plain, name) {
-                given.adds = plain != flag;
+            let (flag, value, adds) = flag_of(&given.value);
+            if argv::same_name(flag, name) {
+                given.adds = adds;
                 given.value = value.to_owned();
                 all.push(given);
             }
         }
         all
+    }
+
+    /// Returns the names of all flags that a component is given.
+    pub fn names(&self, component: Component) -> BTreeSet<String> {
+        let own = self.layout.own_keys.iter();
+        let own = own.filter(|(flag, key)| {
+            self.layout.own_key(component, flag).is_some() && !self.merged(key).is_empty()
+        });
+        let args = self.merged(&Layout::args_key(component)).into_iter();
+        let args = args.map(|given| flag_of(&given.value).0.to_owned());
+        own.map(|(flag, _)| (*flag).to_owned())
+            .chain(args)
+            .collect()
     }
 
     /// Returns the values that a component has of a flag, as far as they are known: those that are given,
@@ -190,6 +201,14 @@ impl ServerConfig {
         }
         all
     }
+}
+
+/// Reads an argument: the flag, its value, and whether that is added to what the server gives by itself.
+pub(super) fn flag_of(item: &str) -> (&str, &str, bool) {
+    let word = item.strip_prefix("--").unwrap_or(item);
+    let (flag, value) = word.split_once('=').unwrap_or((word, "true"));
+    let plain = flag.trim_end_matches(['+', '-']);
+    (plain, value, plain != flag)
 }
 
 /// Reads what counts of one file.
