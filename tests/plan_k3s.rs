@@ -282,9 +282,7 @@ fn the_last_of_two_switches_counts_and_what_may_be_a_list_is_told() {
     ];
     let plan = planned(wanted, &files);
     assert_eq!(plan.changes.len(), 1);
-    insta::assert_snapshot!(errors(&plan).join("\n"), @"
-    s1: kube-apiserver --tls-cipher-suites: /etc/rancher/k3s/config.yaml gives kube-apiserver --tls-cipher-suites=A, and what is added later does not take that away; take --tls-cipher-suites of kube-apiserver out of /etc/rancher/k3s/config.yaml, and plan again
-    ");
+    insta::assert_snapshot!(errors(&plan).join("\n"), @"s1: kube-apiserver --tls-cipher-suites: /etc/rancher/k3s/config.yaml gives kube-apiserver --tls-cipher-suites=A, and what is added later does not take that away; take --tls-cipher-suites of kube-apiserver out of /etc/rancher/k3s/config.yaml, and plan again");
     // What is right already is right, whoever says it.
     let right = planned(vec![flag("tls-cipher-suites", "A")], &files);
     assert!(right.is_clean() && errors(&right).is_empty());
@@ -366,9 +364,7 @@ fn items_of_a_list_come_beside_those_of_others() {
     let main = "kube-apiserver-arg: enable-admission-plugins=AlwaysAdmit\n";
     let plan = planned(wanted(), &[("", main)]);
     assert!(plan.is_clean());
-    insta::assert_snapshot!(errors(&plan).join("\n"), @"
-    s1: kube-apiserver --enable-admission-plugins: /etc/rancher/k3s/config.yaml gives kube-apiserver --enable-admission-plugins=AlwaysAdmit, and what is added later does not take that away; take --enable-admission-plugins of kube-apiserver out of /etc/rancher/k3s/config.yaml, and plan again
-    ");
+    insta::assert_snapshot!(errors(&plan).join("\n"), @"s1: kube-apiserver --enable-admission-plugins: /etc/rancher/k3s/config.yaml gives kube-apiserver --enable-admission-plugins=AlwaysAdmit, and what is added later does not take that away; take --enable-admission-plugins of kube-apiserver out of /etc/rancher/k3s/config.yaml, and plan again");
 }
 
 #[test]
@@ -524,9 +520,7 @@ fn a_flag_that_the_file_replaces_must_go_first() {
     );
     // Together they would keep the server from starting.
     assert!(!text_of(&plan).contains("authentication-config"));
-    insta::assert_snapshot!(errors(&plan).join("\n"), @"
-    s1: kube-apiserver --authentication-config (file authentication): /etc/rancher/k3s/config.yaml gives kube-apiserver --anonymous-auth=false, and what is added later does not take that away; take --anonymous-auth of kube-apiserver out of /etc/rancher/k3s/config.yaml, and plan again
-    ");
+    insta::assert_snapshot!(errors(&plan).join("\n"), @"s1: kube-apiserver --authentication-config (file authentication): /etc/rancher/k3s/config.yaml gives kube-apiserver --anonymous-auth=false, and what is added later does not take that away; take --anonymous-auth of kube-apiserver out of /etc/rancher/k3s/config.yaml, and plan again");
 }
 
 #[test]
@@ -544,6 +538,12 @@ fn what_rke2_runs_is_compared_too() {
     };
     assert!(step.files.is_empty());
     assert_eq!(step.units, [RKE2.unit()]);
+    let wanted = FlagValue {
+        component: API,
+        name: "profiling".into(),
+        value: "false".into(),
+    };
+    assert_eq!(step.gate.as_ref().unwrap().flags, [wanted.clone()]);
     let argv = ["kube-apiserver", "--profiling=true", "--profiling=false"];
     let argv = argv.map(str::to_owned).to_vec();
     put(
@@ -558,11 +558,6 @@ fn what_rke2_runs_is_compared_too() {
     let plan = build(&desired, &facts);
     let (_, Step::Node(step)) = plan.steps().next().unwrap() else {
         panic!()
-    };
-    let wanted = FlagValue {
-        component: API,
-        name: "profiling".into(),
-        value: "false".into(),
     };
     assert_eq!(step.gate.as_ref().unwrap().flags, [wanted]);
     assert!(step.undo_gate.as_ref().unwrap().flags.is_empty());

@@ -508,7 +508,11 @@ fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
     if complete {
         let planned = step.undo_gate.as_ref();
         return Some(Gate {
-            processes: old.clone(),
+            // What a server makes of its configuration is its own affair.
+            processes: match gate.unit {
+                Some(_) => Argv::new(),
+                None => old.clone(),
+            },
             readyz_port: gate.readyz_port,
             unit: gate.unit.clone(),
             flags: planned.map(|g| g.flags.clone()).unwrap_or_default(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings};
 use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
+use harden::distribution::k3s::Layout;
 use harden::fact::{
     Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
     NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow, Process, Query, SigningRequest,
@@ -170,8 +171,8 @@ pub enum Signer {
 pub struct Cluster {
     pub nodes: BTreeMap<String, Sandbox>,
     pub state: Arc<Mutex<State>>,
-    /// Whether its control planes are servers of k3s, with a stand-in for the service.
-    pub servers: bool,
+    /// Where its control planes are servers of k3s or RKE2, with a stand-in for the service.
+    pub servers: Option<&'static Layout>,
 }
 
 pub fn config_map() -> ObjectRef {
@@ -241,23 +242,24 @@ impl Cluster {
         Cluster::of(root, &NAMES)
     }
 
-    /// Two servers of k3s, each with its administrator's own configuration.
-    pub fn servers(root: &Path) -> Self {
+    /// Servers of k3s or RKE2, each with its administrator's own configuration. RKE2 has no other port than
+    /// 6443, which is that of node `s3`.
+    pub fn servers(root: &Path, layout: &'static Layout, names: &[&str]) -> Self {
         let mut nodes = BTreeMap::new();
-        for name in ["s1", "s2"] {
-            let node = service::install(Sandbox::new(root, name));
+        for name in names {
+            let node = service::install(Sandbox::new(root, name), layout);
             let main = format!(
                 "token: secret\nhttps-listen-port: {}\nkube-apiserver-arg:\n- audit-log-maxage=7\n",
                 readyz_port(name)
             );
-            node.write("k3s/config.yaml", &main, 0o600);
-            service::start(&node);
-            nodes.insert(name.to_owned(), node);
+            node.write("server/config.yaml", &main, 0o600);
+            service::start(&node, layout);
+            nodes.insert((*name).to_owned(), node);
         }
         Cluster {
             nodes,
             state: Arc::default(),
-            servers: true,
+            servers: Some(layout),
         }
     }
 
@@ -291,7 +293,7 @@ impl Cluster {
         Cluster {
             nodes,
             state: Arc::new(Mutex::new(state)),
-            servers: false,
+            servers: None,
         }
     }
 
@@ -477,7 +479,7 @@ impl Cluster {
 
     /// What the kubelet of a node makes of the manifest that is there now.
     fn sync(&self, name: &str) -> Option<Process> {
-        if self.servers {
+        if self.servers.is_some() {
             return service::running(&self.nodes[name]);
         }
         let text = self.nodes[name].read(MANIFEST)?;
@@ -568,8 +570,8 @@ impl Cluster {
     }
 
     pub fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
-        if self.servers {
-            return service::look(&self.nodes[name], queries);
+        if let Some(layout) = self.servers {
+            return service::look(&self.nodes[name], layout, queries);
         }
         let process = self.sync(name);
         let answer = |query: &Query| match query {

@@ -1,4 +1,4 @@
-//! A stand-in for the service of k3s: a real process that reads the configuration and its drop-ins by
+//! A stand-in for the service of k3s or RKE2: a real process that reads the configuration and its drop-ins by
 //! the documented rules, written here once more and on its own, and comes up or ends. systemctl is one
 //! too, and starts it again and again. What harden sees of it comes from the real probe.
 
@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harden::distribution::k3s::K3S;
+use harden::distribution::Component;
+use harden::distribution::k3s::Layout;
 use harden::fact::probe::{SCRIPT, encode, parse};
 use harden::fact::{Answer, Fact, NodeFacts, NodePath, Process, Query};
 use harden::host::Script;
@@ -20,7 +21,7 @@ run=ROOT/run
 case $1 in
 reset-failed) ;;
 --no-block)
-    [ "$#:$2:$3" = 3:restart:k3s ] || exit 1
+    [ "$#:$2:$3" = 3:restart:UNIT ] || exit 1
     old=$(cat $run/supervisor 2>/dev/null)
     [ -z "$old" ] || kill $old 2>/dev/null
     printf 'LoadState=loaded\nActiveState=activating\nMainPID=0\nNRestarts=0\n' >$run/show
@@ -33,7 +34,7 @@ esac
 
 const SERVICE: &str = r#"
 run=ROOT/run
-config=ROOT/etc/k3s/config.yaml
+config=ROOT/etc/server/config.yaml
 main=
 restarts=0
 echo $$ >$run/supervisor
@@ -47,6 +48,7 @@ merged() {
     set --
     for file in $config $config.d/*.yaml; do
         [ ! -f "$file" ] || set -- "$@" "$file"
+        [ ! -f $run/stubborn ] || break
     done
     awk '
         /^[a-z-]+[+]?:/ {
@@ -77,9 +79,9 @@ while [ -d $run ]; do
         ;;
     esac
     printf 'kube-apiserver\n%s\n' "$args" >$run/args
-    sh -c 'while [ -d "$1" ]; do sleep 0.1; done' k3s $run &
+    sh -c 'while [ -d "$1" ]; do sleep 0.1; done' main $run &
     main=$!
-    echo 'level=info msg="k3s is up and running"' >>$run/log
+    echo 'level=info msg="it is up and running"' >>$run/log
     state active $main
     wait $main
     restarts=$((restarts + 1))
@@ -87,12 +89,18 @@ done
 "#;
 
 /// Installs both on a node.
-pub fn install(mut node: Sandbox) -> Sandbox {
+pub fn install(mut node: Sandbox, layout: &Layout) -> Sandbox {
     let root = node.root.display().to_string();
     fs::create_dir_all(node.root.join("run")).unwrap();
     fs::create_dir_all(node.root.join("bin")).unwrap();
     let systemctl = node.root.join("bin/systemctl");
-    fs::write(&systemctl, SYSTEMCTL.replace("ROOT", &root)).unwrap();
+    fs::write(
+        &systemctl,
+        SYSTEMCTL
+            .replace("ROOT", &root)
+            .replace("UNIT", layout.service),
+    )
+    .unwrap();
     fs::set_permissions(&systemctl, PermissionsExt::from_mode(0o755)).unwrap();
     fs::write(node.root.join("service.sh"), SERVICE.replace("ROOT", &root)).unwrap();
     node.bin = Some(node.root.join("bin"));
@@ -100,9 +108,9 @@ pub fn install(mut node: Sandbox) -> Sandbox {
 }
 
 /// Starts the service and waits until it is up.
-pub fn start(node: &Sandbox) {
+pub fn start(node: &Sandbox, layout: &Layout) {
     let status = Command::new(node.root.join("bin/systemctl"))
-        .args(["--no-block", "restart", "k3s"])
+        .args(["--no-block", "restart", layout.service])
         .status()
         .unwrap();
     assert!(status.success());
@@ -129,16 +137,22 @@ pub fn running(node: &Sandbox) -> Option<Process> {
     })
 }
 
-/// Where the files of k3s are on this node.
-fn place(node: &Sandbox) -> String {
-    node.root.join("etc/k3s").display().to_string()
+/// Makes the service read no drop-in.
+pub fn make_stubborn(node: &Sandbox) {
+    fs::write(node.root.join("run/stubborn"), "").unwrap();
 }
 
-/// Asks the real probe. The paths of k3s are below the node's own scratch directory.
-pub fn look(node: &Sandbox, queries: &[Query]) -> NodeFacts {
+/// Where the configuration is on this node.
+fn place(node: &Sandbox) -> String {
+    node.root.join("etc/server").display().to_string()
+}
+
+/// Asks the real probe. The configuration is below the node's own scratch directory, and the pod that
+/// RKE2 makes of it has no process of its own.
+pub fn look(node: &Sandbox, layout: &Layout, queries: &[Query]) -> NodeFacts {
     const NONCE: &str = "0123456789abcdef";
     let moved = |query: &Query| match query {
-        Query::Config(path) if *path == K3S.main_path() => {
+        Query::Config(path) if *path == layout.main_path() => {
             Query::Config(NodePath::new(format!("{}/config.yaml", place(node))).unwrap())
         }
         other => other.clone(),
@@ -152,6 +166,12 @@ pub fn look(node: &Sandbox, queries: &[Query]) -> NodeFacts {
     let mut facts = parse(NONCE, &asked, &output.stdout).unwrap();
     let answers = queries.iter().zip(&asked).map(|(query, asked)| {
         let answer = match query {
+            Query::Process(program) if *program == Component::KubeApiserver.program() => {
+                match running(node) {
+                    Some(process) if layout.mounts => Fact::Value(Answer::Process(vec![process])),
+                    _ => Fact::Absent,
+                }
+            }
             // There is no journald here.
             Query::Journal(_) => {
                 let log = fs::read_to_string(node.root.join("run/log")).unwrap_or_default();
@@ -164,15 +184,20 @@ pub fn look(node: &Sandbox, queries: &[Query]) -> NodeFacts {
     answers.collect()
 }
 
-/// The plan with the paths of k3s where each node has them.
-pub fn moved(plan: &Plan, nodes: &std::collections::BTreeMap<String, Sandbox>) -> Plan {
+/// The plan with the paths of the configuration where each node has them.
+pub fn moved(
+    plan: &Plan,
+    layout: &Layout,
+    nodes: &std::collections::BTreeMap<String, Sandbox>,
+) -> Plan {
     let mut plan = plan.clone();
+    let there = layout.main.strip_suffix("/config.yaml").unwrap();
     for stage in &mut plan.stages {
         for step in &mut stage.steps {
             let Step::Node(inner) = &step else { continue };
             let here = place(&nodes[&inner.node]);
             let text = serde_json::to_string(&step).unwrap();
-            *step = serde_json::from_str(&text.replace("/etc/rancher/k3s", &here)).unwrap();
+            *step = serde_json::from_str(&text.replace(there, &here)).unwrap();
         }
     }
     plan
