@@ -4,6 +4,7 @@
 mod apply_world;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use apply_world::cluster::{Cluster, Fate};
@@ -209,6 +210,49 @@ fn a_server_whose_client_is_gone_puts_itself_back() {
     assert_eq!(argvs(&cluster), [BEFORE, BEFORE]);
     assert_eq!(cluster.snapshot().0, tree);
     cluster.forget();
+}
+
+#[test]
+fn whenever_the_client_is_killed_the_next_run_leaves_every_server_whole() {
+    const PARTS: usize = 6;
+    let dir = scratch();
+    let desired = desired(&K3S, &[("profiling", "false")]);
+    let whole = Fate::new();
+    let of = |name: &str| Cluster::servers(&dir.path().join(name), &K3S, &["s1", "s2"]);
+    let cluster = of("whole");
+    cluster
+        .client(&whole)
+        .run(&plan(&cluster, &desired))
+        .unwrap();
+    cluster.forget();
+    let scripts = whole.scripts.load(Ordering::SeqCst);
+    for part in 1..PARTS {
+        let cluster = of(&part.to_string());
+        let tree = cluster.snapshot().0;
+        let made = plan(&cluster, &desired);
+        let fate = Fate::dying_before_script(scripts * part / PARTS);
+        let mut ghost = cluster.client(&fate);
+        ghost.holder = Cluster::ghost();
+        assert!(ghost.run_and_die(&made).is_none(), "{part}");
+        let mut next = cluster.client(&Fate::new());
+        match next.recover() {
+            Ok(_) | Err(ApplyError::Failed { .. }) => {}
+            Err(error) => panic!("{part}: {error}"),
+        }
+        // All of it or nothing, and what runs is what is written.
+        match argvs(&cluster) {
+            after if after == [AFTER, AFTER] => {}
+            before => {
+                assert_eq!(before, [BEFORE, BEFORE], "{part}");
+                assert_eq!(cluster.snapshot().0, tree, "{part}");
+                applied(&cluster, &plan(&cluster, &desired));
+                assert_eq!(argvs(&cluster), [AFTER, AFTER], "{part}");
+            }
+        }
+        assert!(plan(&cluster, &desired).is_clean(), "{part}");
+        assert_eq!(cluster.locks(), [""; 0], "{part}");
+        cluster.forget();
+    }
 }
 
 #[test]

@@ -445,6 +445,38 @@ fn what_has_no_place_here_is_told_by_name() {
 }
 
 #[test]
+fn any_file_will_do_where_one_is_named() {
+    let present = |name: &str, value: &str| {
+        let table = json!({"component": "kube-apiserver", "name": name, "value": value, "merge": "present"});
+        vec![resource("flag", table)]
+    };
+    let etcd = "/etc/kubernetes/pki/etcd/ca.crt";
+    for (name, value, given) in [
+        // Another file of the administrator's, one of the server's own, and both.
+        (
+            "etcd-cafile",
+            etcd,
+            "kube-apiserver-arg: etcd-cafile=/srv/ca.crt\n",
+        ),
+        ("client-ca-file", "/srv/other.crt", ""),
+        (
+            "client-ca-file",
+            etcd,
+            "kube-apiserver-arg: client-ca-file=/srv/ca.crt\n",
+        ),
+    ] {
+        let plan = planned(present(name, value), &[("", given)]);
+        assert!(plan.is_clean(), "{name}: {:?}", lines(&plan));
+        assert_eq!(errors(&plan), [""; 0], "{name}");
+    }
+    let plan = planned(present("oidc-ca-file", "/srv/ca.crt"), &[]);
+    assert_eq!(
+        text_of(&plan),
+        "kube-apiserver-arg+:\n  - oidc-ca-file=/srv/ca.crt\n"
+    );
+}
+
+#[test]
 fn kernel_parameters_and_objects_are_the_same_everywhere() {
     let sysctl = resource("sysctl", json!({"name": "kernel.panic", "value": 10}));
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "pay"}});
@@ -543,7 +575,8 @@ fn what_rke2_runs_is_compared_too() {
         name: "profiling".into(),
         value: "false".into(),
     };
-    assert_eq!(step.gate.as_ref().unwrap().flags, [wanted.clone()]);
+    let wanted = [wanted];
+    assert_eq!(step.gate.as_ref().unwrap().flags, wanted);
     let argv = ["kube-apiserver", "--profiling=true", "--profiling=false"];
     let argv = argv.map(str::to_owned).to_vec();
     put(
@@ -559,7 +592,7 @@ fn what_rke2_runs_is_compared_too() {
     let (_, Step::Node(step)) = plan.steps().next().unwrap() else {
         panic!()
     };
-    assert_eq!(step.gate.as_ref().unwrap().flags, [wanted]);
+    assert_eq!(step.gate.as_ref().unwrap().flags, wanted);
     assert!(step.undo_gate.as_ref().unwrap().flags.is_empty());
 }
 

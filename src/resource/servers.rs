@@ -108,12 +108,23 @@ impl<'a> Servers<'a> {
 
     /// Compares a flag.
     pub(super) fn compare_flag(&self, name: &str, wanted: &Wanted, draft: &mut Draft) {
-        let Some(wanted) = self.placed(wanted) else {
-            // What the server names itself is its own affair; the file of kubeadm is not there.
-            let given = |server: &Server<'_>| !server.config.given(self.component, name).is_empty();
-            if self.layout.names_file(self.component, name) && !self.nodes.iter().any(given) {
-                return;
+        let any_will_do = matches!(wanted, Wanted::Present(_));
+        let has_one = |server: &&Server<'_>| {
+            let given = server.config.given(self.component, name);
+            match given.is_empty() {
+                true => self.layout.names_file(self.component, name),
+                false => given.iter().all(|one| !one.value.is_empty()),
             }
+        };
+        let mut lacking = self
+            .nodes
+            .iter()
+            .filter(|s| !(any_will_do && has_one(s)))
+            .peekable();
+        if lacking.peek().is_none() {
+            return;
+        }
+        let Some(wanted) = self.placed(wanted) else {
             draft.error(
                 self.resource,
                 Place::Api,
@@ -125,7 +136,7 @@ impl<'a> Servers<'a> {
             );
             return;
         };
-        for server in &self.nodes {
+        for server in lacking {
             self.compare_flag_of(server, name, &wanted, draft);
         }
     }
@@ -293,7 +304,7 @@ fn effective(wanted: &Wanted, mut values: Vec<String>) -> Vec<String> {
     values
 }
 
-/// Whether a value is a switch, a number or a time, and so none of a list.
+/// Whether a value is a switch, a number, a time or an address, and so none of a list.
 fn is_single(value: &str) -> bool {
     let number = |text: &str| {
         text.starts_with(|c: char| c.is_ascii_digit())
