@@ -445,6 +445,54 @@ fn what_has_no_place_here_is_told_by_name() {
 }
 
 #[test]
+fn what_the_server_gives_itself_cannot_be_taken_away() {
+    let absent = |name: &str| {
+        let table = json!({"component": "kube-apiserver", "name": name, "merge": "absent"});
+        resource("flag", table)
+    };
+    let wanted = vec![
+        absent("client-ca-file"),
+        additive("enable-admission-plugins", &[], &["NodeRestriction"]),
+        absent("token-auth-file"),
+    ];
+    let plan = planned(wanted, &[]);
+    assert!(plan.is_clean());
+    insta::assert_snapshot!(errors(&plan).join("\n"), @"
+    s1: kube-apiserver --client-ca-file: kube-apiserver has --client-ca-file from k3s itself, which cannot be told to leave it out; leave the option behind it unset; if a file gave it until lately, restart the server and plan again
+    s1: kube-apiserver --enable-admission-plugins: kube-apiserver has --enable-admission-plugins=NodeRestriction from k3s itself, which cannot be told to leave it out; leave the option behind it unset; if a file gave it until lately, restart the server and plan again
+    ");
+    // Of RKE2 it can be seen, and a restart would bring it again.
+    let desired = desired(&RKE2, vec![absent("profiling"), absent("token-auth-file")]);
+    let mut facts = servers(&RKE2, &["s1"], &desired, &[]);
+    let argv = ["kube-apiserver", "--profiling=false"]
+        .map(str::to_owned)
+        .to_vec();
+    put(
+        &mut facts,
+        "s1",
+        Query::Process(API.program()),
+        process(9, argv),
+    );
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean());
+    assert_eq!(errors(&plan).len(), 1);
+    assert!(errors(&plan)[0].contains("has --profiling=false from RKE2 itself"));
+    // Where another flag takes its place it goes with that one.
+    let desired = self::desired(&RKE2, audit());
+    let mut facts = servers(&RKE2, &["s1"], &desired, &[]);
+    let argv = ["kube-apiserver", "--anonymous-auth=false"]
+        .map(str::to_owned)
+        .to_vec();
+    put(
+        &mut facts,
+        "s1",
+        Query::Process(API.program()),
+        process(9, argv),
+    );
+    assert_eq!(errors(&build(&desired, &facts)), [""; 0]);
+}
+
+#[test]
 fn any_file_will_do_where_one_is_named() {
     let present = |name: &str, value: &str| {
         let table = json!({"component": "kube-apiserver", "name": name, "value": value, "merge": "present"});

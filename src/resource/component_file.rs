@@ -400,7 +400,7 @@ impl Behaviour for ComponentFile {
         // Beside the file the component does not start with them.
         let mut without = Draft::default();
         for flag in &file.replaces {
-            servers.compare_flag(flag, &Wanted::Absent, &mut without);
+            servers.compare_replaced(flag, &mut without);
         }
         if !without.problems.is_empty() {
             draft.problems.append(&mut without.problems);

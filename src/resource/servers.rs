@@ -156,6 +156,10 @@ impl<'a> Servers<'a> {
                 return;
             }
             let edit = edit(name, wanted, &given, &values);
+            if removes(&edit) && given.is_empty() {
+                self.given_by_itself(server, name, &effective, draft);
+                return;
+            }
             let after = after(&edit, &given);
             let found = Difference {
                 place: place(),
@@ -168,12 +172,22 @@ impl<'a> Servers<'a> {
             self.change(server, found, edit, draft);
             return;
         }
+        let own = self.layout.names_file(self.component, name);
+        if *wanted == Wanted::Absent && own {
+            self.given_by_itself(server, name, &[], draft);
+            return;
+        }
         let Some(process) = server.process else {
             return;
         };
         let running = argv::values(&process.argv, name);
         let running = self::effective(wanted, running);
         if wanted.satisfied(&running) {
+            return;
+        }
+        if *wanted == Wanted::Absent {
+            // No restart would be the last.
+            self.given_by_itself(server, name, &running, draft);
             return;
         }
         // The configuration is right and what runs was started before it, or by something else.
@@ -187,6 +201,39 @@ impl<'a> Servers<'a> {
         };
         let mark = format!("{}-{}", process.start, process.pid);
         self.change(server, found, ComponentEdit::Restart(mark), draft);
+    }
+
+    /// Compares that no file gives a flag. What the server gives by itself may go when another flag is there.
+    pub(super) fn compare_replaced(&self, name: &str, draft: &mut Draft) {
+        for server in &self.nodes {
+            if !server.config.given(self.component, name).is_empty() {
+                self.compare_flag_of(server, name, &Wanted::Absent, draft);
+            }
+        }
+    }
+
+    /// Says that a flag cannot be taken away.
+    fn given_by_itself(
+        &self,
+        server: &Server<'_>,
+        name: &str,
+        values: &[String],
+        draft: &mut Draft,
+    ) {
+        let value = match shown(values) {
+            Some(value) => format!("={}", plain(&value)),
+            None => String::new(),
+        };
+        let (component, layout) = (self.component, self.layout);
+        draft.error(
+            self.resource,
+            Place::Node(server.node.to_owned()),
+            format!(
+                "{component} has --{name}{value} from {} itself, which cannot be told to leave it out",
+                layout.name
+            ),
+            "leave the option behind it unset; if a file gave it until lately, restart the server and plan again",
+        );
     }
 
     /// Says why what our drop-in adds would not bring what is wanted, and what to do.
@@ -367,6 +414,11 @@ fn edit(name: &str, wanted: &Wanted, given: &[Given], values: &[String]) -> Comp
             ComponentEdit::EditList { name, list }
         }
     }
+}
+
+/// Whether our drop-in has no such flag afterwards.
+fn removes(edit: &ComponentEdit) -> bool {
+    matches!(edit.clone().settled(), ComponentEdit::RemoveFlag { .. })
 }
 
 /// What all files come to with the edit.
