@@ -9,7 +9,7 @@ use harden::distribution::Distribution;
 use harden::distribution::k3s::{K3S, Layout, RKE2, ServerConfig};
 use harden::fact::*;
 use harden::plan::*;
-use harden::report::{Newborn, bootstrap};
+use harden::report::{Newborn, PlanText, bootstrap, plan_text};
 use harden::resource::*;
 use plan_support::{API, file, flag, meta, path, process, put, resource};
 use serde_json::json;
@@ -199,7 +199,7 @@ fn a_flag_is_added_and_then_nothing_is_left() {
     insta::assert_snapshot!(warnings(&plan), @"
     k3s: what is known of it is from its documentation; nothing was run on a real k3s
     k3s: what its components run with cannot be read: they run inside its own process, so only its configuration is compared
-    k3s: it keeps its datastore to itself: apply looks at /readyz and the unit alone, and a restart takes an embedded etcd member with it
+    k3s: it keeps its datastore to itself: of its health apply sees /readyz alone, and a restart takes an embedded etcd member with it
     ");
     let steps: Vec<&Step> = plan.steps().map(|(_, step)| step).collect();
     assert_eq!(
@@ -812,4 +812,15 @@ fn the_example_of_the_documentation_can_be_applied() {
     assert!(!plan.is_clean());
     execute(&K3S, &plan, &mut facts);
     assert!(build(&desired, &facts).is_clean());
+}
+
+#[test]
+fn what_a_reader_is_shown() {
+    for layout in [&K3S, &RKE2] {
+        let desired = desired(layout, vec![flag("profiling", false)]);
+        let plan = build(&desired, &servers(layout, &["s1"], &desired, &[]));
+        let text = plan_text(&plan, PlanText { details: true });
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        insta::assert_snapshot!(format!("{}-text", layout.service), plain);
+    }
 }

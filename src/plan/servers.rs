@@ -182,7 +182,7 @@ pub(super) fn caveats(layout: &Layout, desired: &Desired, restarts: bool) -> Vec
     }
     if restarts {
         all.push(caveat(
-            "it keeps its datastore to itself: apply looks at /readyz and the unit alone, and a restart takes an \
+            "it keeps its datastore to itself: of its health apply sees /readyz alone, and a restart takes an \
              embedded etcd member with it"
                 .into(),
             "look at its members yourself before you apply, if it has several servers",
