@@ -11,9 +11,13 @@ use super::wanted::Wanted;
 use super::{Difference, Draft, Effect, Place, Resource, SettingCopy};
 use crate::distribution::k3s::{Given, Layout, ServerConfig};
 use crate::distribution::kubeadm::argv;
-use crate::distribution::list::{holds, items, same_item};
-use crate::distribution::{Component, ComponentEdit, ListEdit, Volume};
-use crate::fact::{Answer, Fact, Facts, Node, Process, Query};
+use crate::distribution::{Component, ComponentEdit, Volume};
+use crate::fact::{Facts, Process, Query};
+use look::{check_unit, plain, read_config, read_process};
+use merge::{after, contradicts, edit, effective, removes, shown};
+
+mod look;
+mod merge;
 
 /// The servers whose configuration could be read. What could not is in the draft already.
 pub(super) struct Servers<'a> {
@@ -181,7 +185,7 @@ impl<'a> Servers<'a> {
             return;
         };
         let running = argv::values(&process.argv, name);
-        let running = self::effective(wanted, running);
+        let running = merge::effective(wanted, running);
         if wanted.satisfied(&running) {
             return;
         }
@@ -334,224 +338,5 @@ impl<'a> Servers<'a> {
             edit,
         };
         draft.change(self.resource, found, vec![effect]);
-    }
-}
-
-/// Of a flag that is given several times, the values that count. Of switches and numbers it is the last
-/// (github.com/spf13/pflag bool.go, int.go, duration.go: `Set`); anything else may be a list, of which
-/// all count (string_slice.go: `Set`).
-fn effective(wanted: &Wanted, mut values: Vec<String>) -> Vec<String> {
-    if matches!(wanted, Wanted::List { .. }) && !values.is_empty() {
-        return vec![values.join(",")];
-    }
-    let exact = matches!(wanted, Wanted::Exact(value) if is_single(value));
-    if exact && values.iter().all(|value| is_single(value)) {
-        values.drain(..values.len().saturating_sub(1));
-    }
-    values
-}
-
-/// Whether a value is a switch, a number, a time or an address, and so none of a list.
-fn is_single(value: &str) -> bool {
-    let number = |text: &str| {
-        text.starts_with(|c: char| c.is_ascii_digit())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b"hmsun.".contains(&b))
-    };
-    matches!(value, "true" | "false") || number(value)
-}
-
-/// Whether what another file gives is against what is wanted, whatever ours adds.
-fn contradicts(wanted: &Wanted, other: &Given) -> bool {
-    match wanted {
-        Wanted::Absent => true,
-        Wanted::Exact(value) => {
-            let overruled = !other.later && is_single(value) && is_single(&other.value);
-            *value != other.value && !overruled
-        }
-        Wanted::Present(_) => other.value.is_empty(),
-        Wanted::List { with, without } => {
-            let values = [other.value.clone()];
-            let mut found = items(&values);
-            found.any(|item| {
-                let twin = |wanted: &String| wanted != item && same_item(wanted, item);
-                holds(without, item) || with.iter().any(twin)
-            })
-        }
-    }
-}
-
-/// What makes our drop-in bring what is wanted.
-fn edit(name: &str, wanted: &Wanted, given: &[Given], values: &[String]) -> ComponentEdit {
-    let name = name.to_owned();
-    match wanted {
-        Wanted::Absent => ComponentEdit::RemoveFlag { name },
-        Wanted::Exact(value) | Wanted::Present(value) => ComponentEdit::SetFlag {
-            name,
-            value: value.clone(),
-        },
-        Wanted::List { with, without } => {
-            let of = |own: bool| -> Vec<String> {
-                let chosen = given.iter().filter(|one| one.own == own);
-                chosen.map(|one| one.value.clone()).collect()
-            };
-            let (ours, others) = (of(true), of(false));
-            // What nobody gives, the server may give by itself; that goes when ours is there.
-            let own: Vec<String> = match given.is_empty() {
-                true => items(values).map(str::to_owned).collect(),
-                false => items(&ours).map(str::to_owned).collect(),
-            };
-            // What other files give, they go on giving.
-            let theirs: Vec<&str> = items(&others).collect();
-            let missing = with.iter().filter(|item| !theirs.contains(&item.as_str()));
-            let list = ListEdit {
-                all: own.clone(),
-                own,
-                with: missing.cloned().collect(),
-                without: without.clone(),
-            };
-            ComponentEdit::EditList { name, list }
-        }
-    }
-}
-
-/// Whether our drop-in has no such flag afterwards.
-fn removes(edit: &ComponentEdit) -> bool {
-    matches!(edit.clone().settled(), ComponentEdit::RemoveFlag { .. })
-}
-
-/// What all files come to with the edit.
-fn after(edit: &ComponentEdit, given: &[Given]) -> Option<String> {
-    let ComponentEdit::SetFlag { value, .. } = edit.clone().settled() else {
-        return None;
-    };
-    let ComponentEdit::EditList { .. } = edit else {
-        return Some(value);
-    };
-    let others = given.iter().filter(|one| !one.own);
-    let mut all: Vec<String> = others.map(|one| one.value.clone()).collect();
-    all.push(value);
-    Some(all.join(","))
-}
-
-fn shown(values: &[String]) -> Option<String> {
-    let mut shown: Vec<&str> = values.iter().map(String::as_str).collect();
-    shown.dedup();
-    (!shown.is_empty()).then(|| shown.join(" and "))
-}
-
-/// A value of a file as it can be shown in a message.
-fn plain(value: &str) -> String {
-    let clean = |c: char| if c.is_control() { '?' } else { c };
-    value.chars().map(clean).take(200).collect()
-}
-
-fn read_config(layout: &'static Layout, node: &Node) -> Result<ServerConfig, (String, String)> {
-    let path = layout.main_path();
-    let empty = std::collections::BTreeMap::new();
-    let files = match node.get(&Query::Config(path)) {
-        Fact::Value(Answer::Config(files)) => files,
-        Fact::Absent => &empty,
-        Fact::Value(_) => {
-            return Err((
-                "the probe answered something else for the configuration".into(),
-                "plan again".into(),
-            ));
-        }
-        Fact::Unreadable(why) => {
-            return Err((
-                format!("{} and its drop-ins could not be read: {why}", layout.main),
-                "check that the login may read them as root, and plan again".into(),
-            ));
-        }
-    };
-    ServerConfig::read(layout, files)
-        .map_err(|error| (error.to_string(), error.remedy().to_owned()))
-}
-
-/// Whether the unit is there and reads the configuration that is looked at.
-fn check_unit(layout: &Layout, node: &Node) -> Result<(), (String, String)> {
-    let service = layout.service;
-    let unit = match node.get(&Query::Unit(layout.unit())) {
-        Fact::Value(Answer::Unit(unit)) => unit,
-        Fact::Absent => {
-            return Err((
-                format!("there is no unit {service}.service"),
-                format!(
-                    "check that this node is a server of {}, and that [cluster] distribution is right",
-                    layout.name
-                ),
-            ));
-        }
-        Fact::Value(_) => {
-            return Err((
-                format!("the probe answered something else for {service}.service"),
-                "plan again".into(),
-            ));
-        }
-        Fact::Unreadable(why) => {
-            return Err((
-                format!("the state of {service}.service could not be read: {why}"),
-                "check that the login may ask systemctl as root, and plan again".into(),
-            ));
-        }
-    };
-    let other = unit.config.as_deref().filter(|path| *path != layout.main);
-    let named = |option: &&String| matches!(option.as_str(), "--config" | "-c");
-    if other.is_some() || unit.options.iter().any(|option| named(&option)) {
-        let path = other.map(plain).unwrap_or_else(|| "another one".into());
-        return Err((
-            format!("{service}.service reads {path} instead of {}", layout.main),
-            format!(
-                "move the configuration to {} and take the option or variable away",
-                layout.main
-            ),
-        ));
-    }
-    // Whether they replace or add to what is in files, documentation and source say differently
-    // (docs.k3s.io/installation/configuration; k3s pkg/configfilearg/parser.go: `Parse`).
-    let is_args = |option: &&String| option.ends_with("-arg") || option.ends_with("-extra-mount");
-    if let Some(option) = unit.options.iter().find(is_args) {
-        return Err((
-            format!(
-                "{service}.service is started with {}, beside which it is not known what files add",
-                plain(option)
-            ),
-            format!(
-                "move what it says from the unit's command line into {}, and plan again",
-                layout.main
-            ),
-        ));
-    }
-    Ok(())
-}
-
-fn read_process<'a>(
-    layout: &Layout,
-    component: Component,
-    node: &'a Node,
-) -> Result<&'a Process, (String, String)> {
-    let service = layout.service;
-    match node.get(&Query::Process(component.program())) {
-        Fact::Value(Answer::Process(running)) => match running.as_slice() {
-            [process] => Ok(process),
-            several => Err((
-                format!("{} processes of {component} run", several.len()),
-                "wait until the old one has ended, or end the stray one, and plan again".into(),
-            )),
-        },
-        Fact::Value(_) => Err((
-            format!("the probe answered something else for {component}"),
-            "plan again".into(),
-        )),
-        Fact::Absent => Err((
-            format!("{component} does not run"),
-            format!("find out why: `crictl ps -a` and `journalctl -u {service}` on the node"),
-        )),
-        Fact::Unreadable(why) => Err((
-            format!("the command line of {component} could not be read: {why}"),
-            "check that the login may read it as root, and plan again".into(),
-        )),
     }
 }
