@@ -662,6 +662,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
     });
     let desired = Desired {
         cluster: "c".into(),
+        distribution: Default::default(),
         resources: vec![Resource {
             kind: Kind::from_table("component-file", table).unwrap(),
             scope: Scope::ControlPlane,

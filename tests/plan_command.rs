@@ -23,6 +23,7 @@ fn plan() -> Plan {
         cluster: Cluster {
             name: "x".into(),
             id: "5f1e".into(),
+            distribution: Default::default(),
         },
         desired: String::new(),
         etcd_leader: None,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use harden::fact::probe::{MAX_FILE, SCRIPT, encode, parse};
 use harden::fact::{
-    AccountName, Answer, Fact, FileKind, Ids, Meta, NodeFacts, NodePath, ProgramName, Query,
+    AccountName, Answer, Fact, FileKind, Ids, Meta, NodeFacts, NodePath, ProgramName, Query, Unit,
 };
 
 const NONCE: &str = "0123456789abcdef";
@@ -751,5 +751,170 @@ fn hundreds_of_queries_are_answered_in_seconds() {
         let begin = Instant::now();
         assert_eq!(probe(words, SCRIPT, &queries).len(), 200, "{shell}");
         assert!(begin.elapsed() < Duration::from_secs(15), "{shell}");
+    }
+}
+
+#[test]
+fn a_configuration_and_its_drop_ins_as_k3s_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let main = Query::Config(path(&at("config.yaml")));
+    let ask = |words: &[&str]| probe(words, SCRIPT, std::slice::from_ref(&main))[&main].clone();
+    for (_, words) in SHELLS {
+        assert_eq!(ask(words), Fact::Absent);
+    }
+    fs::create_dir_all(at("config.yaml.d/dir.yaml")).unwrap();
+    let files = [
+        ("", "token: a\n\0"),
+        (".hidden.yaml", "h"),
+        ("10 with \n line.YAML", ""),
+        ("90-harden.yaml", "x: 1"),
+        ("a*.yml", "star"),
+    ];
+    for (name, text) in files {
+        let place = match name {
+            "" => at("config.yaml"),
+            name => at("config.yaml.d").join(name),
+        };
+        fs::write(place, text).unwrap();
+    }
+    for other in ["README", "x.yaml.bak", ".harden.1-1-0.77"] {
+        fs::write(at("config.yaml.d").join(other), "no").unwrap();
+    }
+    for (shell, words) in SHELLS {
+        let Fact::Value(Answer::Config(found)) = ask(words) else {
+            panic!("{shell}: {:?}", ask(words))
+        };
+        let found: Vec<(&str, &[u8])> = found
+            .iter()
+            .map(|(name, file)| (name.as_str(), file.content.as_slice()))
+            .collect();
+        let wanted: Vec<(&str, &[u8])> = files.iter().map(|(n, t)| (*n, t.as_bytes())).collect();
+        assert_eq!(found, wanted, "{shell}");
+    }
+    // Drop-ins alone are a configuration too.
+    fs::remove_file(at("config.yaml")).unwrap();
+    for (shell, words) in SHELLS {
+        let found = ask(words);
+        assert!(
+            matches!(&found, Fact::Value(Answer::Config(all)) if all.len() == files.len() - 1),
+            "{shell}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_part_of_a_configuration_that_cannot_be_read_makes_all_of_it_unreadable() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let drop_in = |sub: &str, name: &str| dir.path().join(sub).join("config.yaml.d").join(name);
+    for sub in ["link", "large", "closed", "secret", "above"] {
+        fs::create_dir_all(drop_in(sub, "")).unwrap();
+        fs::write(dir.path().join(sub).join("config.yaml"), "a: 1").unwrap();
+    }
+    symlink("/etc/hostname", drop_in("link", "50\u{1b}.yaml")).unwrap();
+    fs::write(drop_in("large", "50.yaml"), "#".repeat(131_073)).unwrap();
+    fs::write(drop_in("secret", "50.yaml"), "a").unwrap();
+    let close = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    close(&drop_in("secret", "50.yaml"), 0o000);
+    close(&drop_in("closed", ""), 0o000);
+    close(&dir.path().join("above"), 0o000);
+    let cases = [
+        ("link", ".d/50?.yaml: it is a symbolic link"),
+        ("large", ".d/50.yaml: it is larger than 131072 bytes"),
+        ("secret", ".d/50.yaml: Permission denied"),
+        ("closed", ".d: Permission denied"),
+        ("above", "it cannot be looked at: Permission denied"),
+    ];
+    for (shell, words) in SHELLS {
+        let words = [&as_nobody()[..], words].concat();
+        for (sub, why) in cases {
+            let query = Query::Config(path(&dir.path().join(sub).join("config.yaml")));
+            let facts = probe(&words, SCRIPT, std::slice::from_ref(&query));
+            let told = unreadable(&facts[&query]);
+            assert!(told.ends_with(why), "{shell}: {sub}: {told}");
+        }
+    }
+    close(&drop_in("closed", ""), 0o700);
+    close(&dir.path().join("above"), 0o700);
+}
+
+#[test]
+fn what_systemd_says_of_a_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let me = std::process::id();
+    let say = |text: &str| {
+        let program = dir.path().join("systemctl");
+        let script = format!(
+            "#!/bin/sh\n[ \"$#:$4\" = 4:k3s.service ] || exit 1\ncat <<'END'\n{text}\nEND\n"
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let query = Query::Unit(program("k3s"));
+    let path = format!("PATH={}:/usr/bin:/bin", dir.path().display());
+    let ask = |words: &[&str]| {
+        let words = [&["env", &path, "K3S_CONFIG_FILE=/srv/k3s.yaml"], words].concat();
+        probe(&words, SCRIPT, std::slice::from_ref(&query))[&query].clone()
+    };
+    let command = "{ path=/usr/local/bin/k3s ; argv[]=/usr/local/bin/k3s server --token=secret \"--kube-apiserver-arg=v=2\" -c /x ; ignore_errors=no ; pid=1 ; }";
+    say(&format!(
+        "LoadState=loaded\nActiveState=activating\nMainPID={me}\nNRestarts=3\nExecStart={command}"
+    ));
+    for (shell, words) in SHELLS {
+        let Fact::Value(Answer::Unit(unit)) = ask(words) else {
+            panic!("{shell}: {:?}", ask(words))
+        };
+        let (pid, start) = unit.main.unwrap();
+        assert!(pid == me && start > 0, "{shell}");
+        let wanted = Unit {
+            active: "activating".into(),
+            main: unit.main,
+            restarts: 3,
+            // Names only: values may be secret.
+            options: ["--token", "--kube-apiserver-arg", "-c"]
+                .map(str::to_owned)
+                .into(),
+            // That of its own environment, and not of the probe's.
+            config: None,
+        };
+        assert_eq!(unit, wanted, "{shell}");
+    }
+    let mut service = Command::new("sleep")
+        .arg("600")
+        .env("RKE2_CONFIG_FILE", "/srv/rke2.yaml")
+        .spawn()
+        .unwrap();
+    say(&format!(
+        "LoadState=loaded\nActiveState=active\nMainPID={}",
+        service.id()
+    ));
+    for (shell, words) in SHELLS {
+        let Fact::Value(Answer::Unit(unit)) = ask(words) else {
+            panic!("{shell}: {:?}", ask(words))
+        };
+        assert_eq!(unit.config.as_deref(), Some("/srv/rke2.yaml"), "{shell}");
+    }
+    service.kill().unwrap();
+    service.wait().unwrap();
+    for (text, wanted) in [
+        ("LoadState=not-found\nActiveState=inactive\nMainPID=0", None),
+        (
+            "LoadState=loaded\nActiveState=failed\nMainPID=0\nNRestarts=0",
+            Some("failed"),
+        ),
+    ] {
+        say(text);
+        for (shell, words) in SHELLS {
+            match (ask(words), wanted) {
+                (Fact::Absent, None) => {}
+                (Fact::Value(Answer::Unit(unit)), Some(active)) => {
+                    assert_eq!((unit.active.as_str(), unit.main), (active, None), "{shell}");
+                }
+                other => panic!("{shell}: {other:?}"),
+            }
+        }
     }
 }

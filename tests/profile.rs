@@ -127,6 +127,28 @@ fn imports_that_disagree() {
 }
 
 #[test]
+fn what_made_the_cluster() {
+    use harden::distribution::Distribution;
+    let with = |value: &str| format!("[cluster]\nname = \"x\"\ndistribution = \"{value}\"\n");
+    for (value, wanted) in [
+        ("kubeadm", Distribution::Kubeadm),
+        ("k3s", Distribution::K3s),
+        ("rke2", Distribution::Rke2),
+    ] {
+        let dir = workspace(&[("harden.toml", &with(value))]);
+        let read = read(dir.path()).unwrap_or_else(|e| panic!("{e:#}"));
+        assert_eq!(read.cluster.distribution, wanted);
+    }
+    insta::assert_snapshot!(shown(&[("harden.toml", &with("k3"))]), @r#"
+    error: `cluster.distribution` cannot be `k3`
+      --> harden.toml:3:16
+    3 | distribution = "k3"
+      |                ^^^^ did you mean `k3s`?
+      help: write `kubeadm`, `k3s` or `rke2`
+    "#);
+}
+
+#[test]
 fn all_errors_of_a_run() {
     let text = r#"
 imports = ["a.toml", "builtin:baselin", "gone.toml"]
@@ -185,7 +207,7 @@ quota = { requests.cpu = "1", pods = 200 }
       --> harden.toml:5:1
     5 | nam = "x"
       | ^^^ did you mean `name`?
-      help: use `name`, `kubeconfig` or `context`
+      help: use `name`, `distribution`, `kubeconfig` or `context`
 
     error: `nodes.become` cannot be `doas`
       --> harden.toml:7:10
@@ -514,7 +536,7 @@ gate-timeout = "1m30s"
     assert_eq!(w.apply.gate_timeout, std::time::Duration::from_secs(90));
     assert_eq!(w.accept, ["tenants", "tenants.pay.network"]);
     insta::assert_snapshot!(format!("{:?}\n{:?}", w.cluster, w.nodes), @r#"
-ClusterSettings { name: "prod", kubeconfig: Some("k"), context: Some("ctx") }
+ClusterSettings { name: "prod", distribution: Kubeadm, kubeconfig: Some("k"), context: Some("ctx") }
 NodesSettings { discover: false, defaults: HostSettings { transport: Some(Ssh), address: None, port: Some(2222), user: Some("ops"), become_root: Some(None), identity: Some("id"), known_hosts: Some("known_hosts"), engine: None, role: Some(Worker) }, hosts: {"cp1": HostSettings { transport: None, address: Some("10.0.0.1"), port: None, user: None, become_root: None, identity: None, known_hosts: None, engine: None, role: Some(ControlPlane) }, "w1": HostSettings { transport: Some(Docker), address: None, port: None, user: None, become_root: None, identity: None, known_hosts: None, engine: Some("podman"), role: None }} }
 "#);
 }

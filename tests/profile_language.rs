@@ -476,6 +476,9 @@ fn a_value_that_does_not_exist_everywhere() {
       |       ^^^^ it exists in k3s
       help: remove it, or `unset` it when an import sets it
     ");
+    let on_k3s = format!("cluster.distribution = \"k3s\"\n{head}m.b = true");
+    let (_, there) = good(&[("harden.toml", &on_k3s), ("m.toml", module)]);
+    assert_eq!(there.resources.len(), 1);
 }
 
 /// The first of the two seed examples, as it was given.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::distribution::Component;
-use crate::fact::{Answer, Fact, Process, Query};
+use crate::distribution::kubeadm::argv;
+use crate::fact::{Answer, Fact, Process, ProgramName, Query, Unit};
 use crate::host::Tunnel;
 use crate::plan::{FieldValue, Gate};
 use crate::resource::is_effective;
@@ -23,6 +24,9 @@ const DOWN: Duration = Duration::from_secs(5);
 /// How many kubelets may die before the gate gives up: systemd starts one that ended again.
 const KUBELET_DEATHS: usize = 2;
 
+/// How often systemd may have started a unit again by itself before the gate gives up.
+const UNIT_DEATHS: u32 = 2;
+
 /// What ran on a node before it was changed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
@@ -31,6 +35,8 @@ pub(super) struct Seen {
     log: String,
     /// What the kubelet's unit logged.
     journal: String,
+    /// The unit that the gate is about.
+    unit: Option<Unit>,
     /// The mirror pods of what the step changes.
     pub(super) mirrors: Mirrors,
 }
@@ -125,6 +131,7 @@ impl Session<'_, '_> {
             .keys()
             .copied()
             .chain(followers(gate))
+            .chain(gate.flags.iter().map(|flag| flag.component))
             .collect();
         let mut queries: Vec<Query> = looked_at
             .iter()
@@ -137,8 +144,17 @@ impl Session<'_, '_> {
         if !gate.kubelet.is_empty() {
             queries.extend([kubelet.clone(), journal.clone()]);
         }
+        let unit = gate.unit.clone().map(Query::Unit);
+        queries.extend(unit.clone());
         let facts = self.look(node, &queries)?;
         let mut seen = Seen::default();
+        match unit.and_then(|query| facts.get(&query)) {
+            Some(Fact::Value(Answer::Unit(found))) => seen.unit = Some(found.clone()),
+            Some(Fact::Unreadable(why)) => {
+                return Err(format!("{node}: the unit cannot be read: {why}"));
+            }
+            _ => {}
+        }
         for component in &looked_at {
             let found = match facts.get(&Query::Process(component.program())) {
                 Some(Fact::Value(Answer::Process(all))) => all.clone(),
@@ -302,6 +318,24 @@ impl Session<'_, '_> {
             }
             ids.extend(new);
         }
+        if let Some(unit) = &gate.unit {
+            ids.push(unit_id(unit, &seen, before)?);
+        }
+        for flag in &gate.flags {
+            let all = seen.processes.get(&flag.component);
+            let has =
+                |process: &Process| argv::values(&process.argv, &flag.name).contains(&flag.value);
+            match all.map(Vec::as_slice) {
+                Some([only]) if has(only) => ids.push((only.pid, only.start)),
+                _ => {
+                    let what = format!(
+                        "{} to run with --{}={}",
+                        flag.component, flag.name, flag.value
+                    );
+                    return Err(again(what, Some(flag.component)));
+                }
+            }
+        }
         if let Some(port) = gate.readyz_port {
             self.readyz_waits(node, port, tunnel)
                 .map_or(Ok(()), |waits| {
@@ -384,9 +418,9 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Returns the last line that the kubelet logged.
-    pub(super) fn last_journal_line(&mut self, node: &str) -> Option<String> {
-        let query = Query::Journal(kubelet_program());
+    /// Returns the last line that a unit logged.
+    pub(super) fn last_journal_line(&mut self, node: &str, unit: &ProgramName) -> Option<String> {
+        let query = Query::Journal(unit.clone());
         let facts = self.look(node, std::slice::from_ref(&query)).ok()?;
         match facts.get(&query) {
             Some(Fact::Value(Answer::Log(text))) => telling(text).map(bounded),
@@ -402,6 +436,38 @@ impl Session<'_, '_> {
             Some(Fact::Value(Answer::Log(text))) => telling(text).map(bounded),
             _ => None,
         }
+    }
+}
+
+/// Returns the main process of a unit, once it is active with a new one. The error says whether there
+/// is any use in looking again: systemd starts it again and again.
+fn unit_id(
+    unit: &ProgramName,
+    seen: &Seen,
+    before: Option<&Seen>,
+) -> Result<(u32, u64), (Shut, bool)> {
+    let Some(now) = &seen.unit else {
+        return Err((
+            Shut::new(format!("{unit} to be known to systemd"), None),
+            false,
+        ));
+    };
+    let old = before.and_then(|before| before.unit.as_ref());
+    let known = old.map_or(0, |old| old.restarts);
+    // The count begins anew where somebody starts it.
+    let died = match now.restarts >= known {
+        true => now.restarts - known,
+        false => now.restarts,
+    };
+    if before.is_some() && died >= UNIT_DEATHS {
+        let why = format!("it was started and died {died} times");
+        return Err((Shut::new(why, None), true));
+    }
+    let is_new = |main: &(u32, u64)| old.is_none_or(|old| old.main != Some(*main));
+    match now.main.filter(is_new) {
+        Some(main) if now.active == "active" => Ok(main),
+        Some(_) => Err((Shut::new(format!("{unit} to be active"), None), false)),
+        None => Err((Shut::new(format!("{unit} to restart"), None), false)),
     }
 }
 
@@ -477,6 +543,7 @@ fn is_fatal(line: &str) -> bool {
     klog_fatal
         || line.starts_with("Error:")
         || line.starts_with("panic:")
+        || line.contains("level=fatal")
         || line.contains("\"command failed\"")
 }
 

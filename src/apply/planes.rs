@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::distribution::Component;
+use crate::distribution::k3s::Layout;
 use crate::distribution::kubeadm::etcd::{EtcdMember, metrics_port};
 use crate::distribution::kubeadm::{Manifest, manifest_path};
 use crate::fact::{Fact, Query};
@@ -41,6 +42,8 @@ struct Ways {
 pub(super) struct Planes {
     names: BTreeSet<String>,
     ways: BTreeMap<String, Ways>,
+    /// Where k3s or RKE2 made the cluster.
+    layout: Option<&'static Layout>,
     /// Those that were not well before the present step, and of which its gate asks nothing.
     excused: BTreeSet<String>,
     /// Those whose etcd cannot be asked; told once.
@@ -52,6 +55,18 @@ impl Planes {
     pub(super) fn begin(&mut self, plan: &Plan) {
         let planes = plan.nodes.iter().filter(|(_, plane)| **plane);
         self.names = planes.map(|(name, _)| name.clone()).collect();
+        self.layout = plan.cluster.distribution.layout();
+        if self.layout.is_some() {
+            // No manifest tells the port; the gates do.
+            self.ways
+                .extend(plan.steps().filter_map(|(_, step)| match step {
+                    Step::Node(step) => {
+                        let readyz = step.gate.as_ref()?.readyz_port?;
+                        Some((step.node.clone(), Ways { readyz, etcd: None }))
+                    }
+                    _ => None,
+                }));
+        }
     }
 
     pub(super) fn has(&self, node: &str) -> bool {
@@ -65,7 +80,9 @@ impl Planes {
 
     /// Forgets where a node is asked, because its files are about to change.
     pub(super) fn forget(&mut self, node: &str) {
-        self.ways.remove(node);
+        if self.layout.is_none() {
+            self.ways.remove(node);
+        }
     }
 
     /// The others, of which the present step's gate asks that they are well.
@@ -145,6 +162,10 @@ impl Session<'_, '_> {
             }
         }
         let names: Vec<&str> = survey.unwell.keys().map(String::as_str).collect();
+        let logs = match self.planes.layout {
+            None => "`crictl ps -a` and `journalctl -u kubelet` tell".to_owned(),
+            Some(layout) => format!("`journalctl -u {}` tells", layout.service),
+        };
         Err(ApplyError::Unwell {
             what: complaint,
             remedy: match names.as_slice() {
@@ -152,7 +173,7 @@ impl Session<'_, '_> {
                        then apply again"
                     .into(),
                 names => format!(
-                    "bring {} back (there `crictl ps -a` and `journalctl -u kubelet` tell more), or if it is gone \
+                    "bring {} back (there {logs} more), or if it is gone \
                      for good, remove it from the cluster; then apply again",
                     names.join(" and ")
                 ),
@@ -276,8 +297,12 @@ impl Session<'_, '_> {
     pub(super) fn plane_etcd(&mut self, name: &str) -> Result<Option<EtcdMember>, String> {
         let Some(port) = self.ways(name)?.etcd else {
             if self.planes.unasked.insert(name.to_owned()) {
+                let why = match self.planes.layout {
+                    None => "its etcd is external or without a metrics address".to_owned(),
+                    Some(layout) => format!("{} keeps its datastore to itself", layout.name),
+                };
                 self.note(format!(
-                    "{name}: its etcd is external or without a metrics address, so only /readyz tells of its health"
+                    "{name}: {why}, so only /readyz tells of its health"
                 ));
             }
             return Ok(None);
@@ -295,6 +320,12 @@ impl Session<'_, '_> {
     fn ways(&mut self, name: &str) -> Result<Ways, String> {
         if let Some(ways) = self.planes.ways.get(name) {
             return Ok(*ways);
+        }
+        if self.planes.layout.is_some() {
+            return Ok(Ways {
+                readyz: API_PORT,
+                etcd: None,
+            });
         }
         let api = manifest_path(Component::KubeApiserver);
         let etcd = manifest_path(Component::Etcd);

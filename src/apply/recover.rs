@@ -217,7 +217,9 @@ fn is_blind(step: &NodeStep) -> bool {
         return false;
     };
     let same = |(component, argv)| old.processes.get(component) == Some(argv);
-    new.processes.iter().any(same) || (!new.kubelet.is_empty() && new.kubelet == old.kubelet)
+    new.unit.is_some()
+        || new.processes.iter().any(same)
+        || (!new.kubelet.is_empty() && new.kubelet == old.kubelet)
 }
 
 impl Run<'_, '_, '_> {

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::cluster::ApiError;
 use crate::distribution::Component;
-use crate::fact::{Fact, ObjectRef, sha256};
+use crate::fact::{Fact, ObjectRef, ProgramName, sha256};
 use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
+use crate::resource::kubelet::kubelet_program;
 
 use super::Notice;
 use super::gate::{Shut, Watch, changed_flags};
@@ -261,6 +262,9 @@ impl Session<'_, '_> {
         if !gate.kubelet.is_empty() {
             return self.explain_kubelet(node, gate, &shut.why);
         }
+        if let Some(unit) = &gate.unit {
+            return self.explain_unit(node, unit, &shut.why);
+        }
         let component = shut
             .component
             .or_else(|| gate.processes.keys().next().copied());
@@ -295,7 +299,15 @@ impl Session<'_, '_> {
             "the kubelet did not pass its gate with {}: {why}",
             fields.join(" ")
         );
-        if let Some(line) = self.last_journal_line(node) {
+        if let Some(line) = self.last_journal_line(node, &kubelet_program()) {
+            text.push_str(&format!("; its last log line: {line}"));
+        }
+        text
+    }
+
+    fn explain_unit(&mut self, node: &str, unit: &ProgramName, why: &str) -> String {
+        let mut text = format!("{unit} did not pass its gate: {why}");
+        if let Some(line) = self.last_journal_line(node, unit) {
             text.push_str(&format!("; its last log line: {line}"));
         }
         text
@@ -496,8 +508,14 @@ fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
     if complete {
         let planned = step.undo_gate.as_ref();
         return Some(Gate {
-            processes: old.clone(),
+            // What a server makes of its configuration is its own affair.
+            processes: match gate.unit {
+                Some(_) => Argv::new(),
+                None => old.clone(),
+            },
             readyz_port: gate.readyz_port,
+            unit: gate.unit.clone(),
+            flags: planned.map(|g| g.flags.clone()).unwrap_or_default(),
             kubelet: planned.map(|g| g.kubelet.clone()).unwrap_or_default(),
             serving_certificate: planned.is_some_and(|g| g.serving_certificate),
         });

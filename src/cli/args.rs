@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\nkubeadm, kind: plan, apply, bootstrap; tested with Kubernetes 1.35",
-    "\nk3s, RKE2: bootstrap from their documentation; not run on a real k3s or RKE2",
+    "\nk3s, RKE2: bootstrap, plan, apply of what docs/k3s.md lists, from their documentation; not run on a real k3s or RKE2",
 );
 
 /// Declarative hardening for self-managed Kubernetes clusters

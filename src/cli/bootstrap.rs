@@ -158,6 +158,18 @@ fn prepare(
 ) -> Result<Exit, Failure> {
     let session = Session::open_locked(global, PATIENCE)?;
     output.findings(&session.desired.findings);
+    if let Some(layout) = session.desired.distribution.layout() {
+        return Err(Failure::new(
+            format!(
+                "with {} a node that joins reads its own files, which --on does not write; nothing was changed",
+                layout.name
+            ),
+            format!(
+                "`harden bootstrap {} DIR` writes them; place them before it is started",
+                layout.distribution.name()
+            ),
+        ));
+    }
     if session.inventory.find(node).is_none() {
         let known: Vec<&str> = session
             .inventory

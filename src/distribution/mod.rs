@@ -10,6 +10,46 @@ pub mod list;
 
 pub use list::ListEdit;
 
+/// What made the cluster, and so decides where its settings live.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// kubeadm, and kind, which is kubeadm.
+    #[default]
+    Kubeadm,
+    /// k3s.
+    K3s,
+    /// RKE2.
+    Rke2,
+}
+
+impl Distribution {
+    /// Returns the name as profiles and modules write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Distribution::Kubeadm => "kubeadm",
+            Distribution::K3s => "k3s",
+            Distribution::Rke2 => "rke2",
+        }
+    }
+
+    /// Returns where k3s or RKE2 keeps its settings; `None` for kubeadm.
+    pub fn layout(self) -> Option<&'static k3s::Layout> {
+        match self {
+            Distribution::Kubeadm => None,
+            Distribution::K3s => Some(&k3s::K3S),
+            Distribution::Rke2 => Some(&k3s::RKE2),
+        }
+    }
+
+    /// Whether it is kubeadm: what is not said in a plan or a desired state.
+    pub fn is_kubeadm(&self) -> bool {
+        *self == Distribution::Kubeadm
+    }
+}
+
 /// A component of the control plane that takes flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

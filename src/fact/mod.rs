@@ -161,6 +161,11 @@ pub enum Query {
     Log(ProgramName),
     /// The last lines that this systemd unit logged.
     Journal(ProgramName),
+    /// The file at the path and its drop-ins: the files `*.yaml` and `*.yml` in the directory of the same
+    /// name with `.d`, as k3s reads them. Absent where there is none of them.
+    Config(NodePath),
+    /// What systemd says of this unit.
+    Unit(ProgramName),
 }
 
 impl fmt::Display for Query {
@@ -175,6 +180,8 @@ impl fmt::Display for Query {
             Query::Process(p) => write!(f, "command line of {p}"),
             Query::Log(p) => write!(f, "log of {p}"),
             Query::Journal(p) => write!(f, "journal of {p}"),
+            Query::Config(p) => write!(f, "arguments in {p} and its drop-ins"),
+            Query::Unit(p) => write!(f, "unit {p}"),
         }
     }
 }
@@ -305,6 +312,26 @@ pub enum Answer {
     Process(Vec<Process>),
     /// Of [`Query::Log`] and [`Query::Journal`]: text without terminal escapes, oldest line first.
     Log(String),
+    /// Of [`Query::Config`]: the file itself under an empty name, its drop-ins under theirs; never empty.
+    Config(BTreeMap<String, File>),
+    /// Of [`Query::Unit`].
+    Unit(Unit),
+}
+
+/// A systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Unit {
+    /// `active`, `activating`, `failed` …: org.freedesktop.systemd1(5), ActiveState.
+    pub active: String,
+    /// Process id and start time of its main process, as in [`Process`]; `None` when none runs.
+    pub main: Option<(u32, u64)>,
+    /// How often systemd has started it again by itself since somebody started it.
+    pub restarts: u32,
+    /// The names of the options on its command line, with dashes and without values.
+    pub options: BTreeSet<String>,
+    /// The configuration that its environment names: the value of `K3S_CONFIG_FILE` and the like.
+    pub config: Option<String>,
 }
 
 /// A regular file.

@@ -30,6 +30,15 @@ pub const MAX_OWNERS: usize = 64;
 /// The longest command line that is read, in bytes.
 pub const MAX_ARGV: usize = 128 << 10;
 
+/// The most files of one configuration.
+pub const MAX_CONFIGS: usize = 64;
+
+/// The largest of them, in bytes.
+pub const MAX_CONFIG: usize = 128 << 10;
+
+/// How much systemd may say of a unit, in bytes.
+pub const MAX_UNIT: usize = 64 << 10;
+
 /// How much of a log's end is read, in bytes.
 pub const MAX_LOG: usize = 8 << 10;
 
@@ -86,6 +95,8 @@ pub fn encode(nonce: &str, queries: &[Query]) -> Vec<u8> {
             Query::Process(name) => ("process", name.as_str()),
             Query::Log(name) => ("log", name.as_str()),
             Query::Journal(name) => ("journal", name.as_str()),
+            Query::Config(path) => ("config", path.as_str()),
+            Query::Unit(name) => ("unit", name.as_str()),
         };
         text.push_str(kind);
         text.push(' ');

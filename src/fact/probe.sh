@@ -1,7 +1,8 @@
 # The probe of `harden`: answers queries about this node and changes nothing.
 #
 # stdin:   harden-probe 1 NONCE, then a query a line (file PATH, stat PATH, dir PATH, below PATH,
-#          owners PATH, account NAME, process NAME, log NAME, journal UNIT), then end.
+#          owners PATH, account NAME, process NAME, log NAME, journal UNIT, config PATH, unit UNIT),
+#          then end.
 # stdout:  harden-probe-begin NONCE, then per query INDEX value, INDEX absent or
 #          INDEX unreadable REASON; a value is followed by its data and INDEX end STATUS;
 #          then harden-probe-end NONCE COUNT.
@@ -27,14 +28,22 @@ unreadable() {
     answer unreadable "${1%%"$newline"*}"
 }
 
-# look PATH: puts the metadata into $meta, or answers why there is none. Only the two errors that
-# mean "no such name" make a path absent; a parent that cannot be searched does not.
-look() {
-    if meta=$(stat -c "$format" "$1" 2>&1); then
-        return 0
-    fi
+# there PATH: puts the metadata into $meta. Only the two errors that mean "no such name" make a path
+# absent (1); a parent that cannot be searched does not (2).
+there() {
+    meta=$(stat -c "$format" "$1" 2>&1) && return 0
     case $meta in
-        *': No such file or directory' | *': Not a directory') answer absent ;;
+        *': No such file or directory' | *': Not a directory') return 1 ;;
+        *) return 2 ;;
+    esac
+}
+
+# look PATH: puts the metadata into $meta, or answers why there is none.
+look() {
+    there "$1"
+    case $? in
+        0) return 0 ;;
+        1) answer absent ;;
         *) unreadable "it cannot be looked at: ${meta##*: }" ;;
     esac
     return 1
@@ -324,6 +333,110 @@ query_journal() {
     answer end 0
 }
 
+# A configuration and its drop-ins, as k3s reads them: hidden ones too, and whatever their case. A part
+# of it that cannot be read makes all of it unreadable, since a later file can undo an earlier one.
+query_config() {
+    for path in "$1" "$1.d"; do
+        there "$path"
+        if [ $? -eq 2 ]; then
+            unreadable "it cannot be looked at: ${meta##*: }"
+            return 0
+        fi
+    done
+    set +f
+    set -- "$1" "$1".d/* "$1".d/.[!.]* "$1".d/..?*
+    set -f
+    if [ -e "${1}.d" ] && { [ ! -r "${1}.d" ] || [ ! -x "${1}.d" ]; }; then
+        unreadable "${1}.d: Permission denied"
+        return 0
+    fi
+    main=$1
+    count=0
+    for path in "$@"; do
+        [ -e "$path" ] || [ -L "$path" ] || continue
+        if [ "$path" != "$main" ]; then
+            case $path in
+                *.[yY][aA][mM][lL] | *.[yY][mM][lL]) ;;
+                *) continue ;;
+            esac
+            [ ! -d "$path" ] || [ -L "$path" ] || continue
+        fi
+        why=
+        meta=$(stat -c "$format" "$path" 2>/dev/null) || why='it cannot be looked at'
+        size=${meta#*:}
+        size=${size%%:*}
+        if [ -n "$why" ]; then
+            :
+        elif [ -L "$path" ]; then
+            # What it leads to may change without it.
+            why='it is a symbolic link'
+        elif [ ! -f "$path" ]; then
+            why='it is no regular file'
+        elif [ ! -r "$path" ]; then
+            why='Permission denied'
+        elif [ "$size" -gt 131072 ]; then
+            why='it is larger than 131072 bytes'
+        fi
+        if [ -n "$why" ]; then
+            unreadable "$(printf %s "$path" | tr -c 'A-Za-z0-9._@%+=:,/-' '?'): $why"
+            return 0
+        fi
+        count=$((count + 1))
+    done
+    if [ "$count" -eq 0 ]; then
+        answer absent
+        return 0
+    fi
+    if [ "$count" -gt 64 ]; then
+        unreadable 'it has more than 64 files'
+        return 0
+    fi
+    answer value
+    status=0
+    for path in "$@"; do
+        [ -f "$path" ] || continue
+        name=-
+        form=m
+        if [ "$path" != "$main" ]; then
+            case $path in
+                *.[yY][aA][mM][lL] | *.[yY][mM][lL]) ;;
+                *) continue ;;
+            esac
+            form=f
+            name=$(printf %s $(printf %s "${path##*/}" | od -An -v -tx1))
+        fi
+        meta=$(stat -c "$format" "$path" 2>/dev/null) || status=1
+        printf '%s %s %s\n' "$form" "$name" "$meta"
+        od -An -v -tx1 -N 131073 <"$path" || status=1
+    done
+    answer end "$status"
+}
+
+# What systemd says of a unit; of its environment only which configuration is named there.
+query_unit() {
+    if ! command -v systemctl >/dev/null 2>&1; then
+        unreadable 'this node has no systemd'
+        return 0
+    fi
+    if ! shown=$(systemctl show --no-pager \
+        --property=LoadState,ActiveState,MainPID,NRestarts,ExecStart "$1.service" 2>/dev/null); then
+        unreadable 'systemctl cannot tell'
+        return 0
+    fi
+    pid=$(printf '%s\n' "$shown" | sed -n 's/^MainPID=//p')
+    case $pid in
+        '' | 0 | *[!0-9]*) more= ;;
+        *)
+            more="MainStart=$(started "/proc/$pid")$newline$(
+                tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep '^[A-Z0-9]*_CONFIG_FILE='
+            )"
+            ;;
+    esac
+    answer value
+    printf '%s\n%s\n' "$shown" "$more" | od -An -v -tx1 -N 65537
+    answer end 0
+}
+
 # Programs must not eat the queries.
 exec 3<&0 </dev/null
 IFS= read -r line <&3 || exit 3
@@ -350,6 +463,8 @@ while IFS= read -r line <&3; do
         'process '[a-z0-9-]*) query_process "${line#process }" ;;
         'log '[a-z0-9-]*) query_log "${line#log }" ;;
         'journal '[a-z0-9-]*) query_journal "${line#journal }" ;;
+        'config /'*) query_config "${line#config }" ;;
+        'unit '[a-z0-9-]*) query_unit "${line#unit }" ;;
         end)
             printf 'harden-probe-end %s %s\n' "$nonce" "$index"
             exit 0

@@ -286,7 +286,8 @@ impl Undo<'_> {
             let mut gate = gate.clone()?;
             gate.processes
                 .retain(|component, _| !done.contains(component));
-            (!gate.processes.is_empty() || !gate.kubelet.is_empty()).then_some(gate)
+            let asks = gate.unit.is_some() || !gate.kubelet.is_empty();
+            (asks || !gate.processes.is_empty()).then_some(gate)
         };
         let (gate, undo_gate) = (without(&step.gate), without(&step.undo_gate));
         let place = Place::Node(step.node.clone());

@@ -4,15 +4,13 @@ use super::{Minors, Modules, OptionDecl, Type};
 use crate::profile::section::quoted;
 use crate::profile::{Content, Diagnostic, Value, Workspace};
 
-/// The distribution of every cluster that can be changed so far.
-const DISTRIBUTION: &str = "kubeadm";
-
-/// Complains about every option that has a value and does not exist in this distribution.
+/// Complains about every option that has a value and does not exist in the distribution of the cluster.
 pub(super) fn elsewhere(workspace: &Workspace, modules: &Modules) -> Vec<Diagnostic> {
+    let here = workspace.cluster.distribution.name();
     let mut set = declared_values(workspace, modules);
-    set.retain(|(decl, _)| !decl.distributions.iter().any(|name| name == DISTRIBUTION));
+    set.retain(|(decl, _)| !decl.distributions.iter().any(|name| name == here));
     let fault = |(decl, value): (&OptionDecl, &Value)| {
-        not_there(decl, value, DISTRIBUTION, &decl.distributions.join(", "))
+        not_there(decl, value, here, &decl.distributions.join(", "))
     };
     set.into_iter().map(fault).collect()
 }

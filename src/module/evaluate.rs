@@ -51,6 +51,7 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
     }
     Ok(Desired {
         cluster: workspace.cluster.name.clone(),
+        distribution: workspace.cluster.distribution,
         accept: accepted(&workspace.accept, &resources),
         resources,
         findings: findings.into_iter().collect(),

@@ -193,6 +193,9 @@ fn serving_certificate(api: &dyn Api, host: &mut dyn Host, node: &str) -> Fact<V
 /// `staleTokensCounter`.
 const STALE_TOKENS: &str = "serviceaccount_stale_tokens_total";
 
+/// The port of an API server that no manifest tells.
+const API_PORT: u16 = 6443;
+
 fn stale_tokens(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
     let manifest = manifest_path(Component::KubeApiserver);
     let query = Query::File(manifest.clone());
@@ -206,6 +209,8 @@ fn stale_tokens(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
             .ok()
             .and_then(|text| Manifest::parse(text, Component::KubeApiserver).ok())
             .map(|manifest| manifest.secure_port()),
+        // Servers of k3s and RKE2 have none there.
+        Some(Fact::Absent) => Some(API_PORT),
         _ => None,
     };
     let Some(port) = port else {

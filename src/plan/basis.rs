@@ -6,24 +6,28 @@ use serde_json::{Value, json};
 
 use super::{Basis, Plan, Subject};
 use crate::distribution::Component;
+use crate::distribution::k3s::{ServerConfig, layout_of};
 use crate::distribution::kubeadm::fields::{FieldPath, field};
 use crate::distribution::kubeadm::{
     CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, kubelet_config_path, manifest_path,
 };
 use crate::fact::{
-    Answer, ApiQuery, Fact, Facts, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef, Query,
-    canonical_sha256, sha256,
+    Answer, ApiQuery, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef,
+    Query, canonical_sha256, sha256,
 };
 use crate::resource::mode::Mode;
 use crate::resource::precondition::Precondition;
-use crate::resource::{Behaviour, Desired, Kind, Place};
+use crate::resource::{Desired, Kind, Place, Resource};
 
 /// Lists what must be looked at on a node: what its resources ask for, and on a control-plane node
 /// the directory of static pods, where a stray file can win over a manifest, and where something may
 /// restart, etcd's manifest. Sorted, nothing twice.
 pub fn queries(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
     let mut queries = whole_queries(desired, node);
-    queries.extend(wanted(desired, node).flat_map(|kind| kind.queries()));
+    queries.extend(wanted(desired, node).flat_map(|resource| queries_of(desired, resource)));
+    if !desired.distribution.is_kubeadm() {
+        return queries.into_iter().collect();
+    }
     if node.control_plane
         && let Ok(path) = NodePath::new(MANIFESTS_DIR)
     {
@@ -60,17 +64,22 @@ pub fn wanted_objects(desired: &Desired) -> Vec<Value> {
         .collect()
 }
 
-/// What the resources of a node look at.
-fn wanted<'d>(desired: &'d Desired, node: &NodeInfo) -> impl Iterator<Item = &'d dyn Behaviour> {
-    let concerned = desired.resources.iter().filter(|r| r.concerns(node));
-    concerned.map(|resource| resource.kind.behaviour())
+/// The resources of a node.
+fn wanted<'d>(desired: &'d Desired, node: &NodeInfo) -> impl Iterator<Item = &'d Resource> {
+    desired.resources.iter().filter(|r| r.concerns(node))
+}
+
+/// What a resource looks at on a node of this distribution.
+fn queries_of(desired: &Desired, resource: &Resource) -> Vec<Query> {
+    let queries = resource.queries(desired.distribution);
+    queries.unwrap_or_default()
 }
 
 /// The queries of whose answers all counts.
 fn whole_queries(desired: &Desired, node: &NodeInfo) -> BTreeSet<Query> {
     let mut queries: BTreeSet<Query> = wanted(desired, node)
-        .filter(|kind| kind.entries().is_none())
-        .flat_map(|kind| kind.queries())
+        .filter(|resource| resource.kind.behaviour().entries().is_none())
+        .flat_map(|resource| queries_of(desired, resource))
         .collect();
     // The gate of every component asks the API server of that node, whose manifest tells the port.
     let manifest = |component| Query::File(manifest_path(component));
@@ -100,7 +109,10 @@ pub fn api_queries<'n>(
         for (query, path) in required.iter().flat_map(about) {
             queries.entry(query).or_default().insert(path);
         }
-        for resource in desired.resources.iter().filter(|r| r.concerns(node)) {
+        for resource in wanted(desired, node) {
+            if resource.queries(desired.distribution).is_none() {
+                continue;
+            }
             for (query, path) in resource.kind.behaviour().api_queries(&node.name) {
                 queries.entry(query).or_default().insert(path);
             }
@@ -111,10 +123,8 @@ pub fn api_queries<'n>(
 
 /// Whether a resource has a copy in `ClusterConfiguration`.
 fn rests_on_kubeadm_config(desired: &Desired) -> bool {
-    desired
-        .resources
-        .iter()
-        .any(|resource| matches!(resource.kind, Kind::Flag(_) | Kind::ComponentFile(_)))
+    let is_of_component = |r: &Resource| matches!(r.kind, Kind::Flag(_) | Kind::ComponentFile(_));
+    desired.distribution.is_kubeadm() && desired.resources.iter().any(is_of_component)
 }
 
 /// Lists everything that a plan for this desired state rests on. What could not be read is not
@@ -127,7 +137,7 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
                 basis.push(basis_of_node(node, &query));
             }
         }
-        for mode in wanted(desired, &node.info).filter_map(|kind| kind.entries()) {
+        for mode in wanted(desired, &node.info).filter_map(|r| r.kind.behaviour().entries()) {
             let listing = mode.listing().map(|query| node.get(&query));
             if !matches!(listing, None | Some(Fact::Unreadable(_))) {
                 basis.push(basis_of_entries(node, mode));
@@ -161,6 +171,7 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
 /// nothing.
 pub fn basis_of_node(node: &Node, query: &Query) -> Basis {
     let value = match node.get(query) {
+        Fact::Value(Answer::Config(files)) => of_config(query, files),
         Fact::Value(answer) => of_answer(answer),
         Fact::Absent => json!("absent"),
         Fact::Unreadable(_) => json!("unreadable"),
@@ -172,8 +183,25 @@ pub fn basis_of_node(node: &Node, query: &Query) -> Basis {
     }
 }
 
+/// What counts of a server's configuration: the arguments and mounts. What else is in it may be secret,
+/// and a hash of it would let a weak secret be guessed.
+fn of_config(query: &Query, files: &BTreeMap<String, File>) -> Value {
+    let layout = match query {
+        Query::Config(path) => layout_of(path),
+        _ => None,
+    };
+    match layout.map(|layout| ServerConfig::read(layout, files)) {
+        Some(Ok(config)) => json!({"config": config.counted()}),
+        Some(Err(error)) => json!({"config": error.to_string()}),
+        None => json!({"config": null}),
+    }
+}
+
 fn of_answer(answer: &Answer) -> Value {
     match answer {
+        Answer::Config(_) => json!({"config": null}),
+        // It may restart by itself.
+        Answer::Unit(unit) => json!({"unit": [unit.options, unit.config]}),
         Answer::File(file) => json!({"file": of_meta(&file.meta), "sha256": sha256(&file.content)}),
         Answer::Stat(stat) => json!({"stat": of_meta(stat)}),
         Answer::Dir(entries) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::consent::{decide, withhold};
-use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, stages};
+use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, servers, stages};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
 use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subject};
@@ -32,7 +32,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     for resource in resources {
         let mut own = Draft::default();
         let kind = resource.kind.behaviour();
-        kind.diff(resource, facts, &mut own);
+        resource.diff(desired.distribution, facts, &mut own);
         let is_error = |problem: &Problem| problem.severity == Severity::Error;
         let mut is_held = own.problems.iter().any(is_error);
         draft.problems.append(&mut own.problems);
@@ -55,19 +55,25 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
     let leader = members::etcd_leader(facts.api.answers.iter());
-    let stages = stages::stages(&mut draft, leader, facts);
+    let stages = stages::stages(&mut draft, desired.distribution, leader, facts);
     let is_plane = |name: &String| facts.nodes.get(name).is_some_and(|n| n.info.control_plane);
     let restarts = stages
         .iter()
         .flat_map(|stage| &stage.steps)
         .any(|step| matches!(step, Step::Node(step) if step.restarts() && is_plane(&step.node)));
     draft.problems.extend(members::problems(facts, restarts));
+    if let Some(layout) = desired.distribution.layout() {
+        draft
+            .problems
+            .extend(servers::caveats(layout, desired, restarts));
+    }
     Plan {
         schema: SCHEMA.to_owned(),
         version: crate::VERSION.to_owned(),
         cluster: Cluster {
             name: desired.cluster.clone(),
             id,
+            distribution: desired.distribution,
         },
         desired: desired.sha256(),
         purpose: Purpose::Converge,

@@ -41,12 +41,16 @@ pub(super) fn join_lists(draft: &mut Draft) {
     for (change, effects) in &mut draft.changes {
         for effect in effects {
             let list = target(effect).and_then(|target| joined.get(&target)?.clone());
+            let is_server = matches!(effect, Effect::ServerConfig { .. });
             let edit = edit_of(effect);
             let (Some(list), Some(ComponentEdit::EditList { name, .. })) = (list, &edit) else {
                 continue;
             };
             change.after = list.value();
             let name = name.clone();
+            if is_server {
+                change.after = beside(change.before.as_deref(), &list);
+            }
             if let Some(edit) = edit {
                 *edit = ComponentEdit::EditList { name, list }.settled();
             }
@@ -54,9 +58,27 @@ pub(super) fn join_lists(draft: &mut Draft) {
     }
 }
 
+/// What a list becomes where our share of it stands beside what others give, and go on giving.
+fn beside(before: Option<&str>, ours: &ListEdit) -> Option<String> {
+    let split = |text: Option<&str>| -> Vec<String> {
+        let items = text.into_iter().flat_map(|text| text.split(','));
+        items.map(str::to_owned).collect()
+    };
+    let all = ListEdit {
+        all: split(before),
+        with: split(ours.value().as_deref()),
+        without: ours.without.clone(),
+        ..ListEdit::default()
+    };
+    all.value()
+}
+
 fn list_edit(effect: &Effect) -> Option<(Component, &str, &ListEdit)> {
     match effect {
         Effect::Manifest {
+            component, edit, ..
+        }
+        | Effect::ServerConfig {
             component, edit, ..
         }
         | Effect::ClusterConfiguration { component, edit } => match edit {
@@ -69,7 +91,9 @@ fn list_edit(effect: &Effect) -> Option<(Component, &str, &ListEdit)> {
 
 fn edit_of(effect: &mut Effect) -> Option<&mut ComponentEdit> {
     match effect {
-        Effect::Manifest { edit, .. } | Effect::ClusterConfiguration { edit, .. } => Some(edit),
+        Effect::Manifest { edit, .. }
+        | Effect::ServerConfig { edit, .. }
+        | Effect::ClusterConfiguration { edit, .. } => Some(edit),
         _ => None,
     }
 }
@@ -113,6 +137,11 @@ fn target(effect: &Effect) -> Option<(Place, String)> {
     };
     Some(match effect {
         Effect::Manifest {
+            node,
+            component,
+            edit,
+        }
+        | Effect::ServerConfig {
             node,
             component,
             edit,

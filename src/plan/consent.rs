@@ -186,7 +186,9 @@ fn first_stage(changes: &[(Change, Vec<Effect>)]) -> StageName {
             Effect::Mode { .. } => Some(StageName::NodeFiles),
             Effect::Kubelet { .. } => Some(StageName::Kubelets),
             Effect::ServingCertificate { .. } => Some(StageName::ServingCertificates),
-            Effect::Manifest { .. } | Effect::Owner { .. } => Some(StageName::ControlPlane),
+            Effect::Manifest { .. } | Effect::ServerConfig { .. } | Effect::Owner { .. } => {
+                Some(StageName::ControlPlane)
+            }
             Effect::Object { .. } => Some(StageName::ObjectsEnforce),
             Effect::ConfigMapField { map, .. }
                 if map.copy == crate::resource::SettingCopy::KubeProxyConfig =>

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::distribution::Component;
 use crate::distribution::kubeadm::fields::FieldPath;
+use crate::distribution::{Component, Distribution};
 use crate::fact::{ApiQuery, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
 use crate::resource::precondition::Precondition;
@@ -20,6 +20,7 @@ mod consent;
 mod members;
 mod prepare;
 mod saved;
+mod servers;
 mod stages;
 
 pub use basis::{
@@ -110,6 +111,9 @@ pub struct Cluster {
     pub name: String,
     /// The uid of namespace kube-system.
     pub id: String,
+    /// What made it.
+    #[serde(default, skip_serializing_if = "Distribution::is_kubeadm")]
+    pub distribution: Distribution,
 }
 
 /// What a plan is for.
@@ -148,7 +152,7 @@ pub enum StageName {
     Kubelets,
     /// Certificates that kubelets serve, by approving their requests.
     ServingCertificates,
-    /// Static pods, one control-plane node at a time, each behind its gate.
+    /// Static pods, or servers of k3s and RKE2, one control-plane node at a time, each behind its gate.
     ControlPlane,
     /// kube-proxy, by its ConfigMap and a rolling restart.
     KubeProxy,
@@ -325,6 +329,13 @@ pub struct Gate {
     /// The port on the node's loopback address where its API server must answer `/readyz` with 200;
     /// `None` where no API server is concerned.
     pub readyz_port: Option<u16>,
+    /// The systemd unit that must be active, with a new main process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<ProgramName>,
+    /// Flags that components must run with: for those whose whole command line is not known before they
+    /// run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<FlagValue>,
     /// What the kubelet must run with, as a new process; its Node must be Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kubelet: Vec<FieldValue>,
@@ -332,6 +343,18 @@ pub struct Gate {
     /// can ask it anything, so the gate approves the request while it waits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub serving_certificate: bool,
+}
+
+/// A flag of a component, and one of the values that it must be given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FlagValue {
+    /// Whose.
+    pub component: Component,
+    /// Without dashes.
+    pub name: String,
+    /// As after the `=`.
+    pub value: String,
 }
 
 /// A field of a configuration and its value; null where the field is not there.

@@ -7,11 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::basis::basis_of_node;
 use super::consent::{decide, withhold};
 use super::{Cluster, Plan, Purpose, SCHEMA, build, stages};
+use crate::distribution::k3s::Layout;
 use crate::fact::{Fact, Facts, Node, NodeInfo, Query};
 use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Risk, Severity};
 
 /// Lists what must be looked at on a node that is yet to join. Sorted, nothing twice.
 pub fn queries_to_prepare(desired: &Desired, node: &NodeInfo) -> Vec<Query> {
+    if !desired.distribution.is_kubeadm() {
+        return Vec::new();
+    }
     let resources = desired.resources.iter().filter(|r| r.concerns(node));
     let queries: BTreeSet<Query> = resources
         .flat_map(|resource| resource.kind.behaviour().queries_to_prepare())
@@ -56,13 +60,14 @@ pub fn prepare(
             remedy: "plan again".into(),
         }),
     }
-    let stages = stages::stages(&mut draft, None, facts);
+    let stages = stages::stages(&mut draft, desired.distribution, None, facts);
     Plan {
         schema: SCHEMA.to_owned(),
         version: crate::VERSION.to_owned(),
         cluster: Cluster {
             name: desired.cluster.clone(),
             id,
+            distribution: desired.distribution,
         },
         desired: desired.sha256(),
         purpose: Purpose::Bootstrap(node.to_owned()),
@@ -89,9 +94,12 @@ pub fn not_ready(
     joining
         .values()
         .filter_map(|node| {
+            let name = &node.info.name;
+            if let Some(layout) = desired.distribution.layout() {
+                return Some(from_no_cluster(layout, node));
+            }
             let mut draft = Draft::default();
             draft_of(desired, node, facts, &mut draft);
-            let name = &node.info.name;
             let prepares = format!("run `harden bootstrap --on {name}`");
             let (message, remedy) = if let Fact::Unreadable(why) = &node.facts {
                 if queries_to_prepare(desired, &node.info).is_empty() {
@@ -131,8 +139,25 @@ pub fn not_ready(
         .collect()
 }
 
+/// A node that joins k3s or RKE2 reads its own files, and gets no setting from the cluster.
+fn from_no_cluster(layout: &Layout, node: &Node) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        place: Place::Node(node.info.name.clone()),
+        subject: "not joined yet".into(),
+        message: format!(
+            "whether it is ready to join is not known: with {} a node gets no setting from the cluster",
+            layout.name
+        ),
+        remedy: format!(
+            "before it is started, place what `harden bootstrap {} DIR` writes",
+            layout.distribution.name()
+        ),
+    }
+}
+
 fn draft_of(desired: &Desired, node: &Node, facts: &Facts, draft: &mut Draft) {
-    if node.facts.value().is_none() {
+    if node.facts.value().is_none() || !desired.distribution.is_kubeadm() {
         return;
     }
     for resource in desired.resources.iter().filter(|r| r.concerns(&node.info)) {

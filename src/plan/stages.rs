@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
-    ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last,
+    ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last, servers,
 };
 use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field, parse_document};
 use crate::distribution::kubeadm::{
@@ -12,7 +12,7 @@ use crate::distribution::kubeadm::{
     KUBELET_CONFIG_KIND, KubeadmError, Manifest, edit_cluster_configuration, edit_manifest,
     kubelet_config_path, manifest_path,
 };
-use crate::distribution::{Component, ComponentEdit};
+use crate::distribution::{Component, ComponentEdit, Distribution};
 use crate::fact::{
     Answer, ApiQuery, Fact, Facts, File, Ids, Meta, Node, NodePath, ObjectRef, Query, sha256,
 };
@@ -32,6 +32,8 @@ struct Effects {
     /// The files, modes and owners that go in the transaction of their node's manifests.
     together: BTreeSet<(String, NodePath)>,
     manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
+    /// By node.
+    servers: BTreeMap<String, BTreeMap<Component, Vec<ComponentEdit>>>,
     config: BTreeMap<Component, Vec<ComponentEdit>>,
     /// The nodes whose kubelet needs a certificate.
     certificates: BTreeSet<String>,
@@ -55,11 +57,19 @@ struct Permissions {
 /// Makes the stages of a draft. Changes whose file turns out not to be editable leave the draft as
 /// problems; the first change of each file gets the file's whole diff.
 /// `leader` is the node whose etcd member leads, where that is known; in each stage it comes last.
-pub(super) fn stages(draft: &mut Draft, leader: Option<&str>, facts: &Facts) -> Vec<Stage> {
+pub(super) fn stages(
+    draft: &mut Draft,
+    on: Distribution,
+    leader: Option<&str>,
+    facts: &Facts,
+) -> Vec<Stage> {
     let mut effects = Effects::collect(draft);
     let config = effects.config_step(draft, facts);
     let order = ArgsOrder::of(config.as_ref(), facts);
-    let control_plane = effects.control_plane_steps(&order, draft, facts);
+    let control_plane = match on.layout() {
+        None => effects.control_plane_steps(&order, draft, facts),
+        Some(layout) => servers::steps(layout, &effects.servers, &effects.uniform, draft, facts),
+    };
     let kubelets = effects.kubelet_steps(draft, facts);
     let certificates = effects.certificate_steps();
     // What is folded into a manifest or the kubelet's file is gone from the modes by now.
@@ -98,7 +108,9 @@ impl Effects {
             all.join(effects);
             for effect in effects {
                 match effect {
-                    Effect::Manifest { node, .. } if change.uniform => {
+                    Effect::Manifest { node, .. } | Effect::ServerConfig { node, .. }
+                        if change.uniform =>
+                    {
                         all.uniform.insert(node.clone());
                     }
                     Effect::Kubelet { node, .. } if change.uniform => {
@@ -144,6 +156,14 @@ impl Effects {
                 component,
                 edit,
             } => push_once(self.manifests.entry((node, component)).or_default(), edit),
+            Effect::ServerConfig {
+                node,
+                component,
+                edit,
+            } => {
+                let of_node = self.servers.entry(node).or_default();
+                push_once(of_node.entry(component).or_default(), edit);
+            }
             Effect::ClusterConfiguration { component, edit } => {
                 push_once(self.config.entry(component).or_default(), edit);
             }
@@ -676,7 +696,7 @@ fn push_once(edits: &mut Vec<ComponentEdit>, edit: ComponentEdit) {
 }
 
 /// Puts the diff of a whole file on the first change that edits it.
-fn attach(draft: &mut Draft, diff: String, ours: impl Fn(&Effect) -> bool) {
+pub(super) fn attach(draft: &mut Draft, diff: String, ours: impl Fn(&Effect) -> bool) {
     let first = draft
         .changes
         .iter_mut()
@@ -721,7 +741,7 @@ fn not_restarted(
     });
 }
 
-fn drop_changes(draft: &mut Draft, ours: impl Fn(&Effect) -> bool) {
+pub(super) fn drop_changes(draft: &mut Draft, ours: impl Fn(&Effect) -> bool) {
     draft
         .changes
         .retain(|(_, effects)| !effects.iter().any(&ours));
@@ -747,7 +767,7 @@ fn permissions(meta: &Meta) -> Permissions {
     }
 }
 
-fn state_of(file: &File) -> FileState {
+pub(super) fn state_of(file: &File) -> FileState {
     let Permissions { mode, owner, group } = permissions(&file.meta);
     FileState::File {
         sha256: sha256(&file.content),

@@ -1,5 +1,6 @@
 //! Profiles: TOML files with option values, merged with their provenance.
 
+use crate::distribution::Distribution;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,6 +161,8 @@ pub struct Workspace {
 pub struct ClusterSettings {
     /// For people, plans and records.
     pub name: String,
+    /// What made it.
+    pub distribution: Distribution,
     /// A kubeconfig file, relative to the workspace; the usual search (`KUBECONFIG`, `~/.kube/config`) without it.
     pub kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig; the current one without it.

@@ -12,6 +12,7 @@ use super::section::{Complaints, Section, kind, quoted};
 use super::{
     ApplySettings, Become, ClusterSettings, HostSettings, NodesSettings, Role, TransportName,
 };
+use crate::distribution::Distribution;
 use crate::module::Modules;
 use crate::module::check::Checked;
 use crate::module::scalar;
@@ -112,11 +113,15 @@ fn cluster(
 ) -> Option<ClusterSettings> {
     let mut section = Section::new(table, "cluster");
     let name = section.required("name", key, out);
+    let distributions = [Distribution::Kubeadm, Distribution::K3s, Distribution::Rke2];
+    let distributions = distributions.map(|one| (one.name(), one));
+    let distribution = section.choice("distribution", &distributions, out);
     let kubeconfig = section.string("kubeconfig", out).map(PathBuf::from);
     let context = section.string("context", out).map(str::to_owned);
     section.finish(out);
     Some(ClusterSettings {
         name: name?.to_owned(),
+        distribution: distribution.unwrap_or_default(),
         kubeconfig,
         context,
     })

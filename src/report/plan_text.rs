@@ -216,6 +216,12 @@ fn order(out: &mut String, plan: &Plan) {
                 Step::Node(node) if node.gate.as_ref().is_some_and(|g| g.serving_certificate) => {
                     ", approves its request for a certificate, then waits for what it says it runs with, and for its Node to be Ready"
                 }
+                Step::Node(node) if node.gate.as_ref().is_some_and(|g| !g.flags.is_empty()) => {
+                    ", then waits for the unit to be active with a new process, the flags of its pods, and /readyz of this node"
+                }
+                Step::Node(node) if node.gate.as_ref().is_some_and(|g| g.unit.is_some()) => {
+                    ", then waits for the unit to be active with a new process, and for /readyz of this node"
+                }
                 Step::Node(node) if !node.units.is_empty() => {
                     ", then waits for what it says it runs with, and for its Node to be Ready"
                 }
@@ -372,6 +378,7 @@ mod tests {
             cluster: Cluster {
                 name: "c".into(),
                 id: String::new(),
+                distribution: Default::default(),
             },
             desired: String::new(),
             etcd_leader: None,

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::control_plane::Copies;
+use super::servers::Servers;
 use super::wanted::Wanted;
 use super::{
-    Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, Severity,
-    Subject,
+    Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, SettingCopy,
+    Severity, Subject,
 };
+use crate::distribution::k3s::Layout;
 use crate::distribution::kubeadm::{HARDEN_DIR, manifest_path};
 use crate::distribution::{Component, Volume};
 use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query};
@@ -118,10 +120,15 @@ impl ComponentFile {
 
     /// Says which copies have a flag that the component refuses beside the file. Nothing is changed
     /// as long as one has: the component would not start.
-    fn is_refused(&self, resource: &Resource, copies: &Copies<'_>, draft: &mut Draft) -> bool {
+    fn is_refused(
+        &self,
+        resource: &Resource,
+        with_flag: impl Fn(&str) -> Vec<(Place, SettingCopy, Vec<String>)>,
+        draft: &mut Draft,
+    ) -> bool {
         let mut refused = false;
         for flag in self.refuses.iter().flat_map(|refusal| &refusal.flags) {
-            for (place, copy, _) in copies.with_flag(flag) {
+            for (place, copy, _) in with_flag(flag) {
                 let (component, own) = (self.component, &self.flag);
                 let remedy = self.refuses.as_ref().map_or("", |r| r.remedy.as_str());
                 draft.error(
@@ -140,10 +147,15 @@ impl ComponentFile {
     }
 
     /// Warns of a file of somebody else that the flag names: what it holds is no longer read.
-    fn warn_of_others(&self, copies: &Copies<'_>, draft: &mut Draft) {
+    fn warn_of_others(
+        &self,
+        dir: &str,
+        found: Vec<(Place, SettingCopy, Vec<String>)>,
+        draft: &mut Draft,
+    ) {
         let mut told = BTreeSet::new();
-        let own = format!("{HARDEN_DIR}/");
-        for (place, _, values) in copies.with_flag(&self.flag) {
+        let own = format!("{dir}/");
+        for (place, _, values) in found {
             for path in values.into_iter().filter(|path| !path.starts_with(&own)) {
                 if told.insert((place.clone(), path.clone())) {
                     draft.problems.push(Problem {
@@ -159,6 +171,16 @@ impl ComponentFile {
                 }
             }
         }
+    }
+
+    /// Returns the file as k3s or RKE2 has it; `None` where it has no such place.
+    fn placed(&self, layout: &Layout) -> Option<Self> {
+        let volumes = self.volumes.iter().map(|volume| layout.volume(volume));
+        Some(ComponentFile {
+            path: NodePath::new(layout.path(self.path.as_str())?).ok()?,
+            volumes: volumes.collect::<Option<_>>()?,
+            ..self.clone()
+        })
     }
 
     /// Compares the file on a node. Returns whether it is there or will be.
@@ -346,12 +368,64 @@ impl Behaviour for ComponentFile {
         self.diff_file(resource, node, draft);
     }
 
-    fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
-        let mut copies = Copies::read(resource, self.component, facts, draft);
-        if self.is_refused(resource, &copies, draft) {
+    fn queries_on_k3s(&self, layout: &'static Layout) -> Option<Vec<Query>> {
+        let mut queries = Servers::queries(layout, self.component)?;
+        queries.extend(self.placed(layout).map(|file| Query::File(file.path)));
+        Some(queries)
+    }
+
+    fn diff_on_k3s(
+        &self,
+        layout: &'static Layout,
+        resource: &Resource,
+        facts: &Facts,
+        draft: &mut Draft,
+    ) {
+        let mut servers = Servers::read(layout, resource, self.component, facts, draft);
+        let Some(file) = self.placed(layout) else {
+            draft.error(
+                resource,
+                Place::Api,
+                format!(
+                    "it mounts a directory of kubeadm's, which {} does not have",
+                    layout.name
+                ),
+                "leave the option behind it unset",
+            );
+            return;
+        };
+        if file.is_refused(resource, |flag| servers.with_flag(flag), draft) {
             return;
         }
-        self.warn_of_others(&copies, draft);
+        // Beside the file the component does not start with them.
+        let mut without = Draft::default();
+        for flag in &file.replaces {
+            servers.compare_replaced(flag, &mut without);
+        }
+        if !without.problems.is_empty() {
+            draft.problems.append(&mut without.problems);
+            return;
+        }
+        file.warn_of_others(layout.files, servers.with_flag(&file.flag), draft);
+        for node in resource.nodes(facts) {
+            if node.facts.value().is_some() && !file.diff_file(resource, node, draft) {
+                servers = servers.without(&node.info.name);
+            }
+        }
+        for volume in &file.volumes {
+            servers.compare_volume(volume, draft);
+        }
+        let wanted = Wanted::Exact(file.path.as_str().to_owned());
+        servers.compare_flag(&file.flag, &wanted, draft);
+        draft.changes.append(&mut without.changes);
+    }
+
+    fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
+        let mut copies = Copies::read(resource, self.component, facts, draft);
+        if self.is_refused(resource, |flag| copies.with_flag(flag), draft) {
+            return;
+        }
+        self.warn_of_others(HARDEN_DIR, copies.with_flag(&self.flag), draft);
         for node in resource.nodes(facts) {
             // A flag that names a file which may not be there would keep the component from starting.
             if node.facts.value().is_some() && !self.diff_file(resource, node, draft) {

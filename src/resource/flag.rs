@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::control_plane::Copies;
+use super::servers::Servers;
 use super::wanted::Wanted;
 use super::{Behaviour, Draft, Kind, Part, Resource, Subject};
 use crate::distribution::Component;
+use crate::distribution::k3s::Layout;
 use crate::distribution::kubeadm::manifest_path;
 use crate::distribution::list::{holds, same_item};
 use crate::fact::{Facts, Query};
@@ -250,6 +252,21 @@ impl Behaviour for Flag {
             Query::File(manifest_path(self.component)),
             Query::Process(self.component.program()),
         ]
+    }
+
+    fn queries_on_k3s(&self, layout: &'static Layout) -> Option<Vec<Query>> {
+        Servers::queries(layout, self.component)
+    }
+
+    fn diff_on_k3s(
+        &self,
+        layout: &'static Layout,
+        resource: &Resource,
+        facts: &Facts,
+        draft: &mut Draft,
+    ) {
+        let servers = Servers::read(layout, resource, self.component, facts, draft);
+        servers.compare_flag(&self.name, &self.wanted, draft);
     }
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {

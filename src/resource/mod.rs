@@ -9,13 +9,15 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use self::precondition::Precondition;
+use crate::distribution::k3s::Layout;
 use crate::distribution::kubeadm::fields::FieldEdit;
-use crate::distribution::{Component, ComponentEdit};
+use crate::distribution::{Component, ComponentEdit, Distribution};
 use crate::fact::{ApiQuery, Facts, Ids, Node, NodeInfo, NodePath, ObjectRef, Query};
 
 pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
+mod elsewhere;
 pub mod etcd_user;
 mod field;
 pub mod flag;
@@ -24,6 +26,7 @@ pub mod kubelet;
 pub mod mode;
 pub mod object;
 pub mod precondition;
+mod servers;
 pub mod serving_certificate;
 pub mod sysctl;
 mod unite;
@@ -154,6 +157,23 @@ pub trait Behaviour {
 
     /// Compares with the facts and drafts what to change.
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft);
+
+    /// Lists what must be looked at on each node in scope where k3s or RKE2 made the cluster; `None`
+    /// where the kind knows its place on kubeadm's nodes only.
+    fn queries_on_k3s(&self, _layout: &'static Layout) -> Option<Vec<Query>> {
+        None
+    }
+
+    /// Compares with the facts of a cluster of k3s or RKE2. Called only where
+    /// [`Behaviour::queries_on_k3s`] says that there is a place.
+    fn diff_on_k3s(
+        &self,
+        _layout: &'static Layout,
+        _resource: &Resource,
+        _facts: &Facts,
+        _draft: &mut Draft,
+    ) {
+    }
 }
 
 /// What a check of a control looks at.
@@ -438,6 +458,9 @@ pub fn reconcile(resources: &mut [Resource]) -> Vec<Finding> {
 pub struct Desired {
     /// The cluster's name in the workspace.
     pub cluster: String,
+    /// What made the cluster.
+    #[serde(skip_serializing_if = "Distribution::is_kubeadm")]
+    pub distribution: Distribution,
     /// Sorted by scope and name.
     pub resources: Vec<Resource>,
     /// Options whose guarded or irreversible changes the profile accepts.
@@ -459,9 +482,13 @@ impl Desired {
                 })
             })
             .collect();
-        crate::fact::canonical_sha256(&serde_json::json!({
+        let mut state = serde_json::json!({
             "cluster": self.cluster, "resources": resources, "accept": self.accept,
-        }))
+        });
+        if !self.distribution.is_kubeadm() {
+            state["distribution"] = self.distribution.name().into();
+        }
+        crate::fact::canonical_sha256(&state)
     }
 }
 
@@ -499,6 +526,8 @@ pub enum SettingCopy {
     Manifest,
     /// The file on the node: what the next restart brings.
     File,
+    /// The configuration of k3s or RKE2 on a server, with its drop-ins: what the next restart brings.
+    ServerConfig,
     /// What the running process has: what holds now.
     Process,
 }
@@ -511,6 +540,7 @@ impl std::fmt::Display for SettingCopy {
             SettingCopy::KubeProxyConfig => "kube-proxy config",
             SettingCopy::Manifest => "manifest",
             SettingCopy::File => "file",
+            SettingCopy::ServerConfig => "server config",
             SettingCopy::Process => "process",
         })
     }
@@ -625,6 +655,15 @@ pub enum Effect {
     },
     /// Edit the component's part of ClusterConfiguration in the kubeadm-config ConfigMap.
     ClusterConfiguration {
+        /// The component.
+        component: Component,
+        /// What to edit.
+        edit: ComponentEdit,
+    },
+    /// Edit our drop-in of a server's configuration, and restart the server.
+    ServerConfig {
+        /// The node.
+        node: String,
         /// The component.
         component: Component,
         /// What to edit.

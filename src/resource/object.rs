@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Subject};
+use crate::distribution::k3s::Layout;
 use crate::fact::{DryRun, Fact, Facts, ObjectFact, ObjectRef, Query};
 
 /// Those fields of an object that the profile sets; all others belong to others.
@@ -135,6 +136,21 @@ impl Behaviour for Object {
 
     fn object(&self) -> Option<&Value> {
         Some(&self.manifest)
+    }
+
+    fn queries_on_k3s(&self, _: &'static Layout) -> Option<Vec<Query>> {
+        Some(self.queries())
+    }
+
+    // It is the same everywhere.
+    fn diff_on_k3s(
+        &self,
+        _: &'static Layout,
+        resource: &Resource,
+        facts: &Facts,
+        draft: &mut Draft,
+    ) {
+        self.diff(resource, facts, draft);
     }
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {

@@ -7,6 +7,7 @@ use super::component_file::unified_diff;
 use super::{
     Behaviour, Difference, Draft, Effect, Part, Place, Resource, Risk, SettingCopy, Subject,
 };
+use crate::distribution::k3s::Layout;
 use crate::fact::{Answer, Fact, Facts, File, Node, NodePath, Query};
 
 /// A kernel parameter.
@@ -203,6 +204,21 @@ impl Behaviour for Sysctl {
     // A kubelet with `protectKernelDefaults` starts only with what the kernel has already.
     fn prepare(&self, resource: &Resource, node: &Node, draft: &mut Draft) {
         self.diff_node(resource, node, draft);
+    }
+
+    fn queries_on_k3s(&self, _: &'static Layout) -> Option<Vec<Query>> {
+        Some(self.queries())
+    }
+
+    // It is the same everywhere.
+    fn diff_on_k3s(
+        &self,
+        _: &'static Layout,
+        resource: &Resource,
+        facts: &Facts,
+        draft: &mut Draft,
+    ) {
+        self.diff(resource, facts, draft);
     }
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {

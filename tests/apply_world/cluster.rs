@@ -11,6 +11,7 @@ use std::time::Duration;
 use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings};
 use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
+use harden::distribution::k3s::Layout;
 use harden::fact::{
     Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
     NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow, Process, Query, SigningRequest,
@@ -22,6 +23,7 @@ use harden::plan::*;
 use serde_json::{Value, json};
 
 use super::Sandbox;
+use super::service;
 
 pub const MANIFEST: &str = "manifests/kube-apiserver.yaml";
 
@@ -169,6 +171,8 @@ pub enum Signer {
 pub struct Cluster {
     pub nodes: BTreeMap<String, Sandbox>,
     pub state: Arc<Mutex<State>>,
+    /// Where its control planes are servers of k3s or RKE2, with a stand-in for the service.
+    pub servers: Option<&'static Layout>,
 }
 
 pub fn config_map() -> ObjectRef {
@@ -238,6 +242,27 @@ impl Cluster {
         Cluster::of(root, &NAMES)
     }
 
+    /// Servers of k3s or RKE2, each with its administrator's own configuration. RKE2 has no other port than
+    /// 6443, which is that of node `s3`.
+    pub fn servers(root: &Path, layout: &'static Layout, names: &[&str]) -> Self {
+        let mut nodes = BTreeMap::new();
+        for name in names {
+            let node = service::install(Sandbox::new(root, name), layout);
+            let main = format!(
+                "token: secret\nhttps-listen-port: {}\nkube-apiserver-arg:\n- audit-log-maxage=7\n",
+                readyz_port(name)
+            );
+            node.write("server/config.yaml", &main, 0o600);
+            service::start(&node, layout);
+            nodes.insert((*name).to_owned(), node);
+        }
+        Cluster {
+            nodes,
+            state: Arc::default(),
+            servers: Some(layout),
+        }
+    }
+
     /// Three control planes.
     pub fn ha(root: &Path) -> Self {
         Cluster::of(root, &["cp1", "cp2", "cp3", "w1"])
@@ -268,6 +293,7 @@ impl Cluster {
         Cluster {
             nodes,
             state: Arc::new(Mutex::new(state)),
+            servers: None,
         }
     }
 
@@ -351,6 +377,7 @@ impl Cluster {
             cluster: harden::plan::Cluster {
                 name: "c".into(),
                 id: "id".into(),
+                distribution: Default::default(),
             },
             desired: "d".into(),
             etcd_leader: None,
@@ -452,6 +479,9 @@ impl Cluster {
 
     /// What the kubelet of a node makes of the manifest that is there now.
     fn sync(&self, name: &str) -> Option<Process> {
+        if self.servers.is_some() {
+            return service::running(&self.nodes[name]);
+        }
         let text = self.nodes[name].read(MANIFEST)?;
         let mut state = self.state.lock().unwrap();
         if state.dead.contains(name) {
@@ -539,7 +569,10 @@ impl Cluster {
         Some(page)
     }
 
-    fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
+    pub fn look(&self, name: &str, queries: &[Query]) -> NodeFacts {
+        if let Some(layout) = self.servers {
+            return service::look(&self.nodes[name], layout, queries);
+        }
         let process = self.sync(name);
         let answer = |query: &Query| match query {
             Query::Process(program) if program.as_str() == "kubelet" => {

@@ -101,6 +101,7 @@ pub fn desired(resources: Vec<Resource>) -> Desired {
     Desired {
         findings: Vec::new(),
         cluster: "prod".into(),
+        distribution: Default::default(),
         resources,
         accept: Vec::new(),
     }

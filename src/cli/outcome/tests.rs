@@ -27,6 +27,7 @@ fn record(events: Vec<Event>) -> Record {
             cluster: Cluster {
                 name: "x".into(),
                 id: "5f1e".into(),
+                distribution: Default::default(),
             },
             desired: String::new(),
             etcd_leader: None,

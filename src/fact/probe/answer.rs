@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Answer, Fact, MAX_ARGV, MAX_ENTRIES, MAX_FILE, MAX_LOG, MAX_OWNERS, Query, number, text,
+    Answer, Fact, MAX_ARGV, MAX_CONFIG, MAX_CONFIGS, MAX_ENTRIES, MAX_FILE, MAX_LOG, MAX_OWNERS,
+    MAX_UNIT, Query, number, text,
 };
-use crate::fact::{File, FileKind, Ids, Meta, Process, ProgramName};
+use crate::fact::{File, FileKind, Ids, Meta, Process, ProgramName, Unit};
 
 /// What is wrong with the data of an answer.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) fn decode(query: &Query, head: &[u8], data: &[&[u8]]) -> Result<Fact<
         Query::Account(_) => Ok(Fact::Value(Answer::Account(ids(head)?))),
         Query::Process(name) => no_head().and_then(|()| processes(name, data)),
         Query::Log(_) | Query::Journal(_) => no_head().and_then(|()| log(data)),
+        Query::Config(_) => no_head().and_then(|()| config(data)),
+        Query::Unit(_) => no_head().and_then(|()| unit(data)),
     }
 }
 
@@ -183,6 +186,108 @@ fn log(data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
         tail.drain(..cut);
     }
     Ok(Fact::Value(Answer::Log(text::container_log(&tail))))
+}
+
+/// `m - META` for the file itself and `f HEX META` for a drop-in, each with a dump of its content.
+fn config(data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
+    let mut files = BTreeMap::new();
+    let mut at = 0;
+    while let Some(line) = data.get(at) {
+        let mut parts = line.splitn(3, |&b| b == b' ');
+        let (form, name, head) = (parts.next(), parts.next(), parts.next());
+        let (Some(form), Some(name), Some(head)) = (form, name, head) else {
+            return Err(Bad("no file of a configuration"));
+        };
+        let name = match (form, name) {
+            (b"m", b"-") => String::new(),
+            (b"f", name) => {
+                let name = hex(name).ok_or(Bad("a name that is not hexadecimal"))?;
+                if name.is_empty() || name.contains(&b'/') {
+                    return Err(Bad("an impossible name"));
+                }
+                shown_name(&name)
+            }
+            _ => return Err(Bad("no file of a configuration")),
+        };
+        let end = data[at + 1..]
+            .iter()
+            .position(|line| !line.starts_with(b" "))
+            .map_or(data.len(), |n| at + 1 + n);
+        let (meta, content) = (meta(head)?, dump(&data[at + 1..end])?);
+        at = end;
+        if meta.kind != FileKind::Regular {
+            return Err(Bad("the content of what is no regular file"));
+        }
+        if content.len() > MAX_CONFIG {
+            return Ok(Fact::Unreadable(format!(
+                "a file of it is larger than {MAX_CONFIG} bytes"
+            )));
+        }
+        if files.insert(name, File { meta, content }).is_some() {
+            return Ok(Fact::Unreadable(
+                "two of its names cannot be told apart".into(),
+            ));
+        }
+    }
+    if files.len() > MAX_CONFIGS {
+        return Ok(Fact::Unreadable(format!(
+            "it has more than {MAX_CONFIGS} files"
+        )));
+    }
+    Ok(match files.is_empty() {
+        true => Fact::Absent,
+        false => Fact::Value(Answer::Config(files)),
+    })
+}
+
+/// A dump of lines `NAME=VALUE`: the properties of `systemctl show`, `MainStart` of our own, and the
+/// environment's variables that end in `_CONFIG_FILE`. Of each the first counts.
+fn unit(data: &[&[u8]]) -> Result<Fact<Answer>, Bad> {
+    let shown = dump(data)?;
+    if shown.len() > MAX_UNIT {
+        return Ok(Fact::Unreadable("systemd says too much of it".into()));
+    }
+    let shown = text::clean_text(&String::from_utf8_lossy(&shown));
+    let value = |name: &str| {
+        let of = |line: &'_ str| {
+            line.strip_prefix(name)?
+                .strip_prefix('=')
+                .map(str::to_owned)
+        };
+        shown.lines().find_map(of)
+    };
+    if value("LoadState").is_none_or(|state| state == "not-found") {
+        return Ok(Fact::Absent);
+    }
+    let number = |name: &str| value(name).and_then(|text| number::<u64>(text.as_bytes()));
+    let pid = number("MainPID").and_then(|pid| u32::try_from(pid).ok());
+    let main = pid.filter(|pid| *pid != 0).zip(number("MainStart"));
+    let command = value("ExecStart").unwrap_or_default();
+    let words = command.split_once("argv[]=").map_or("", |(_, rest)| rest);
+    let words = words.split_once(" ; ").map_or(words, |(words, _)| words);
+    let is_quote = |c: char| matches!(c, '"' | '\'');
+    let options = words
+        .split_whitespace()
+        .map(|word| word.trim_matches(is_quote))
+        .filter(|word| word.starts_with('-'))
+        .map(|word| {
+            word.split_once('=')
+                .map_or(word, |(name, _)| name)
+                .to_owned()
+        })
+        .collect();
+    let config = shown.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let named = name.ends_with("_CONFIG_FILE") && !value.is_empty();
+        named.then(|| value.to_owned())
+    });
+    Ok(Fact::Value(Answer::Unit(Unit {
+        active: value("ActiveState").unwrap_or_default(),
+        main,
+        restarts: number("NRestarts").map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+        options,
+        config,
+    })))
 }
 
 /// `MODE:SIZE:UID:GID:USER:GROUP`, the mode in hexadecimal as `stat -c %f` writes it.

@@ -286,11 +286,13 @@ fn text_is_cleaned() {
 fn any_query() -> impl Strategy<Value = Query> {
     let path = "/[a-zä $'\\\\]{1,8}".prop_map(|p| NodePath::new(p).unwrap());
     let name = "[a-z][a-z0-9-]{0,20}".prop_map(|n| ProgramName::new(n).unwrap());
-    (0..5u8, path, name).prop_map(|(kind, path, name)| match kind {
+    (0..7u8, path, name).prop_map(|(kind, path, name)| match kind {
         0 => Query::File(path),
         1 => Query::Stat(path),
         2 => Query::Dir(path),
         3 => Query::Process(name),
+        4 => Query::Config(path),
+        5 => Query::Unit(name),
         _ => Query::Log(name),
     })
 }
@@ -307,6 +309,76 @@ fn transcript_of(content: &[u8], index: usize) -> String {
     lines + &format!("{index} end 0\n")
 }
 
+#[test]
+fn a_configuration_that_cannot_be_is_refused() {
+    let config = |lines: &str| {
+        one(
+            Query::Config(path("/c.yaml")),
+            &format!("0 value\n{lines}0 end 0\n"),
+        )
+    };
+    let meta = "81a4:1:0:0:root:root";
+    let good = format!("m - {meta}\n 61\nf 612e796d6c {meta}\n");
+    let Ok(Fact::Value(Answer::Config(files))) = config(&good) else {
+        panic!("{:?}", config(&good))
+    };
+    let names: Vec<(&str, usize)> = files
+        .iter()
+        .map(|(name, file)| (name.as_str(), file.content.len()))
+        .collect();
+    assert_eq!(names, [("", 1), ("a.yml", 0)]);
+    assert_eq!(config(""), Ok(Fact::Absent));
+    for bad in [
+        format!("m x {meta}\n"),
+        format!("f - {meta}\n"),
+        format!("f 612f62 {meta}\n"),
+        format!("x 61 {meta}\n"),
+        "f 61\n".to_owned(),
+        " 61\n".to_owned(),
+        "m - 41ed:1:0:0:root:root\n".to_owned(),
+    ] {
+        assert!(config(&bad).is_err(), "{bad}");
+    }
+    let twice = format!("f 61 {meta}\nf 61 {meta}\n");
+    assert!(matches!(config(&twice), Ok(Fact::Unreadable(_))));
+    let many: String = (0..65)
+        .map(|n| format!("f 61{:02x} {meta}\n", n + 48))
+        .collect();
+    assert!(matches!(config(&many), Ok(Fact::Unreadable(_))));
+    let large = format!("m - {meta}\n{}\n", " 61".repeat(MAX_CONFIG + 1));
+    assert!(matches!(config(&large), Ok(Fact::Unreadable(_))));
+}
+
+#[test]
+fn a_unit_is_read_from_what_systemd_says_first() {
+    let unit = |text: &str| {
+        let dump: String = text.bytes().map(|byte| format!(" {byte:02x}")).collect();
+        one(
+            Query::Unit(name("k3s")),
+            &format!("0 value\n{dump}\n0 end 0\n"),
+        )
+    };
+    let told = |text: &str| match unit(text) {
+        Ok(Fact::Value(Answer::Unit(unit))) => unit,
+        other => panic!("{other:?}"),
+    };
+    // A variable of the environment that holds lines cannot say another state.
+    let lying = "LoadState=loaded\nActiveState=failed\nMainPID=7\nMainStart=9\nK3S_CONFIG_FILE=/c\nActiveState=active\n";
+    let lying = told(lying);
+    assert_eq!(
+        (lying.active.as_str(), lying.main),
+        ("failed", Some((7, 9)))
+    );
+    assert_eq!(lying.config.as_deref(), Some("/c"));
+    let odd = told("LoadState=masked\nMainPID=-1\nNRestarts=99999999999\nExecStart=x\n");
+    assert_eq!((odd.main, odd.restarts), (None, u32::MAX));
+    assert!(odd.active.is_empty() && odd.options.is_empty() && odd.config.is_none());
+    assert_eq!(unit("LoadState=not-found\n"), Ok(Fact::Absent));
+    assert_eq!(unit(""), Ok(Fact::Absent));
+    let long = format!("LoadState=loaded\n{}", "x".repeat(MAX_UNIT));
+    assert!(matches!(unit(&long), Ok(Fact::Unreadable(_))));
+}
+
 proptest! {
     #[test]
     fn random_bytes_never_panic(
@@ -321,7 +393,7 @@ proptest! {
     fn likely_lines_never_panic(
         queries in prop::collection::vec(any_query(), 0..4),
         lines in prop::collection::vec(
-            "([0-3] (value|absent|end 0|unreadable x|value 81a4:1:0:0:a:b))|( 0[0-9a-g]){0,3}|[ptx] [0-9a-f]{0,4} [0-9:a-f]{0,9}",
+            "([0-3] (value|absent|end 0|unreadable x|value 81a4:1:0:0:a:b))|( 0[0-9a-g]){0,3}|[fmptx] [0-9a-f-]{0,4} [0-9:a-f]{0,9}",
             0..12,
         ),
     ) {

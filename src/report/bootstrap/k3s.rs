@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::distribution::k3s::Layout;
+use crate::distribution::k3s::{Entry, Layout};
 use crate::distribution::kubeadm::document;
 use crate::distribution::{Component, ComponentEdit, Volume};
 
@@ -73,17 +73,7 @@ fn flag(
         left.no_place(&format!("{component} --{name}"), &elsewhere(layout));
         return;
     };
-    let own = layout.own_keys.iter().find(|(flag, _)| *flag == name);
-    match own.filter(|_| component == Component::KubeApiserver) {
-        Some((_, key)) => {
-            config.insert((*key).to_owned(), value.into());
-        }
-        None => push(
-            config,
-            format!("{component}-arg+"),
-            format!("{name}={value}"),
-        ),
-    }
+    put(config, layout.flag_entry(component, name, &value));
 }
 
 /// A directory that a component writes must be there; where components are pods, it must be mounted.
@@ -95,35 +85,19 @@ fn mount(
     places: &mut Places,
     left: &mut Left,
 ) {
-    let host = layout.path(volume.host_path.as_str());
-    let inside = layout.path(volume.mount_path.as_str());
     let what = format!("{component} volume {}", volume.name);
-    let (Some(host), Some(inside)) = (host, inside) else {
+    let Some(volume) = layout.volume(volume) else {
         left.no_place(&what, &elsewhere(layout));
         return;
     };
     if volume.path_type == "DirectoryOrCreate" {
-        places.directory(Role::ControlPlane, &host);
+        places.directory(Role::ControlPlane, volume.host_path.as_str());
     }
-    if !layout.mounts {
-        if host != inside {
-            left.no_place(
-                &what,
-                "the component runs in no container, so paths cannot differ",
-            );
-        }
-        return;
+    match layout.mount_entry(component, &volume) {
+        Ok(Some(entry)) => put(config, entry),
+        Ok(None) => {}
+        Err(why) => left.no_place(&what, why),
     }
-    if format!("{host}{inside}").contains(':') {
-        left.no_place(&what, "a path with a colon cannot be written as a mount");
-        return;
-    }
-    let access = if volume.read_only { ":ro" } else { "" };
-    push(
-        config,
-        format!("{component}-extra-mount+"),
-        format!("{host}:{inside}{access}"),
-    );
 }
 
 /// Takes fields of the kubelet away that name a file of kubeadm's; `false` when nothing is left.
@@ -141,10 +115,16 @@ fn keep(layout: &Layout, name: &str, value: &mut Value, left: &mut Left) -> bool
     }
 }
 
-fn push(config: &mut Map<String, Value>, key: String, item: String) {
-    let list = config.entry(key).or_insert_with(|| json!([]));
+fn put(config: &mut Map<String, Value>, entry: Entry) {
+    if !entry.is_list {
+        config.insert(entry.key, entry.value.into());
+        return;
+    }
+    let list = config
+        .entry(format!("{}+", entry.key))
+        .or_insert_with(|| json!([]));
     if let Some(list) = list.as_array_mut() {
-        list.push(item.into());
+        list.push(entry.value.into());
     }
 }
 

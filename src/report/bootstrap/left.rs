@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::distribution::k3s::Layout;
+
 /// What is left for later, by why.
 #[derive(Debug, Default)]
 pub(super) struct Left {
@@ -50,17 +52,19 @@ impl Left {
         objects.chain(modes).chain(nodes).chain(no_place).collect()
     }
 
-    /// The text of `after.md`. `unplanned` is the name of a distribution that no plan is made for.
-    pub(super) fn text(&self, unplanned: Option<&str>) -> String {
+    /// The text of `after.md`. `layout` is that of k3s or RKE2, where plans know less.
+    pub(super) fn text(&self, layout: Option<&Layout>) -> String {
         let mut text = "# After the cluster is there\n\n".to_owned();
         if self.lines().is_empty() {
             text.push_str("Nothing of the profile is left to do.\n");
             return text;
         }
-        text.push_str(&match unplanned {
+        text.push_str(&match layout {
             None => "Run `harden plan` and `harden apply`.".to_owned(),
-            Some(name) => format!(
-                "`harden plan` and `harden apply` do not know {name} yet: what is wanted of this must be done by hand."
+            Some(layout) => format!(
+                "With `distribution = \"{}\"` in `[cluster]`, `harden plan` and `harden apply` do the objects of the \
+                 API and what single servers have; the rest must be done by hand.",
+                layout.distribution.name()
             ),
         });
         text.push_str(" The profile asks for this, and a new cluster cannot be born with it.\n");
@@ -73,11 +77,12 @@ impl Left {
             names.iter().map(|name| format!("- `{name}`\n")).collect()
         };
         chapter("Objects of the API", each(&self.objects));
-        let modes = match unplanned {
+        let modes = match layout {
             None => "Modes and owners of files, where they are wider than wanted".to_owned(),
-            Some(name) => {
-                format!("Modes and owners of files that {name} has elsewhere or not at all")
-            }
+            Some(layout) => format!(
+                "Modes and owners of files that {} has elsewhere or not at all",
+                layout.name
+            ),
         };
         chapter(&modes, each(&self.modes));
         let of_nodes = self.nodes.iter().flat_map(|(node, own)| {

@@ -97,12 +97,12 @@ pub fn bootstrap(desired: &Desired, newborn: &Newborn) -> Result<Bootstrap, Stri
         Newborn::Rke2 => rancher(&RKE2, &wants, &mut places, &mut left)?,
     };
     files.insert("README.md".into(), readme.into());
-    let unplanned = match newborn {
+    let layout = match newborn {
         Newborn::Kubeadm { .. } | Newborn::Kind { .. } => None,
-        Newborn::K3s => Some(K3S.name),
-        Newborn::Rke2 => Some(RKE2.name),
+        Newborn::K3s => Some(&K3S),
+        Newborn::Rke2 => Some(&RKE2),
     };
-    files.insert("after.md".into(), left.text(unplanned));
+    files.insert("after.md".into(), left.text(layout));
     files.insert("desired.sha256".into(), format!("{}\n", desired.sha256()));
     places.write(&mut files);
     BOOTSTRAP.put(&mut files);

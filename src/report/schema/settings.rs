@@ -58,6 +58,13 @@ pub(super) fn settings(modules: &Modules) -> Map<String, Json> {
             said("For people, plans and records.", string()),
         ),
         (
+            "distribution".to_owned(),
+            said(
+                "What made the cluster; kubeadm without it.",
+                json!({"enum": crate::module::DISTRIBUTIONS}),
+            ),
+        ),
+        (
             "kubeconfig".to_owned(),
             said("A kubeconfig file, relative to the workspace.", string()),
         ),
