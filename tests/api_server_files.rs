@@ -536,7 +536,7 @@ fn a_flag_is_held_back_with_the_file_that_it_needs() {
     assert!(
         plan.problems[0]
             .remedy
-            .contains("accept = [\"admission.pod-security.defaults.enforce\"]"),
+            .contains("add \"admission.pod-security.defaults.enforce\" to `accept`"),
         "{:?}",
         plan.problems
     );

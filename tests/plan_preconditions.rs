@@ -132,7 +132,11 @@ fn what_does_not_hold_is_withheld_with_the_names() {
             problem.message
         );
     }
-    for part in ["kubelet.serving-certificates", "accept = [", OPTION] {
+    for part in [
+        "kubelet.serving-certificates",
+        "`accept` in harden.toml",
+        OPTION,
+    ] {
         assert!(problem.remedy.contains(part), "{part}: {}", problem.remedy);
     }
     let impact = &plan.impact[0];
