@@ -125,7 +125,6 @@ fn whom_a_default_level_would_refuse_is_said_before_and_refused_after() {
         .exits(1)
         .says("violates PodSecurity \"baseline:latest\"");
     run_on_the_nodes_network(&cluster, OWN_LEVEL, "agent-2").exits(0);
-    crate::thin_line::pods_run(&cluster);
 
     // The server's own default is the level by now, and it still names the pod when it is asked.
     let more = format!("{OPTION}warn = \"restricted\"\n");
