@@ -101,6 +101,7 @@ fn anonymous(cluster: &Cluster, path: &str) -> String {
 #[ignore = "needs testenv/up single"]
 fn without_a_name_only_health_and_joining_are_answered() {
     let cluster = single();
+    cluster.weaken();
     let cluster_info = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
     let more = "[apiserver]\nanonymous = \"health-and-join\"\n\
                 [admission.event-rate-limit]\nlimits = [{ type = \"Server\", qps = 500, burst = 5000 }]";
