@@ -627,3 +627,63 @@ error: `tenants.a.limits.0.n` cannot hold an integer of more than 64 bits
   help: write it as a string
 "#);
 }
+
+const TEAMS: &str = r#"
+[module]
+summary = "x"
+on      = "api"
+[options.teams]
+type = "attrs"
+doc  = "d"
+risk = "safe"
+[options.teams.fields.rooms]
+type  = "set"
+items = "string"
+doc   = "d"
+[options.teams.fields.friends]
+type  = "set"
+items = "string"
+doc   = "d"
+[[object]]
+for-each = ["teams as team", "team.friends as friend", "teams[friend] as other"]
+manifest = { of = "${team.name}", friend = "${other.name}", rooms = "${other.rooms}" }
+[[object]]
+for-each = "teams as team"
+given    = ["team.rooms"]
+manifest = { name = "${team.name}" }
+"#;
+
+#[test]
+fn an_entry_is_found_by_its_name_and_a_resource_can_need_an_option_that_it_does_not_show() {
+    let modules = modules(&[("teams", TEAMS)]).unwrap();
+    let text = "[teams]\na = { rooms = [\"r\"], friends = [\"b\", \"nobody\"] }\n\
+                b = { rooms = [\"s\", \"t\"] }\nc = { friends = [\"a\"] }\nd = {}\n";
+    insta::assert_snapshot!(tables(&modules, text), @r#"
+    object {"manifest":{"friend":"b","of":"a","rooms":["s","t"]}}
+    object {"manifest":{"friend":"a","of":"c","rooms":["r"]}}
+    object {"manifest":{"name":"a"}}
+    object {"manifest":{"name":"b"}}
+    "#);
+    // What it needs is where it comes from.
+    let all = drafts(&modules, "[teams]\nb = { rooms = [\"s\"] }\n");
+    let origins: Vec<String> = all[0].origins.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        origins,
+        ["teams.b at harden.toml:2", "teams.b.rooms at harden.toml:2"]
+    );
+}
+
+#[test]
+fn what_finds_no_entry_by_its_name() {
+    let declared = TEAMS.split("[[object]]").next().unwrap();
+    let declared = declared.split_once("on      = \"api\"").unwrap().1;
+    let all = [
+        "for-each = [\"teams as team\", \"teams[team] as other\"]\nmanifest = { a = \"${other.rooms}\" }",
+        "for-each = [\"teams as team\", \"team.rooms[team.name] as other\"]\nmanifest = { a = \"${other}\" }",
+        "for-each = [\"teams as team\", \"teams[team.room] as other\"]\nmanifest = { a = \"${other.rooms}\" }",
+        "for-each = \"teams as team\"\ngiven = [\"team.room\"]\nmanifest = { a = \"b\" }",
+        "for-each = \"teams as team\"\ngiven = [\"team.name\", 7]\nmanifest = { a = \"b\" }",
+    ]
+    .map(|table| wrong(&format!("{declared}[[object]]\n{table}\n").replace("teams.fields", "m.fields").replace("options.teams", "options.m").replace("\"teams", "\"m")));
+    insta::assert_snapshot!(all.join("\n----\n"), @"");
+}
