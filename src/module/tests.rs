@@ -250,7 +250,7 @@ example = 4
       --> modules/m.toml:6:8
     6 | type = "boole"
       |        ^^^^^^^ did you mean `bool`?
-      help: use `bool`, `int`, `string`, `enum`, `duration`, `quantity`, `mode`, `cidr`, `list`, `set`, `map`, `record`, `attrs`, `one-of`, `object` or `secret`
+      help: use `bool`, `int`, `string`, `enum`, `duration`, `quantity`, `mode`, `cidr`, `list`, `set`, `map`, `record`, `attrs`, `one-of`, `object`, `rbac-subject` or `secret`
 
     error: `m.a.risk` cannot be `high`
       --> modules/m.toml:8:8
@@ -358,7 +358,7 @@ error: this resource names no option and would always be there
    --> modules/m.toml:25:1
 25 | [[flag]]
    | ^^^^^^^^ here
-  help: interpolate an option, or name one in `when`: what no profile asks for is unmanaged
+  help: interpolate an option, or name one in `when` or `given`: what no profile asks for is unmanaged
 
 error: `m.list` cannot stand here
    --> modules/m.toml:28:5
