@@ -48,6 +48,8 @@ namespaces = ["pay", 'pay-jobs']
 pod-security = "restricted"
 quota = { pods = "9", "requests.cpu" = "1500m" }
 egress = [{ to = [{ ipBlock = { cidr = "0.0.0.0/0", except = ["169.254.0.0/16"] } }] }]
+owners = [{ kind = "ServiceAccount", name = "ci", namespace = "pay" }, { kind = "User", name = "anna" }]
+secrets = "owners"
 [network-policies.a]
 namespace = "pay"
 podSelector = {}
@@ -125,6 +127,7 @@ const WORDS: &[&str] = &[
     "type = \"set\"\n",
     "items = \"string\"\n",
     "per = \"node\"\n",
+    "given = [\"tenant.owners\"]\n",
     "stricter = \"lower\"\n",
     "[[assert]]\n",
     "that = \"true\"\n",

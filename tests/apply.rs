@@ -11,11 +11,13 @@ use apply_world::scratch;
 use harden::apply::ApplyError;
 use harden::apply::node::State;
 use harden::cluster::Holder;
+use harden::fact::ObjectRef;
 use harden::generation::{self, Event, Outcome, Record};
 use harden::host::{Host, HostError};
-use harden::plan::{Plan, Purpose, StageName, Step};
+use harden::plan::{ObjectAction, ObjectStep, Plan, Purpose, StageName, Step};
 use harden::report::{PlanText, plan_text};
 use harden::resource::{Change, Place, Risk};
+use serde_json::json;
 
 const GOOD: &str = "--profiling=false";
 
@@ -717,5 +719,48 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
     assert_eq!(cluster.locks(), Vec::<String>::new());
     client.run(&rollback(&cluster)).unwrap();
     assert_eq!(cluster.snapshot(), before);
+    cluster.forget();
+}
+
+/// Kubernetes makes the account anew at once, without what others added to it, and no token that was
+/// bound to the old one is good any more.
+#[test]
+fn a_rollback_takes_its_field_back_from_an_account_that_comes_by_itself() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let mut client = cluster.client(&Fate::new());
+    let mut plan = cluster.plan(GOOD);
+    let account = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "automountServiceAccountToken": false,
+            "metadata": {"namespace": "new", "name": name}})
+    };
+    let stage = plan
+        .stages
+        .iter_mut()
+        .find(|s| s.name == StageName::ObjectsEnforce)
+        .unwrap();
+    for name in ["default", "own"] {
+        stage.steps.push(Step::Object(ObjectStep {
+            reference: ObjectRef::of(&account(name)).unwrap(),
+            before: None,
+            action: ObjectAction::Apply(account(name)),
+        }));
+    }
+    client.run(&plan).unwrap();
+    let reference = |name: &str| ObjectRef::of(&account(name)).unwrap();
+    {
+        let mut state = cluster.state.lock().unwrap();
+        let live = state.objects.get_mut(&reference("default")).unwrap();
+        live["imagePullSecrets"] = json!([{"name": "registry"}]);
+    }
+    let undo = rollback(&cluster);
+    assert_eq!(undo.problems, []);
+    client.run(&undo).unwrap();
+    let state = cluster.state.lock().unwrap();
+    let left = &state.objects[&reference("default")];
+    assert_eq!(left.get("automountServiceAccountToken"), None);
+    assert_eq!(left["imagePullSecrets"], json!([{"name": "registry"}]));
+    assert_eq!(state.objects.get(&reference("own")), None);
+    drop(state);
     cluster.forget();
 }

@@ -70,7 +70,8 @@ fn assert_good(text: &str, modules: &Modules) -> BTreeSet<String> {
 }
 
 const TENANT: &str = "[tenants.a]\nnamespaces = [\"a\"]\nquota = { pods = \"5\" }\n\
-                      limits = [{ type = \"Container\", default = { memory = \"1Gi\" } }]\n";
+                      limits = [{ type = \"Container\", default = { memory = \"1Gi\" } }]\n\
+                      owners = [{ kind = \"User\", name = \"anna\" }]\nautomount = false\n";
 
 #[test]
 fn every_built_in_profile_passes() {
@@ -207,6 +208,10 @@ fn a_laxer_value_fails_and_a_stricter_one_passes() {
         (
             "tenants.a = { namespaces = [\"a\"], pod-security = \"privileged\" }",
             "tenant-pod-security",
+        ),
+        (
+            "tenants.a = { namespaces = [\"a\"], automount = true }",
+            "tenant-default-token-off",
         ),
     ] {
         assert_eq!(failing(text), [control], "{text}");

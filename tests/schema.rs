@@ -84,6 +84,10 @@ risk = "safe"
 type = "object"
 doc  = "Anything."
 risk = "safe"
+[options.subject]
+type = "rbac-subject"
+doc  = "Somebody."
+risk = "safe"
 [options.record]
 type = "record"
 doc  = "Fields."
@@ -119,6 +123,7 @@ set    = "${?every.set}"
 map    = "${?every.map}"
 either = "${?every.either}"
 object = "${?every.object}"
+who    = "${?every.subject}"
 record = "${?every.record}"
 [[object]]
 for-each = "every.attrs as thing"
@@ -206,6 +211,10 @@ const GOOD: &[&str] = &[
     "either = false",
     "either = 'auto'",
     "object = { a = [1, 2.5, { b = true }] }",
+    "subject = { kind = 'User', name = 'https://login.example.com#anna' }",
+    "subject = { kind = 'Group', name = 'pay devs' }",
+    "subject = { kind = 'Group', name = 'é' }",
+    "subject = { kind = 'ServiceAccount', name = 'dash.board-1', namespace = 'monitoring' }",
     "record = { size = 1 }",
     "record = {}",
     "attrs = { a = { size = 1 }, \"*\" = { size = 2 } }",
@@ -261,6 +270,23 @@ const BAD: &[&str] = &[
     "either = 1",
     "object = 'a'",
     "object = []",
+    "subject = 'anna'",
+    "subject = {}",
+    "subject = { kind = 'User' }",
+    "subject = { name = 'anna' }",
+    "subject = { kind = 'user', name = 'anna' }",
+    "subject = { kind = 'User', name = '' }",
+    "subject = { kind = 'User', name = ' anna' }",
+    "subject = { kind = 'User', name = 'anna ' }",
+    "subject = { kind = 'User', name = '*' }",
+    "subject = { kind = 'User', name = 1 }",
+    "subject = { kind = 'User', name = 'system:anonymous' }",
+    "subject = { kind = 'Group', name = 'system:authenticated' }",
+    "subject = { kind = 'Group', name = 'team', namespace = 'pay' }",
+    "subject = { kind = 'User', name = 'anna', apiGroup = 'rbac.authorization.k8s.io' }",
+    "subject = { kind = 'ServiceAccount', name = 'ci' }",
+    "subject = { kind = 'ServiceAccount', name = 'ci', namespace = 'CI' }",
+    "subject = { kind = 'ServiceAccount', name = 'ci:ci', namespace = 'ci' }",
     "record = { sise = 1 }",
     "record = { size = 'large' }",
     "record = [{ size = 1 }]",

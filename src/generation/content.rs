@@ -29,16 +29,47 @@ fn essence(object: &Value) -> Value {
 }
 
 /// Whether every field that was wanted is still so. The server adds defaults, and writes quantities
-/// its own way (`1000m` becomes `1`).
+/// its own way (`1000m` becomes `1`). It leaves out many a list that is empty.
 pub fn covers(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, value)| live.get(key).is_some_and(|live| covers(live, value))),
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| match live.get(key) {
+                Some(live) => covers(live, wanted),
+                None => wanted.as_array().is_some_and(Vec::is_empty),
+            })
+        }
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| covers(l, w))
         }
         (live, wanted) => live == wanted || same_quantity(live, wanted),
+    }
+}
+
+/// Returns an object without the fields that were wanted of it, but for what says which object it is.
+pub(super) fn without(live: &Value, wanted: &Value) -> Value {
+    let mut left = live.clone();
+    take_out(&mut left, wanted, &["apiVersion", "kind", "metadata"]);
+    let metadata = (left.get_mut("metadata"), wanted.get("metadata"));
+    if let (Some(left), Some(wanted)) = metadata {
+        take_out(left, wanted, &["name", "namespace"]);
+    }
+    left
+}
+
+fn take_out(left: &mut Value, wanted: &Value, keep: &[&str]) {
+    let (Value::Object(left), Value::Object(wanted)) = (left, wanted) else {
+        return;
+    };
+    for (key, wanted) in wanted
+        .iter()
+        .filter(|(key, _)| !keep.contains(&key.as_str()))
+    {
+        match (left.get_mut(key), wanted) {
+            (Some(inner @ Value::Object(_)), Value::Object(_)) => take_out(inner, wanted, &[]),
+            _ => {
+                left.remove(key);
+            }
+        }
     }
 }
 
@@ -95,6 +126,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_wanted_is_taken_out_and_nothing_else() {
+        let live = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "uid": "1", "labels": {"a": "1", "b": "2"}},
+            "automountServiceAccountToken": false, "imagePullSecrets": [{"name": "registry"}],
+        });
+        let wanted = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "labels": {"a": "1"}},
+            "automountServiceAccountToken": false,
+        });
+        let left = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "uid": "1", "labels": {"b": "2"}},
+            "imagePullSecrets": [{"name": "registry"}],
+        });
+        assert_eq!(without(&live, &wanted), left);
+    }
+
+    #[test]
     fn wanted_fields_are_found_among_defaults_and_in_other_words() {
         let live = json!({"hard": {"cpu": "1", "memory": "1Gi", "pods": "5"}, "more": []});
         assert!(covers(
@@ -103,6 +154,8 @@ mod tests {
         ));
         assert!(!covers(&live, &json!({"hard": {"cpu": "2"}})));
         assert!(!covers(&live, &json!({"more": ["x"]})));
+        assert!(covers(&live, &json!({"subjects": []})));
+        assert!(!covers(&live, &json!({"subjects": ["x"]})));
         assert!(!covers(&live, &json!({"hard": {"pods": "5 "}})));
     }
 }

@@ -22,7 +22,7 @@ use crate::plan::{
 };
 use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
 
-use super::content::{covers, same_content};
+use super::content::{covers, same_content, without};
 use super::file_state::{after, is_undone, loosens, permissions, shown, words};
 use super::{Record, first_index};
 
@@ -447,9 +447,12 @@ impl Undo<'_> {
                 }
             }
         }
-        let action = match &step.before {
-            Some(before) => ObjectAction::Restore(before.clone()),
-            None => ObjectAction::Delete,
+        let action = match (&step.before, &step.action, &live) {
+            (Some(before), ..) => ObjectAction::Restore(before.clone()),
+            (None, ObjectAction::Apply(wanted), Some(live)) if comes_by_itself(reference) => {
+                ObjectAction::Restore(without(live, wanted))
+            }
+            (None, ..) => ObjectAction::Delete,
         };
         let (before, after) = match (&live, &action) {
             (None, _) => (None, Some("as it was".into())),
@@ -578,6 +581,13 @@ fn component(step: &NodeStep, action: &FileAction) -> Option<Component> {
 
 fn key_of(step: &ConfigMapStep) -> (String, String, String) {
     (step.namespace.clone(), step.name.clone(), step.key.clone())
+}
+
+/// Whether Kubernetes makes the object in every namespace, and anew when it is deleted. What others
+/// added to it since, and every token that is bound to it, would be lost with it.
+/// Source: kubernetes v1.35 `pkg/controller/serviceaccount/serviceaccounts_controller.go`.
+fn comes_by_itself(reference: &ObjectRef) -> bool {
+    (reference.kind.as_str(), reference.name.as_str()) == ("ServiceAccount", "default")
 }
 
 /// What to look at to see whether an action's result is still there.

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use toml::de::DeValue;
 
 use super::option::{Fields, OptionDecl, Rank, Type};
-use super::scalar;
+use super::{rbac_subject, scalar};
 use crate::fact::canonical_json;
 use crate::profile::section::{
     Complaints, Node, Section, did_you_mean, integer, kind, nearest, one_of, quoted,
@@ -138,6 +138,9 @@ pub(crate) fn check(
                 }
             }
             refuse(ty, node, "it is none of these", spot, out)
+        }
+        (Type::RbacSubject, DeValue::Table(entries)) => {
+            leaf(rbac_subject::check(entries, node, &spot.path, out)?)
         }
         (Type::Secret, DeValue::Table(entries)) => leaf(secret(entries, node, spot, out)?),
         (Type::Enum(values), DeValue::String(text)) => {

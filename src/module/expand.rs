@@ -137,7 +137,19 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         let Ok(over) = self.names(bindings).find(&first.over.path) else {
             return;
         };
-        for named in over.entries() {
+        let entries = match &first.entry {
+            None => over.entries(),
+            Some(entry) => {
+                let key = self.names(bindings).find(&entry.path);
+                let key = key.ok().and_then(|key| Some(key.found?.json()));
+                let named = key
+                    .as_ref()
+                    .and_then(Json::as_str)
+                    .and_then(|key| over.entry(key));
+                named.into_iter().collect()
+            }
+        };
+        for named in entries {
             bindings.push(Binding {
                 name: first.name.clone(),
                 named,
@@ -336,12 +348,16 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
     }
 }
 
-/// Whether every `when` holds.
+/// Whether every `when` holds and every `given` is set.
 fn applies<'m>(names: Names<'m, '_, '_>, guard: &Guard, uses: &mut Vec<Use<'m>>) -> bool {
     let holds = |(reference, wanted): &(Reference, Json)| {
         lookup(names, reference, 0, uses).is_some_and(|found| found == *wanted)
     };
     guard.when.iter().all(holds)
+        && guard
+            .given
+            .iter()
+            .all(|reference| lookup(names, reference, 0, uses).is_some())
 }
 
 /// Puts references into a text.

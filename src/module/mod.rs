@@ -19,6 +19,7 @@ mod name;
 mod option;
 mod option_type;
 mod predicate;
+pub(crate) mod rbac_subject;
 pub(crate) mod scalar;
 mod table;
 mod template;

@@ -198,6 +198,13 @@ impl<'m, 'v> Named<'m, 'v> {
         found.entries().into_iter().map(each).collect()
     }
 
+    /// Returns the entry of this name; none when there is none.
+    pub(crate) fn entry(&self, name: &str) -> Option<Self> {
+        let (decl, shape) = (self.decl, self.entry_shape()?);
+        let found = Some(self.found.clone()?.part(name, shape)?);
+        Some(Named { decl, shape, found })
+    }
+
     /// Whether it only says which entry of a loop this is, and nothing about it.
     pub(crate) fn is_identity(&self, reference: &[String]) -> bool {
         reference.len() == 1 || matches!(self.shape, Shape::Name)

@@ -190,6 +190,8 @@ pub enum Type {
     Attrs(Fields),
     /// A structure of Kubernetes, kept as it is.
     Object,
+    /// A user, a group or a service account, as a RoleBinding names it.
+    RbacSubject,
     /// A value that fits one of these types.
     OneOf(Vec<Type>),
     /// Where a secret is: `{ file = "…" }`, `{ env = "…" }` or `{ command = ["…"] }`. Never the secret.
@@ -239,6 +241,9 @@ impl Type {
             Type::Quantity => "a quantity such as 20, \"500m\" or \"64Gi\"".into(),
             Type::Mode => "an octal mode such as \"0600\"".into(),
             Type::Cidr => "a network such as \"10.0.0.0/8\"".into(),
+            Type::RbacSubject => {
+                "a subject such as { kind = \"Group\", name = \"team\" }".into()
+            }
             Type::OneOf(types) => {
                 let all: Vec<String> = types.iter().map(Type::describe).collect();
                 all.join(", or ")
@@ -285,9 +290,12 @@ impl Type {
             Type::Quantity => value.is_str() || value.is_integer(),
             Type::OneOf(types) => types.iter().any(|ty| ty.fits(value)),
             Type::List(_) | Type::Set(_) => value.is_array(),
-            Type::Map(_) | Type::Record(_) | Type::Attrs(_) | Type::Object | Type::Secret => {
-                value.is_table()
-            }
+            Type::Map(_)
+            | Type::Record(_)
+            | Type::Attrs(_)
+            | Type::Object
+            | Type::RbacSubject
+            | Type::Secret => value.is_table(),
         }
     }
 }

@@ -11,13 +11,36 @@ use crate::profile::section::{Complaints, Node, Section, did_you_mean, one_of, q
 
 /// The words for [`Type`] in modules.
 const TYPES: &[&str] = &[
-    "bool", "int", "string", "enum", "duration", "quantity", "mode", "cidr", "list", "set", "map",
-    "record", "attrs", "one-of", "object", "secret",
+    "bool",
+    "int",
+    "string",
+    "enum",
+    "duration",
+    "quantity",
+    "mode",
+    "cidr",
+    "list",
+    "set",
+    "map",
+    "record",
+    "attrs",
+    "one-of",
+    "object",
+    "rbac-subject",
+    "secret",
 ];
 
 /// The types that `items` and `of` may name without a table.
 const PLAIN: &[&str] = &[
-    "bool", "int", "string", "duration", "quantity", "mode", "cidr", "object",
+    "bool",
+    "int",
+    "string",
+    "duration",
+    "quantity",
+    "mode",
+    "cidr",
+    "object",
+    "rbac-subject",
 ];
 
 /// Reads `type` and the keys that belong to it.
@@ -34,6 +57,7 @@ pub(super) fn option_type(
         "quantity" => Type::Quantity,
         "mode" => Type::Mode,
         "cidr" => Type::Cidr,
+        "rbac-subject" => Type::RbacSubject,
         "secret" => Type::Secret,
         "int" => {
             let all = i64::MIN..=i64::MAX;
@@ -169,6 +193,7 @@ fn inner_type(
             "mode" => Type::Mode,
             "cidr" => Type::Cidr,
             "object" => Type::Object,
+            "rbac-subject" => Type::RbacSubject,
             _ => Type::String { pattern: None },
         }),
         _ => {

@@ -33,19 +33,23 @@ pub(crate) struct ResourceDecl {
     pub(crate) data: Table,
 }
 
-/// `when` and `for-each`.
+/// `when`, `given` and `for-each`.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     /// All must hold.
     pub(crate) when: Vec<(Reference, Json)>,
+    /// All must be set.
+    pub(crate) given: Vec<Reference>,
     /// Outermost first.
     pub(crate) loops: Vec<Loop>,
 }
 
-/// `for-each = "over as name"`.
+/// `for-each = "over as name"`, or `"over[entry] as name"`.
 #[derive(Debug, Clone)]
 pub(crate) struct Loop {
     pub(crate) over: Reference,
+    /// What has the name of the only entry that is meant.
+    pub(crate) entry: Option<Reference>,
     pub(crate) name: String,
 }
 
@@ -94,7 +98,7 @@ fn one(
     for (key, node) in table {
         if !matches!(
             key.get_ref().as_ref(),
-            "on" | "risk" | "requires" | "for-each" | "when"
+            "on" | "risk" | "requires" | "for-each" | "when" | "given"
         ) {
             data.add(key.get_ref(), key.span(), node, out);
         }
@@ -102,13 +106,13 @@ fn one(
     data.references(&mut |reference, place| checker.reference(reference, place, out));
     let mut references = 0;
     data.references(&mut |_, _| references += 1);
-    let is_free = guard.when.is_empty() && guard.loops.is_empty();
+    let is_free = guard.when.is_empty() && guard.given.is_empty() && guard.loops.is_empty();
     if references == 0 && is_free && out.list.len() == before {
         out.at(
             span.clone(),
             "this resource names no option and would always be there",
             "here",
-            "interpolate an option, or name one in `when`: what no profile asks for is unmanaged",
+            "interpolate an option, or name one in `when` or `given`: what no profile asks for is unmanaged",
         );
     }
     let resource = ResourceDecl {
@@ -123,7 +127,7 @@ fn one(
     (out.list.len() == before).then_some(resource)
 }
 
-/// Reads `for-each` and `when`, and returns what checks the names inside.
+/// Reads `for-each`, `when` and `given`, and returns what checks the names inside.
 pub(super) fn guard<'m, 'u>(
     context: &Context<'m>,
     section: &mut Section<'_, '_>,
@@ -149,7 +153,13 @@ pub(super) fn guard<'m, 'u>(
         .table("when", out)
         .map(|table| checker.when(table, out))
         .unwrap_or_default();
-    (Guard { when, loops }, checker)
+    let given = section.strings("given", out);
+    let given: Vec<Reference> = given
+        .into_iter()
+        .map(|(name, span)| Reference::plain(name, span))
+        .collect();
+    checker.given(&given, out);
+    (Guard { when, given, loops }, checker)
 }
 
 /// Reads `for-each`.
@@ -183,8 +193,13 @@ fn loops(node: &Node<'_>, out: &mut Complaints<'_>) -> Vec<Loop> {
                 continue;
             }
         };
+        let (over, entry) = match over.strip_suffix(']').and_then(|over| over.split_once('[')) {
+            Some((over, entry)) => (over, Some(Reference::plain(entry, item.span()))),
+            None => (over, None),
+        };
         loops.push(Loop {
             over: Reference::plain(over, item.span()),
+            entry,
             name: name.to_owned(),
         });
     }
@@ -234,6 +249,26 @@ impl<'m> Checker<'m, '_> {
             );
             return;
         };
+        if let Some(entry) = &each.entry {
+            let by_name = matches!(shape, Shape::Entry(_) | Shape::Pair(_));
+            let Some(key) = self.find(entry, out) else {
+                return;
+            };
+            let is_text = match key.shape {
+                Shape::Name => true,
+                Shape::Value(ty) => matches!(ty, Type::String { .. } | Type::Enum(_)),
+                _ => false,
+            };
+            if !by_name || !is_text {
+                out.at(
+                    entry.span.clone(),
+                    "an entry is found by its name",
+                    "here",
+                    "write for example \"tenants[other] as peer\", with a text in `other`",
+                );
+                return;
+            }
+        }
         let named = Named { shape, ..named };
         self.bindings.push(Binding {
             name: each.name.clone(),
@@ -266,6 +301,20 @@ impl<'m> Checker<'m, '_> {
             }
         }
         when
+    }
+
+    fn given(&mut self, given: &[Reference], out: &mut Complaints<'_>) {
+        for reference in given {
+            let named = self.find(reference, out);
+            if named.is_some_and(|named| !matches!(named.shape, Shape::Value(_))) {
+                out.at(
+                    reference.span.clone(),
+                    "`given` asks for options and fields only",
+                    "always there",
+                    "name one of them",
+                );
+            }
+        }
     }
 
     pub(super) fn reference(

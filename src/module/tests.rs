@@ -250,7 +250,7 @@ example = 4
       --> modules/m.toml:6:8
     6 | type = "boole"
       |        ^^^^^^^ did you mean `bool`?
-      help: use `bool`, `int`, `string`, `enum`, `duration`, `quantity`, `mode`, `cidr`, `list`, `set`, `map`, `record`, `attrs`, `one-of`, `object` or `secret`
+      help: use `bool`, `int`, `string`, `enum`, `duration`, `quantity`, `mode`, `cidr`, `list`, `set`, `map`, `record`, `attrs`, `one-of`, `object`, `rbac-subject` or `secret`
 
     error: `m.a.risk` cannot be `high`
       --> modules/m.toml:8:8
@@ -358,7 +358,7 @@ error: this resource names no option and would always be there
    --> modules/m.toml:25:1
 25 | [[flag]]
    | ^^^^^^^^ here
-  help: interpolate an option, or name one in `when`: what no profile asks for is unmanaged
+  help: interpolate an option, or name one in `when` or `given`: what no profile asks for is unmanaged
 
 error: `m.list` cannot stand here
    --> modules/m.toml:28:5
@@ -626,4 +626,118 @@ error: `tenants.a.limits.0.n` cannot hold an integer of more than 64 bits
   |                                                ^^^^^^^^^^^^^^^^^^^^ Kubernetes has no such value
   help: write it as a string
 "#);
+}
+
+const TEAMS: &str = r#"
+[module]
+summary = "x"
+on      = "api"
+[options.teams]
+type = "attrs"
+doc  = "d"
+risk = "safe"
+[options.teams.fields.rooms]
+type  = "set"
+items = "string"
+doc   = "d"
+[options.teams.fields.friends]
+type  = "set"
+items = "string"
+doc   = "d"
+[[object]]
+for-each = ["teams as team", "team.friends as friend", "teams[friend] as other"]
+manifest = { of = "${team.name}", friend = "${other.name}", rooms = "${other.rooms}" }
+[[object]]
+for-each = "teams as team"
+given    = ["team.rooms"]
+manifest = { name = "${team.name}" }
+"#;
+
+#[test]
+fn an_entry_is_found_by_its_name_and_a_resource_can_need_an_option_that_it_does_not_show() {
+    let modules = modules(&[("teams", TEAMS)]).unwrap();
+    let text = "[teams]\na = { rooms = [\"r\"], friends = [\"b\", \"nobody\"] }\n\
+                b = { rooms = [\"s\", \"t\"] }\nc = { friends = [\"a\"] }\nd = {}\n";
+    insta::assert_snapshot!(tables(&modules, text), @r#"
+    object {"manifest":{"friend":"b","of":"a","rooms":["s","t"]}}
+    object {"manifest":{"friend":"a","of":"c","rooms":["r"]}}
+    object {"manifest":{"name":"a"}}
+    object {"manifest":{"name":"b"}}
+    "#);
+    // What it needs is where it comes from.
+    let all = drafts(&modules, "[teams]\nb = { rooms = [\"s\"] }\n");
+    let origins: Vec<String> = all[0].origins.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        origins,
+        ["teams.b at harden.toml:2", "teams.b.rooms at harden.toml:2"]
+    );
+}
+
+#[test]
+fn what_finds_no_entry_by_its_name() {
+    let declared = TEAMS.split("[[object]]").next().unwrap();
+    let declared = declared.split_once("on      = \"api\"").unwrap().1;
+    let all = [
+        "for-each = [\"teams as team\", \"teams[team] as other\"]\nmanifest = { a = \"${other.rooms}\" }",
+        "for-each = [\"teams as team\", \"team.rooms[team.name] as other\"]\nmanifest = { a = \"${other}\" }",
+        "for-each = [\"teams as team\", \"teams[team.room] as other\"]\nmanifest = { a = \"${other.rooms}\" }",
+        "for-each = \"teams as team\"\ngiven = [\"team.room\"]\nmanifest = { a = \"b\" }",
+        "for-each = \"teams as team\"\ngiven = [\"team.name\", 7]\nmanifest = { a = \"b\" }",
+    ]
+    .map(|table| wrong(&format!("{declared}[[object]]\n{table}\n").replace("teams.fields", "m.fields").replace("options.teams", "options.m").replace("\"teams", "\"m")));
+    insta::assert_snapshot!(all.join("\n----\n"), @r#"
+    error: an entry is found by its name
+       --> modules/m.toml:18:26
+    18 | for-each = ["m as team", "m[team] as other"]
+       |                          ^^^^^^^^^^^^^^^^^^ here
+      help: write for example "tenants[other] as peer", with a text in `other`
+
+    error: there is no option `other.rooms`
+       --> modules/m.toml:19:18
+    19 | manifest = { a = "${other.rooms}" }
+       |                  ^^^^^^^^^^^^^^^^ here
+      help: name an option of a module, or what `for-each` binds
+    ----
+    error: an entry is found by its name
+       --> modules/m.toml:18:26
+    18 | for-each = ["m as team", "team.rooms[team.name] as other"]
+       |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ here
+      help: write for example "tenants[other] as peer", with a text in `other`
+
+    error: there is no option `other`
+       --> modules/m.toml:19:18
+    19 | manifest = { a = "${other}" }
+       |                  ^^^^^^^^^^ here
+      help: name an option of a module, or what `for-each` binds
+    ----
+    error: `m` has no field `room`
+       --> modules/m.toml:18:26
+    18 | for-each = ["m as team", "m[team.room] as other"]
+       |                          ^^^^^^^^^^^^^^^^^^^^^^^ here
+      help: did you mean `rooms`?
+
+    error: there is no option `other.rooms`
+       --> modules/m.toml:19:18
+    19 | manifest = { a = "${other.rooms}" }
+       |                  ^^^^^^^^^^^^^^^^ here
+      help: name an option of a module, or what `for-each` binds
+    ----
+    error: `m` has no field `room`
+       --> modules/m.toml:19:10
+    19 | given = ["team.room"]
+       |          ^^^^^^^^^^^ here
+      help: did you mean `rooms`?
+    ----
+    error: `given` asks for options and fields only
+       --> modules/m.toml:19:10
+    19 | given = ["team.name", 7]
+       |          ^^^^^^^^^^^ always there
+      help: name one of them
+
+    error: `object.given` must be a list of strings
+       --> modules/m.toml:19:23
+    19 | given = ["team.name", 7]
+       |                       ^ this is an integer
+      help: put it in quotes
+    "#);
 }

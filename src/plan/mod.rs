@@ -18,6 +18,7 @@ mod build;
 mod clash;
 mod consent;
 mod members;
+mod object_order;
 mod prepare;
 mod saved;
 mod servers;

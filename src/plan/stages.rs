@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::object_order::{is_namespace, rank};
 use super::{
     ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
     ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last, servers,
@@ -543,14 +544,10 @@ impl Effects {
             .collect()
     }
 
-    /// Applies objects: namespaces that do not exist yet, and the rest; what others may live in
-    /// before what lives in it.
+    /// Applies objects: namespaces that do not exist yet, and the rest, in the order of [`rank`].
     fn object_steps(&self, facts: &Facts) -> (Vec<Step>, Vec<Step>) {
         let mut sorted: Vec<_> = self.objects.iter().collect();
-        let is_namespace = |r: &ObjectRef| r.api_version == "v1" && r.kind == "Namespace";
-        sorted.sort_by_key(|(reference, _)| {
-            (!is_namespace(reference), !reference.namespace.is_empty())
-        });
+        sorted.sort_by_key(|(reference, wanted)| rank(reference, wanted));
         let (mut permit, mut enforce) = (Vec::new(), Vec::new());
         for (reference, wanted) in sorted {
             let live = facts

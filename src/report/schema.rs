@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::module::rbac_subject;
 use crate::module::{Fields, Modules, OptionDecl, Type};
 
 mod settings;
@@ -138,6 +139,22 @@ fn shape(ty: &Type) -> Json {
         Type::OneOf(types) => {
             let any: Vec<Json> = types.iter().map(shape).collect();
             json!({"anyOf": any})
+        }
+        Type::RbacSubject => {
+            let named = |kinds: &[&str], name: &str| {
+                let own = json!({"type": "string", "pattern": name, "maxLength": 253});
+                let mut schema = table(Map::new());
+                schema["properties"] = json!({"kind": {"enum": kinds}, "name": own});
+                schema["required"] = json!(["kind", "name"]);
+                schema
+            };
+            let whole = |pattern: &str| format!("^(?:{pattern})$");
+            let person = format!("^(?!system:)(?!\\*$)(?:{})$", rbac_subject::PERSON_NAME);
+            let person = named(&["User", "Group"], &person);
+            let mut account = named(&["ServiceAccount"], &whole(rbac_subject::ACCOUNT_NAME));
+            account["properties"]["namespace"] = text(&whole(rbac_subject::NAMESPACE));
+            account["required"] = json!(["kind", "name", "namespace"]);
+            json!({"type": "object", "anyOf": [person, account]})
         }
         Type::Secret => json!({
             "type": "object",

@@ -22,5 +22,6 @@ mod lock;
 mod machine;
 mod refused;
 mod serving_certificates;
+mod tenants;
 mod thin_line;
 mod whole;
