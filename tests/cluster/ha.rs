@@ -16,7 +16,9 @@ gate-timeout = "60s"
 
 /// Whether the etcd member of a node leads, as it says itself.
 fn leads(cluster: &Cluster, node: &str) -> bool {
-    let metrics = cluster.on(node, "curl -s --max-time 5 http://127.0.0.1:2381/metrics");
+    // One that is restarting answers nobody.
+    let ask = "curl -s --max-time 5 http://127.0.0.1:2381/metrics || true";
+    let metrics = cluster.on(node, ask);
     metrics
         .lines()
         .any(|line| line == "etcd_server_is_leader 1")
@@ -25,8 +27,10 @@ fn leads(cluster: &Cluster, node: &str) -> bool {
 /// The control-plane nodes in the order in which apply takes them: the leader last.
 fn in_order(cluster: &Cluster) -> Vec<String> {
     let mut nodes = cluster.control_planes();
-    nodes.sort_by_key(|node| leads(cluster, node));
-    assert!(leads(cluster, nodes.last().unwrap()), "somebody leads");
+    eventually("somebody leads", Duration::from_secs(90), || {
+        nodes.sort_by_cached_key(|node| leads(cluster, node));
+        leads(cluster, nodes.last().unwrap())
+    });
     nodes
 }
 
