@@ -570,13 +570,13 @@ impl Effects {
     }
 }
 
-/// The action that writes a file; the stricter of its own mode and one that is wanted besides.
 /// Whether a kubelet with this file asks the API for its serving certificate.
 fn bootstraps(text: &str) -> bool {
     let document = parse_document(text, KUBELET_CONFIG_KIND).unwrap_or_default();
     field(&document, &["serverTLSBootstrap".to_owned()]) == Some(&serde_json::Value::Bool(true))
 }
 
+/// The action that writes a file; the stricter of its own mode and one that is wanted besides.
 fn text_action(
     node: Option<&Node>,
     path: NodePath,

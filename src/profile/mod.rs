@@ -1,6 +1,5 @@
 //! Profiles: TOML files with option values, merged with their provenance.
 
-use crate::distribution::Distribution;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +26,7 @@ pub(crate) use read::plain;
 pub use values::{Content, Definition, Value, Values};
 pub use workspace::is_node_name;
 
+use crate::distribution::Distribution;
 use crate::fact::sha256;
 use crate::module::Modules;
 use crate::module::check::Checked;

@@ -9,11 +9,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::section::{Complaints, File, did_you_mean, nearest, one_of, quoted};
+use super::section::{Complaints, File, did_you_mean, one_of, quoted};
 use crate::distribution::kubeadm::read_yaml_or_line;
 use crate::module::Modules;
 use crate::module::check::{Body, Checked};
-use crate::resource::audit_policy;
+use crate::resource::audit_policy::{self, STAGES};
 
 /// What a policy file says of itself (kubernetes v1.35
 /// staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go: `Policy`).
@@ -24,14 +24,6 @@ const OPTION: &str = "audit.policy-rules";
 
 /// The other fields of a `Policy`.
 const FIELDS: [&str; 3] = ["rules", "omitStages", "omitManagedFields"];
-
-/// The stages of a request (same file: `Stage`).
-const STAGES: [&str; 4] = [
-    "RequestReceived",
-    "ResponseStarted",
-    "ResponseComplete",
-    "Panic",
-];
 
 /// Whether a file is of this sort, by its name.
 pub(super) fn is_named(path: &Path) -> bool {
@@ -80,9 +72,7 @@ pub(super) fn values(
             out.at(
                 place(file, name),
                 format!("a Policy has no field {}", quoted(name)),
-                nearest(name, known())
-                    .and_then(|_| did_you_mean(name, known()))
-                    .unwrap_or_else(|| "unknown".into()),
+                did_you_mean(name, known()).unwrap_or_else(|| "unknown".into()),
                 format!("use {}", one_of(known())),
             );
         }
@@ -149,8 +139,7 @@ fn rules(policy: &Map<String, Value>) -> Vec<Value> {
     rules
 }
 
-/// What a field must be, when its value is something else. What the rules say is judged with those of a
-/// profile, when their resource is made.
+/// What a field must be, when its value is something else. What the rules say is not judged here.
 fn misfit(field: &str, value: &Value) -> Option<String> {
     let list_of =
         |fits: &dyn Fn(&Value) -> bool| value.as_array().is_some_and(|l| l.iter().all(fits));
@@ -158,7 +147,10 @@ fn misfit(field: &str, value: &Value) -> Option<String> {
         "rules" => (list_of(&Value::is_object), "a list of rules".to_owned()),
         "omitStages" => {
             let is_stage = |item: &Value| item.as_str().is_some_and(|s| STAGES.contains(&s));
-            (list_of(&is_stage), format!("a list of {}", one_of(STAGES)))
+            (
+                list_of(&is_stage),
+                format!("a list of {}", one_of(STAGES.iter().copied())),
+            )
         }
         _ => (value.is_boolean(), "true or false".to_owned()),
     };

@@ -73,7 +73,7 @@ struct GroupResources {
 const API_VERSION: &str = "audit.k8s.io/v1";
 
 /// v1 types.go: `StageRequestReceived` and so on.
-const STAGES: &[&str] = &[
+pub(crate) const STAGES: &[&str] = &[
     "RequestReceived",
     "ResponseStarted",
     "ResponseComplete",

@@ -165,14 +165,16 @@ pub trait Behaviour {
     }
 
     /// Compares with the facts of a cluster of k3s or RKE2. Called only where
-    /// [`Behaviour::queries_on_k3s`] says that there is a place.
+    /// [`Behaviour::queries_on_k3s`] says that there is a place; it is the same as everywhere unless a kind
+    /// says otherwise.
     fn diff_on_k3s(
         &self,
         _layout: &'static Layout,
-        _resource: &Resource,
-        _facts: &Facts,
-        _draft: &mut Draft,
+        resource: &Resource,
+        facts: &Facts,
+        draft: &mut Draft,
     ) {
+        self.diff(resource, facts, draft);
     }
 }
 

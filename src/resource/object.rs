@@ -142,17 +142,6 @@ impl Behaviour for Object {
         Some(self.queries())
     }
 
-    // It is the same everywhere.
-    fn diff_on_k3s(
-        &self,
-        _: &'static Layout,
-        resource: &Resource,
-        facts: &Facts,
-        draft: &mut Draft,
-    ) {
-        self.diff(resource, facts, draft);
-    }
-
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
         let fact = facts.api.objects.get(&self.reference);
         let mut error = |message: String, remedy: &str| {

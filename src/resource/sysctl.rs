@@ -210,17 +210,6 @@ impl Behaviour for Sysctl {
         Some(self.queries())
     }
 
-    // It is the same everywhere.
-    fn diff_on_k3s(
-        &self,
-        _: &'static Layout,
-        resource: &Resource,
-        facts: &Facts,
-        draft: &mut Draft,
-    ) {
-        self.diff(resource, facts, draft);
-    }
-
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
         for node in resource.nodes(facts) {
             if node.facts.value().is_some() {
