@@ -342,7 +342,20 @@ impl Session<'_, '_> {
                     Err(again(waits, Some(Component::KubeApiserver)))
                 })?;
         }
-        if let Some((waits, component)) = self.mirror_waits(node, gate, before) {
+        let mut well = self
+            .healthy(node, gate)
+            .map_err(|(waits, component)| again(waits, Some(component)))?;
+        if gate.readyz_port.is_some() {
+            well.insert(Component::KubeApiserver);
+        }
+        if self.planes.has(node) {
+            match self.plane_etcd(node) {
+                Ok(Some(_)) => _ = well.insert(Component::Etcd),
+                Ok(None) => {}
+                Err(why) => return Err(again(format!("etcd to be healthy ({why})"), None)),
+            }
+        }
+        if let Some((waits, component)) = self.mirror_waits(node, gate, before, &well) {
             return Err(again(waits, Some(component)));
         }
         if !self.planes.has(node) {
@@ -352,9 +365,6 @@ impl Session<'_, '_> {
             && let Err(why) = self.plane_readyz(node)
         {
             return Err(again(format!("its API server ({why})"), None));
-        }
-        if let Err(why) = self.plane_etcd(node) {
-            return Err(again(format!("etcd to be healthy ({why})"), None));
         }
         if watch.change
             && let Some(waits) = self.others_wait(node)

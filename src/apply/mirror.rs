@@ -1,9 +1,10 @@
 //! Mirror pods: what the API shows of the static pods that a step changes.
 //!
 //! The process stays the truth. The mirror pod is what everybody else sees, and a gate opens only when
-//! that is true again: the pod is there, it is Ready, and it is of the new manifest.
+//! that is true again: the pod is there, it is of the new manifest, and it is Ready where its program
+//! could not be asked directly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -74,8 +75,8 @@ fn is_of(pod: &Value, manifest: &Value) -> bool {
             .is_none_or(|a| agrees(annotations, a))
 }
 
-/// What a mirror pod has yet to be.
-fn lacks(pod: &Value, before: Option<&Mirror>) -> Option<&'static str> {
+/// What a mirror pod has yet to be. One whose program is well, as it said itself, need not be Ready.
+fn lacks(pod: &Value, before: Option<&Mirror>, well: bool) -> Option<&'static str> {
     match before {
         Some(Mirror::Was {
             hash: old,
@@ -83,7 +84,7 @@ fn lacks(pod: &Value, before: Option<&Mirror>) -> Option<&'static str> {
         }) if old == hash(pod) && !manifest.as_ref().is_some_and(|new| is_of(pod, new)) => {
             Some("of the new manifest")
         }
-        _ if is_ready(pod) => None,
+        _ if well || is_ready(pod) => None,
         _ => Some("Ready"),
     }
 }
@@ -130,12 +131,14 @@ impl Session<'_, '_> {
         mirrors
     }
 
-    /// Says what the mirror pods are not yet; `None` when they show what runs.
+    /// Says what the mirror pods are not yet; `None` when they show what runs. `well` are those whose
+    /// programs were asked directly.
     pub(super) fn mirror_waits(
         &self,
         node: &str,
         gate: &Gate,
         before: Option<&Seen>,
+        well: &BTreeSet<Component>,
     ) -> Option<(String, Component)> {
         gate.processes.keys().copied().find_map(|component| {
             let known = before.and_then(|seen| seen.mirrors.get(&component));
@@ -144,7 +147,7 @@ impl Session<'_, '_> {
             }
             let pod = reference(component, node);
             let waits = match self.apply.api.get(&pod) {
-                Ok(Some(found)) => match lacks(&found, known) {
+                Ok(Some(found)) => match lacks(&found, known, well.contains(&component)) {
                     Some(what) => format!("{pod} to be {what}"),
                     None => return None,
                 },
@@ -229,16 +232,28 @@ status: {}
             manifest,
         };
         let back = read_yaml(MANIFEST).ok();
-        assert_eq!(lacks(&pod(), Some(&before("5a", back.clone()))), None);
+        assert_eq!(
+            lacks(&pod(), Some(&before("5a", back.clone())), false),
+            None
+        );
         let other = read_yaml(&MANIFEST.replace("=false", "=true")).ok();
         let stale = Some("of the new manifest");
-        assert_eq!(lacks(&pod(), Some(&before("5a", other.clone()))), stale);
-        assert_eq!(lacks(&pod(), Some(&before("5a", None))), stale);
-        assert_eq!(lacks(&pod(), Some(&before("4b", other))), None);
+        assert_eq!(
+            lacks(&pod(), Some(&before("5a", other.clone())), false),
+            stale
+        );
+        assert_eq!(lacks(&pod(), Some(&before("5a", None)), false), stale);
+        assert_eq!(lacks(&pod(), Some(&before("4b", other)), false), None);
 
         let mut unready = pod();
         unready["status"] = json!({});
-        assert_eq!(lacks(&unready, Some(&before("5a", back))), Some("Ready"));
-        assert_eq!(lacks(&unready, None), Some("Ready"));
+        assert_eq!(
+            lacks(&unready, Some(&before("5a", back)), false),
+            Some("Ready")
+        );
+        assert_eq!(lacks(&unready, None, false), Some("Ready"));
+        // Its program says that it is well; what it is of counts all the same.
+        assert_eq!(lacks(&unready, None, true), None);
+        assert_eq!(lacks(&unready, Some(&before("5a", None)), true), stale);
     }
 }

@@ -27,6 +27,7 @@ use crate::plan::{Plan, StageName};
 mod certificate;
 mod error;
 mod gate;
+mod health;
 mod journal;
 mod mirror;
 pub mod node;

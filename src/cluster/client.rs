@@ -409,6 +409,10 @@ impl Api for Client {
         endpoint::daemon_set_waits(self, namespace, name)
     }
 
+    fn healthz(&self, through: SocketAddr) -> Result<bool, ApiError> {
+        endpoint::healthz(self, through)
+    }
+
     fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
         let mut config = self.behind(through)?;
         config.read_timeout = Some(Duration::from_secs(5));

@@ -120,6 +120,10 @@ pub trait Api: Send + Sync {
     /// Fetches a page by plain HTTP, without credentials, from behind a local address (a tunnel).
     fn fetch(&self, through: std::net::SocketAddr, path: &str) -> Result<String, ApiError>;
 
+    /// Asks a program of the control plane behind a local address (a tunnel) for `/healthz`, over TLS and
+    /// without credentials: `Ok(true)` for 200. Its certificate is its own and vouches for nothing.
+    fn healthz(&self, through: std::net::SocketAddr) -> Result<bool, ApiError>;
+
     /// Restarts a DaemonSet's pods, one after the other; the same mark twice is once.
     fn restart_daemon_set(&self, namespace: &str, name: &str, mark: &str) -> Result<(), ApiError>;
 

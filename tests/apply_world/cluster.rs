@@ -1061,6 +1061,9 @@ impl Api for FakeApi {
     fn daemon_set_waits(&self, _: &str, _: &str) -> Result<Option<String>, ApiError> {
         unreachable!("no step of these tests restarts a DaemonSet")
     }
+    fn healthz(&self, _: SocketAddr) -> Result<bool, ApiError> {
+        self.call(|_| Ok(true))
+    }
     fn readyz(&self, through: SocketAddr) -> Result<bool, ApiError> {
         let planes = self.cluster.planes();
         let name = planes.iter().find(|n| readyz_port(n) == through.port());
