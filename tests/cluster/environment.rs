@@ -201,6 +201,26 @@ impl Cluster {
     pub fn weaken(&self) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testenv/weaken");
         run(Command::new(script).arg(self.topology)).exits(0);
+        self.settles();
+    }
+
+    /// Waits until every control plane is ready and its programs stay the same for a while. One that lost
+    /// its lease when etcd's leader changed has ended, and the kubelet waits up to five minutes before it
+    /// starts a container once more; a plan says of it that it does not run.
+    #[track_caller]
+    pub fn settles(&self) {
+        let pids = || -> Vec<String> {
+            let all = "pgrep -x 'etcd|kube-apiserver|kube-controller|kube-scheduler' || true";
+            let planes = self.control_planes();
+            planes.iter().map(|node| self.on(node, all)).collect()
+        };
+        eventually("the control planes run", Duration::from_secs(420), || {
+            let before = pids();
+            std::thread::sleep(Duration::from_secs(3));
+            let complete = |pids: &String| pids.lines().count() == 4;
+            let ready = self.control_planes().iter().all(|node| self.readyz(node));
+            ready && before.iter().all(complete) && before == pids()
+        });
     }
 
     /// Starts a client that reads, writes and watches through the cluster's address; what it noticed

@@ -41,20 +41,6 @@ fn frozen(cluster: &Cluster, node: &str) -> Afterwards {
     guard
 }
 
-/// The API servers are ready, and what gave up beside a frozen one runs again: the kubelet waits up to
-/// five minutes before it starts a container once more.
-fn all_ready(cluster: &Cluster) {
-    for node in cluster.control_planes() {
-        eventually("the API server is ready", Duration::from_secs(180), || {
-            cluster.readyz(&node)
-        });
-        eventually("the control plane runs", Duration::from_secs(420), || {
-            let count = "pgrep -cx 'kube-controller|kube-scheduler' || true";
-            cluster.on(&node, count).trim() == "2"
-        });
-    }
-}
-
 #[test]
 #[ignore = "needs testenv/up ha"]
 fn three_control_planes_one_after_the_other_and_back() {
@@ -128,7 +114,7 @@ fn the_etcd_leader_is_last() {
         let told = order.iter().filter(|l| l.contains("leader last")).count();
         assert_eq!(told, 1, "{order:#?}");
         cluster.on(leader, "pkill -x etcd");
-        all_ready(&cluster);
+        cluster.settles();
         eventually("another one leads", Duration::from_secs(60), || {
             let others = nodes.iter().filter(|node| *node != leader);
             others.into_iter().any(|node| leads(&cluster, node))
@@ -141,7 +127,7 @@ fn the_etcd_leader_is_last() {
 fn a_control_plane_that_is_down_stops_the_apply_before_anything_is_changed() {
     let cluster = ha();
     cluster.weaken();
-    all_ready(&cluster);
+    cluster.settles();
     let before = cluster.snapshot();
     // Of the API server alone: the controller manager beside a frozen etcd gives up its lease and ends,
     // and a plan that concerned it would be refused as stale before anybody is asked how it is.
@@ -165,7 +151,7 @@ fn a_control_plane_that_is_down_stops_the_apply_before_anything_is_changed() {
             .says("nothing was changed")
             .says(&format!("bring {down} back"));
     }
-    all_ready(&cluster);
+    cluster.settles();
     similar_asserts(&before, &cluster.snapshot());
     workspace.harden(&["apply", "--yes"]).exits(0);
     workspace.harden(&["rollback", "--yes"]).exits(0);
@@ -178,7 +164,7 @@ fn one_that_dies_in_the_middle_stops_it_there() {
     cluster.weaken();
     let good = cluster.workspace(Via::Ssh, &[], "");
     good.harden(&["apply", "--yes"]).exits(0);
-    all_ready(&cluster);
+    cluster.settles();
     let before = cluster.snapshot();
     let more = cluster.workspace(Via::Ssh, &[], UNIFORM);
     more.harden(&["plan"]).exits(2).says("NamespaceExists");
@@ -191,7 +177,7 @@ fn one_that_dies_in_the_middle_stops_it_there() {
         .says("everything that generation");
     assert!(said.stderr.contains("was put back"), "{}", said.stderr);
     drop(put_right);
-    all_ready(&cluster);
+    cluster.settles();
     for node in &nodes {
         let argv = cluster.argv(node, "kube-apiserver");
         assert!(!argv.contains("NamespaceExists"), "{node}: {argv}");
