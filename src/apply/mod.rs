@@ -28,6 +28,7 @@ mod certificate;
 mod error;
 mod gate;
 mod journal;
+mod ledger;
 mod mirror;
 pub mod node;
 mod planes;
