@@ -22,7 +22,9 @@ pub(super) fn check(
         };
         // What a module's table is refused for is refused here, where its author wrote it.
         if let Err(why) = Object::from_table(json!({"manifest": manifest})) {
-            let why = why.replacen("manifest.", "", 1).replacen("manifest: ", "", 1);
+            let why = why
+                .replacen("manifest.", "", 1)
+                .replacen("manifest: ", "", 1);
             out.at(
                 item.span(),
                 format!("this is no object that harden can apply: {why}"),

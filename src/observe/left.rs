@@ -19,6 +19,8 @@ pub struct LedgerWanted {
     pub workspace: String,
     /// What may be deleted with all that it holds.
     pub allow_delete: BTreeSet<String>,
+    /// Look at these only, whatever the ledger lists.
+    pub only: Option<BTreeSet<ObjectRef>>,
 }
 
 /// Reads the ledger, and looks at each of its objects that is not among the wanted ones.
@@ -32,6 +34,14 @@ pub(super) fn look(api: &dyn Api, about: &LedgerWanted, wanted: &[Value]) -> Led
             };
         }
     };
+    if let Some(only) = &about.only {
+        let only: Vec<ObjectRef> = only.iter().cloned().collect();
+        return LedgerFacts {
+            left: all(api, about, &only),
+            ledger: Fact::Value(ledger),
+            ..LedgerFacts::default()
+        };
+    }
     let wanted: Vec<ObjectRef> = wanted.iter().filter_map(ObjectRef::of).collect();
     let wanted: BTreeSet<_> = wanted.iter().map(ObjectRef::identity).collect();
     let left: Vec<ObjectRef> = ledger

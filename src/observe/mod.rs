@@ -71,6 +71,7 @@ impl Wanted {
             ledger: Some(LedgerWanted {
                 workspace: desired.cluster.clone(),
                 allow_delete: desired.allow_delete.clone(),
+                only: None,
             }),
         }
     }
@@ -88,6 +89,7 @@ impl Wanted {
         let mut nodes: BTreeMap<String, BTreeSet<Query>> = BTreeMap::new();
         let mut objects = Vec::new();
         let mut answers = BTreeSet::new();
+        let mut left = BTreeSet::new();
         for basis in &plan.basis {
             match (&basis.place, &basis.subject) {
                 (Place::Node(name), Subject::Query(query)) => {
@@ -101,6 +103,9 @@ impl Wanted {
                 (_, Subject::Answer { query, .. }) => {
                     answers.insert(query.clone());
                 }
+                (_, Subject::Left { reference }) => {
+                    left.insert(reference.clone());
+                }
                 _ => {}
             }
         }
@@ -111,7 +116,11 @@ impl Wanted {
                 .collect(),
             objects,
             answers,
-            ledger: None,
+            ledger: (!left.is_empty()).then(|| LedgerWanted {
+                workspace: plan.cluster.name.clone(),
+                allow_delete: BTreeSet::new(),
+                only: Some(left),
+            }),
         }
     }
 }

@@ -27,7 +27,7 @@ mod stages;
 
 pub use basis::{
     Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
-    basis_of_node, basis_of_object, compare, queries, wanted_objects,
+    basis_of_left, basis_of_node, basis_of_object, compare, queries, wanted_objects,
 };
 pub use build::build;
 pub(crate) use members::leader_last;
@@ -478,6 +478,11 @@ pub enum Subject {
     Object {
         /// The wanted object: which object, and which fields count.
         wanted: serde_json::Value,
+    },
+    /// An object that has left the profile, and what the ledger says of it.
+    Left {
+        /// Which.
+        reference: ObjectRef,
     },
 }
 

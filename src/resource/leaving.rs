@@ -63,6 +63,9 @@ pub fn fate(reference: &ObjectRef, how: How, live: Option<&Value>, allowed: bool
     if (group, kind) == ("", "Namespace") && (name == "default" || name.starts_with("kube-")) {
         return Fate::Kept("the cluster itself needs it", false);
     }
+    if (group, kind, name) == ("", "ServiceAccount", "default") {
+        return Fate::Kept("Kubernetes makes it in every namespace", false);
+    }
     if allowed {
         return Fate::Deleted(match REPLACEABLE.contains(&(group, kind)) {
             true => Risk::Guarded,
