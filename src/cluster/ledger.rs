@@ -132,6 +132,24 @@ pub(super) fn release(client: &Client, reference: &ObjectRef) -> Result<(), ApiE
     })
 }
 
+/// Gives the fields of an object to these managers, whatever its version.
+pub(super) fn set_managers(
+    client: &Client,
+    reference: &ObjectRef,
+    what: &str,
+    managers: &Value,
+) -> Result<(), ApiError> {
+    let api = api_for(client.kube(), reference);
+    let operations: json_patch::Patch = serde_json::from_value(json!([
+        {"op": "replace", "path": "/metadata/managedFields", "value": managers},
+    ]))
+    .map_err(|e| config_error(e, "report this as a fault of harden"))?;
+    let patch = Patch::Json::<()>(operations);
+    let params = PatchParams::default();
+    client.call(what, || api.patch(&reference.name, &params, &patch))?;
+    Ok(())
+}
+
 /// Names the objects of one kind in one namespace.
 pub(super) fn names_beside(
     client: &Client,
