@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+mod lost;
+mod noted;
+
+use self::lost::lost;
+use self::noted::note;
 use super::object_order::{is_namespace, rank};
 use super::{ObjectAction, ObjectStep, Stage, StageName, Step};
 use crate::fact::ledger::{Ledger, LeftFact};
 use crate::fact::{Fact, Facts, ObjectRef};
-use crate::resource::leaving::{Fate, bears, fate};
-use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Risk, Severity};
+use crate::resource::leaving::{Fate, fate};
+use crate::resource::{Change, Desired, Draft, Place, Problem, Risk, Severity};
 
 /// How many names of a namespace's contents a change shows.
 const SHOWN: usize = 50;
@@ -208,7 +213,7 @@ impl<'f> Leaving<'f> {
         let kept: Vec<ObjectRef> = wanted(self.desired).filter(is_policy).collect();
         for (namespace, going) in namespaces {
             let is_gone = |r: &&ObjectRef| is_namespace(r) && r.name == namespace;
-            if self.going.keys().any(|r| is_gone(r)) {
+            if self.going.keys().any(is_gone) {
                 continue;
             }
             let names = kept.iter().filter(|r| r.namespace == namespace);
@@ -303,41 +308,6 @@ impl<'f> Leaving<'f> {
     }
 }
 
-/// Notes what harden applied and the ledger lacks, so that it is not forgotten one day.
-fn note(ledger: &Ledger, desired: &Desired, facts: &Facts, draft: &mut Draft) -> Vec<Step> {
-    let known = ledger.by_identity();
-    let applied: BTreeSet<ObjectRef> = draft
-        .changes
-        .iter()
-        .flat_map(|(_, effects)| effects)
-        .filter_map(|effect| match effect {
-            Effect::Object { reference, .. } => Some(reference.clone()),
-            _ => None,
-        })
-        .collect();
-    let mut steps = Vec::new();
-    for reference in wanted(desired).collect::<BTreeSet<_>>() {
-        if known.contains_key(&reference.identity()) || applied.contains(&reference) {
-            continue;
-        }
-        let fact = facts.api.objects.get(&reference);
-        let Some(live) = fact.and_then(|fact| fact.live.value()).filter(|l| bears(l)) else {
-            continue;
-        };
-        let why = "harden manages it, and the ledger does not list it";
-        draft.changes.push((
-            Change {
-                before: Some("not in the ledger".into()),
-                after: Some("noted".into()),
-                ..change(&reference, why, Risk::Safe)
-            },
-            Vec::new(),
-        ));
-        steps.push(step(&reference, Some(live), ObjectAction::Note));
-    }
-    steps
-}
-
 /// The objects that the profile wants.
 fn wanted(desired: &Desired) -> impl Iterator<Item = ObjectRef> {
     let objects = desired.resources.iter();
@@ -366,48 +336,5 @@ fn step(reference: &ObjectRef, live: Option<&Value>, action: ObjectAction) -> St
         reference: reference.clone(),
         before: live.cloned(),
         action,
-    })
-}
-
-/// Says what ends with an object.
-fn lost(reference: &ObjectRef, live: &Value) -> Option<String> {
-    Some(match reference.kind.as_str() {
-        "ResourceQuota" => format!(
-            "nothing of it bounds namespace {} any more",
-            reference.namespace
-        ),
-        "LimitRange" => format!(
-            "new pods of namespace {} get no defaults and bounds of it",
-            reference.namespace
-        ),
-        "RoleBinding" | "ClusterRoleBinding" => {
-            let role = live.pointer("/roleRef/name").and_then(Value::as_str);
-            let subjects = live.get("subjects").and_then(Value::as_array);
-            let text =
-                |one: &Value, key: &str| one.get(key).and_then(Value::as_str).map(str::to_owned);
-            let names: Vec<String> = subjects
-                .into_iter()
-                .flatten()
-                .filter_map(|one| {
-                    let (kind, name) = (text(one, "kind")?, text(one, "name")?);
-                    Some(match text(one, "namespace") {
-                        Some(namespace) => format!("{kind} {namespace}/{name}"),
-                        None => format!("{kind} {name}"),
-                    })
-                })
-                .collect();
-            let names = match names.is_empty() {
-                true => "nobody".to_owned(),
-                false => names.join(", "),
-            };
-            format!("who loses {}: {names}", role.unwrap_or("its role"))
-        }
-        "Role" | "ClusterRole" => "whoever is bound to it loses its rights".to_owned(),
-        "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding" => {
-            "what it refuses is let in".to_owned()
-        }
-        "PriorityClass" => "new pods that name it are refused".to_owned(),
-        "CustomResourceDefinition" => "every object of this kind is lost with it".to_owned(),
-        _ => return None,
     })
 }
