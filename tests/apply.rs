@@ -679,6 +679,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
             requires: Default::default(),
         }],
         accept: Vec::new(),
+        allow_delete: Default::default(),
         findings: Vec::new(),
     };
     let info = |name: &str| NodeInfo {
@@ -695,6 +696,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
         nodes: [("w1".to_owned(), node)].into(),
         api: ApiFacts {
             cluster_id: Fact::Value("id".into()),
+            ledger: Default::default(),
             cluster_configuration: Fact::Absent,
             objects: Default::default(),
             answers: Default::default(),

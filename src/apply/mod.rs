@@ -29,6 +29,7 @@ mod error;
 mod gate;
 mod health;
 mod journal;
+mod ledger;
 mod mirror;
 pub mod node;
 mod planes;

@@ -176,6 +176,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
             return Err(self.fail(number, failure, false));
         }
         let mut stage = None;
+        let mut noted = false;
         while let Some(number) = self.next() {
             if self.session.interrupted() {
                 let failure = Failure::back("it was interrupted");
@@ -202,6 +203,13 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                 if let Err(failure) = self.session.await_planes(&step.node, &purpose) {
                     return Err(self.fail(number, failure, false));
                 }
+            }
+            // Not earlier: the API may be down until the nodes are well again.
+            if matches!(step, Step::Object(_)) && !noted {
+                if let Err(failure) = self.note_objects() {
+                    return Err(self.fail(number, failure, false));
+                }
+                noted = true;
             }
             if let Err(why) = self.journal(Event::Begin(number)) {
                 let failure = Failure::back(format!("{why}; step {number} was not begun"));
@@ -262,6 +270,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
     }
 
     pub(super) fn end(&mut self, outcome: Outcome) {
+        self.strike_out();
         if let Err(why) = self.journal(Event::End(outcome)) {
             self.session.note(format!(
                 "{why}; the next run finds generation {} unfinished and ends it",

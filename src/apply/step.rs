@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::cluster::ApiError;
+use crate::cluster::{Api, ApiError};
 use crate::distribution::Component;
 use crate::fact::{Fact, ObjectRef, ProgramName, sha256};
 use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
 use crate::resource::kubelet::kubelet_program;
+use crate::resource::leaving::bears;
 
 use super::Notice;
 use super::gate::{Shut, Watch, changed_flags};
@@ -316,6 +317,10 @@ impl Session<'_, '_> {
     /// Makes an API object what it should be. Doing it twice is the same as doing it once.
     pub(super) fn do_object(&mut self, step: &ObjectStep) -> Result<(), Failure> {
         let reference = &step.reference;
+        let is_listed = self
+            .ledger
+            .by_identity()
+            .contains_key(&reference.identity());
         self.api(|api| match &step.action {
             ObjectAction::Apply(wanted) => api.apply(wanted).map(drop),
             ObjectAction::Restore(whole) => {
@@ -342,6 +347,10 @@ impl Session<'_, '_> {
                 }
                 api.delete(reference)
             }
+            ObjectAction::Prune { contents } => prune(api, step, contents, is_listed),
+            ObjectAction::Release => api.release(reference),
+            // The ledger is all that there is to it.
+            ObjectAction::Forget | ObjectAction::Note => Ok(()),
         })
         .map_err(|error| Failure {
             moved: matches!(error, ApiError::Moved { .. }),
@@ -474,7 +483,7 @@ impl Session<'_, '_> {
     }
 
     /// Calls the API, again while it does not answer: its servers may just have restarted.
-    fn api(
+    pub(super) fn api(
         &mut self,
         mut call: impl FnMut(&dyn crate::cluster::Api) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
@@ -521,6 +530,50 @@ fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
         });
     }
     step.undo_gate.clone()
+}
+
+/// Deletes what has left the profile. That the ledger lists it is not enough, and neither is a field
+/// manager's name: both can be written by somebody, but hardly by the same.
+fn prune(
+    api: &dyn Api,
+    step: &ObjectStep,
+    contents: &[String],
+    is_listed: bool,
+) -> Result<(), ApiError> {
+    let reference = &step.reference;
+    let Some(live) = api.get(reference)? else {
+        return Ok(());
+    };
+    unmoved(reference, Some(&live), step.before.as_ref())?;
+    let refuse = |why: String| {
+        Err(ApiError::Refused {
+            what: format!("delete {reference}"),
+            why,
+        })
+    };
+    if !is_listed {
+        return refuse("the ledger does not list it any more".into());
+    }
+    if !bears(&live) {
+        return refuse("harden does not manage it any more".into());
+    }
+    if reference.kind == "Namespace" {
+        let held = api.contents(&reference.name)?;
+        // Pods come and go by themselves.
+        let passes = |one: &&String| ["Pod ", "ReplicaSet "].iter().any(|k| one.starts_with(k));
+        let new: Vec<&str> = held
+            .iter()
+            .filter(|one| !passes(one) && !contents.contains(one))
+            .map(String::as_str)
+            .collect();
+        if !new.is_empty() {
+            return refuse(format!(
+                "it holds what the plan does not name: {}",
+                new.join(", ")
+            ));
+        }
+    }
+    api.delete(reference)
 }
 
 /// Checks that an object is what it was when the plan was made, apart from what the server writes.

@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::{
-    Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, objects, pod_security,
+    Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, ledger, objects,
+    pod_security,
 };
+use crate::fact::ledger::{Ledger, LedgerEdit};
 use crate::fact::{
     Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
@@ -339,6 +341,22 @@ impl Api for Client {
 
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError> {
         objects::contents(self, namespace)
+    }
+
+    fn names_beside(&self, reference: &ObjectRef) -> Result<Vec<String>, ApiError> {
+        ledger::names_beside(self, reference)
+    }
+
+    fn release(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+        ledger::release(self, reference)
+    }
+
+    fn ledger(&self) -> Result<Ledger, ApiError> {
+        ledger::read(self)
+    }
+
+    fn edit_ledger(&self, edit: &LedgerEdit) -> Result<(), ApiError> {
+        ledger::edit(self, edit)
     }
 
     fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {

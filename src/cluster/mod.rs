@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::fact::ledger::{Ledger, LedgerEdit};
 use crate::fact::{
     Fact, FieldConflict, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow,
     SigningRequest,
@@ -15,6 +16,7 @@ mod endpoint;
 mod holder;
 mod impact;
 mod lease;
+mod ledger;
 mod objects;
 mod pages;
 mod pod_security;
@@ -66,6 +68,18 @@ pub trait Api: Send + Sync {
 
     /// Returns what a namespace holds that makes deleting it a loss, for example `Pod web-1`.
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError>;
+
+    /// Returns the names of all objects that are of the same kind and namespace as this one.
+    fn names_beside(&self, reference: &ObjectRef) -> Result<Vec<String>, ApiError>;
+
+    /// Gives up all fields of an object, and leaves their values as they are.
+    fn release(&self, reference: &ObjectRef) -> Result<(), ApiError>;
+
+    /// Reads the ledger. One that is not there yet is empty.
+    fn ledger(&self) -> Result<Ledger, ApiError>;
+
+    /// Edits the ledger. What others wrote meanwhile stays; a part that is damaged is not written.
+    fn edit_ledger(&self, edit: &LedgerEdit) -> Result<(), ApiError>;
 
     /// Takes the cluster's apply lock (Lease kube-system/harden) for this holder; with `take_over`
     /// also from one that may be alive.

@@ -142,6 +142,11 @@ pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
             wanted.metadata.resource_version = None;
             wanted.metadata.uid = None;
             client.call(&what, || api.create(&params, &wanted))?;
+            // Whoever creates an object owns all of it, and as a manager of its own: one that updates is
+            // another than one of the same name that applies.
+            if let Some(managers) = object.pointer("/metadata/managedFields") {
+                super::ledger::set_managers(client, &reference, &what, managers)?;
+            }
         }
     }
     Ok(())

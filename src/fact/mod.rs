@@ -10,11 +10,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub mod ledger;
 mod pod_security;
 pub mod probe;
 mod signing;
 mod warning;
 
+use self::ledger::LedgerFacts;
 pub use pod_security::{
     BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, is_dns_name,
 };
@@ -483,6 +485,28 @@ impl ObjectRef {
             name: text("/metadata/name")?,
         })
     }
+
+    /// Returns what tells one object from another: the group of its API, kind, namespace and name. The
+    /// version of the API does not count.
+    pub fn identity(&self) -> (&str, &str, &str, &str) {
+        let group = self.api_version.split_once('/').map_or("", |(g, _)| g);
+        (group, &self.kind, &self.namespace, &self.name)
+    }
+
+    /// Returns the name by which a profile names it: `KIND/NAME` or `KIND/NAMESPACE/NAME`, with the
+    /// group behind the kind, as kubectl has it, where Kubernetes itself does not have the kind.
+    pub fn short_name(&self) -> String {
+        let (group, kind, namespace, name) = self.identity();
+        let is_own = !group.contains('.') || group.ends_with(".k8s.io");
+        let kind = match is_own {
+            true => kind.to_owned(),
+            false => format!("{kind}.{group}"),
+        };
+        match namespace {
+            "" => format!("{kind}/{name}"),
+            _ => format!("{kind}/{namespace}/{name}"),
+        }
+    }
 }
 
 impl fmt::Display for ObjectRef {
@@ -607,6 +631,9 @@ pub struct ApiFacts {
     pub cluster_configuration: Fact<String>,
     /// The objects that the profile wants.
     pub objects: BTreeMap<ObjectRef, ObjectFact>,
+    /// What harden manages there, and what of it has left the profile.
+    #[serde(default)]
+    pub ledger: LedgerFacts,
     /// What else was asked.
     #[serde(default)]
     pub answers: BTreeMap<ApiQuery, Fact<serde_json::Value>>,

@@ -17,6 +17,7 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         "network-policies",
         include_str!("../../modules/network-policies.toml"),
     ),
+    ("object", include_str!("../../modules/object.toml")),
     ("scheduler", include_str!("../../modules/scheduler.toml")),
     ("tenants", include_str!("../../modules/tenants.toml")),
 ];

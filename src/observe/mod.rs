@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cluster::Api;
 use crate::distribution::kubeadm;
+use crate::fact::ledger::LedgerFacts;
 use crate::fact::probe;
 use crate::fact::{ApiFacts, ApiQuery, Fact, Facts, Node, NodeFacts, NodeInfo, Query, sha256};
 use crate::host::{Exit, Host, HostError, Limits, Opener, Script};
@@ -16,8 +17,10 @@ use crate::resource::{Desired, Place};
 
 pub(crate) mod answers;
 mod inventory;
+mod left;
 
 pub use inventory::{Inventory, InventoryError, inventory};
+pub use left::LedgerWanted;
 
 /// The one script by which a node is looked at.
 pub const PROBE: Script = Script {
@@ -38,6 +41,8 @@ pub struct Wanted {
     pub objects: Vec<Value>,
     /// What else is to be asked.
     pub answers: BTreeSet<ApiQuery>,
+    /// The ledger, and what has left the profile, if they matter.
+    pub ledger: Option<LedgerWanted>,
 }
 
 impl Wanted {
@@ -63,6 +68,11 @@ impl Wanted {
                     inventory.nodes.values(),
                 ))
                 .collect(),
+            ledger: Some(LedgerWanted {
+                workspace: desired.cluster.clone(),
+                allow_delete: desired.allow_delete.clone(),
+                only: None,
+            }),
         }
     }
 
@@ -79,6 +89,7 @@ impl Wanted {
         let mut nodes: BTreeMap<String, BTreeSet<Query>> = BTreeMap::new();
         let mut objects = Vec::new();
         let mut answers = BTreeSet::new();
+        let mut left = BTreeSet::new();
         for basis in &plan.basis {
             match (&basis.place, &basis.subject) {
                 (Place::Node(name), Subject::Query(query)) => {
@@ -92,6 +103,9 @@ impl Wanted {
                 (_, Subject::Answer { query, .. }) => {
                     answers.insert(query.clone());
                 }
+                (_, Subject::Left { reference }) => {
+                    left.insert(reference.clone());
+                }
                 _ => {}
             }
         }
@@ -102,6 +116,11 @@ impl Wanted {
                 .collect(),
             objects,
             answers,
+            ledger: (!left.is_empty()).then(|| LedgerWanted {
+                workspace: plan.cluster.name.clone(),
+                allow_delete: BTreeSet::new(),
+                only: Some(left),
+            }),
         }
     }
 }
@@ -175,6 +194,10 @@ pub fn observe(
                 kubeadm::CONFIG_KEY,
             ),
             objects: api.objects(&wanted.objects),
+            ledger: match &wanted.ledger {
+                Some(about) => left::look(api, about, &wanted.objects),
+                None => LedgerFacts::default(),
+            },
             answers: wanted
                 .answers
                 .iter()

@@ -11,11 +11,14 @@ use crate::distribution::kubeadm::fields::{FieldPath, field};
 use crate::distribution::kubeadm::{
     CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, kubelet_config_path, manifest_path,
 };
+use crate::fact::ledger::{Ledger, LeftFact};
 use crate::fact::{
     Answer, ApiQuery, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef,
     Query, canonical_sha256, sha256,
 };
+use crate::resource::leaving::bears;
 use crate::resource::mode::Mode;
+use crate::resource::object::stripped;
 use crate::resource::precondition::Precondition;
 use crate::resource::{Desired, Kind, Place, Resource};
 
@@ -163,6 +166,11 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
             basis.push(basis_of_object(&wanted, fact));
         }
     }
+    for (reference, fact) in &facts.api.ledger.left {
+        if !matches!(fact.live, Fact::Unreadable(_)) {
+            basis.push(basis_of_left(reference, fact, &facts.api.ledger.ledger));
+        }
+    }
     basis
 }
 
@@ -296,6 +304,24 @@ pub fn basis_of_object(wanted: &Value, fact: &ObjectFact) -> Basis {
     }
 }
 
+/// Returns the basis of an object that has left the profile: all of it but what the server counts,
+/// whether harden manages it, and what the ledger says of it.
+pub fn basis_of_left(reference: &ObjectRef, fact: &LeftFact, ledger: &Fact<Ledger>) -> Basis {
+    let entry = ledger.value().and_then(|l| l.entries.get(reference));
+    let live = match &fact.live {
+        Fact::Value(live) => json!({"object": stripped(live), "ours": bears(live)}),
+        Fact::Absent => json!("absent"),
+        Fact::Unreadable(_) => json!("unreadable"),
+    };
+    Basis {
+        place: Place::Api,
+        subject: Subject::Left {
+            reference: reference.clone(),
+        },
+        sha256: canonical_sha256(&json!({"entry": entry, "live": live})),
+    }
+}
+
 /// Returns those parts of the live value that the wanted one names. Items of a list are found by
 /// name where they have one; other lists count as a whole.
 fn projection(wanted: &Value, live: &Value) -> Value {
@@ -393,6 +419,17 @@ fn now(old: &Basis, facts: &Facts) -> Result<Option<Basis>, String> {
                 },
             }
         }
+        (Place::Api, Subject::Left { reference }) => {
+            let seen = &facts.api.ledger;
+            match (&seen.ledger, seen.left.get(reference)) {
+                (Fact::Unreadable(why), _) => return unread(why),
+                (_, None) => None,
+                (_, Some(fact)) => match &fact.live {
+                    Fact::Unreadable(why) => return unread(why),
+                    _ => Some(basis_of_left(reference, fact, &seen.ledger)),
+                },
+            }
+        }
         _ => None,
     })
 }
@@ -407,6 +444,7 @@ impl std::fmt::Display for Subject {
                 "ClusterConfiguration in ConfigMap {CONFIG_NAMESPACE}/{CONFIG_NAME}"
             ),
             Subject::Answer { query, .. } => query.fmt(f),
+            Subject::Left { reference } => write!(f, "{reference}, which has left the profile"),
             Subject::Object { wanted } => match ObjectRef::of(wanted) {
                 Some(reference) => reference.fmt(f),
                 None => f.write_str("an object without a name"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::consent::{decide, withhold};
-use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, servers, stages};
+use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, prune, servers, stages};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
 use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subject};
@@ -55,7 +55,8 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
     let leader = members::etcd_leader(facts.api.answers.iter());
-    let stages = stages::stages(&mut draft, desired.distribution, leader, facts);
+    let mut stages = stages::stages(&mut draft, desired.distribution, leader, facts);
+    prune::add(desired, facts, &mut draft, &mut stages);
     let is_plane = |name: &String| facts.nodes.get(name).is_some_and(|n| n.info.control_plane);
     let restarts = stages
         .iter()

@@ -20,13 +20,14 @@ mod consent;
 mod members;
 mod object_order;
 mod prepare;
+mod prune;
 mod saved;
 mod servers;
 mod stages;
 
 pub use basis::{
     Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
-    basis_of_node, basis_of_object, compare, queries, wanted_objects,
+    basis_of_left, basis_of_node, basis_of_object, compare, queries, wanted_objects,
 };
 pub use build::build;
 pub(crate) use members::leader_last;
@@ -159,6 +160,8 @@ pub enum StageName {
     KubeProxy,
     /// API objects that restrict.
     ObjectsEnforce,
+    /// API objects that have left the profile: only when what stands in their place is there.
+    ObjectsLeft,
     /// The ConfigMaps from which kubeadm upgrades and joins: only after the last gate has passed.
     KubeadmConfig,
 }
@@ -187,7 +190,16 @@ impl Step {
                 let what: Vec<String> = files.chain(units).collect();
                 format!("{}: {}", step.node, what.join(", "))
             }
-            Step::Object(step) => format!("API: {}", step.reference),
+            Step::Object(step) => {
+                let what = match step.action {
+                    ObjectAction::Prune { .. } => "delete ",
+                    ObjectAction::Release => "let go of ",
+                    ObjectAction::Forget => "forget ",
+                    ObjectAction::Note => "note ",
+                    ObjectAction::Apply(_) | ObjectAction::Restore(_) | ObjectAction::Delete => "",
+                };
+                format!("API: {what}{}", step.reference)
+            }
             Step::ServingCertificate(step) => {
                 format!("{}: approve the kubelet's serving certificate", step.node)
             }
@@ -390,6 +402,18 @@ pub enum ObjectAction {
     Restore(serde_json::Value),
     /// Delete it, on rollback of its creation.
     Delete,
+    /// Delete it, since it has left the profile, if it still is as it was and harden manages it.
+    Prune {
+        /// What a namespace holds that is lost with it.
+        contents: Vec<String>,
+    },
+    /// Leave it as it is, and give up harden's fields, since it has left the profile.
+    Release,
+    /// Do nothing but strike it out of the ledger: it has left the profile, and harden has no part in
+    /// it any more.
+    Forget,
+    /// Do nothing but note it in the ledger, which lacks it.
+    Note,
 }
 
 /// One key of a ConfigMap, and what reads it.
@@ -454,6 +478,11 @@ pub enum Subject {
     Object {
         /// The wanted object: which object, and which fields count.
         wanted: serde_json::Value,
+    },
+    /// An object that has left the profile, and what the ledger says of it.
+    Left {
+        /// Which.
+        reference: ObjectRef,
     },
 }
 

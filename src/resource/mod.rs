@@ -23,6 +23,7 @@ mod field;
 pub mod flag;
 pub mod kube_proxy;
 pub mod kubelet;
+pub mod leaving;
 pub mod mode;
 pub mod object;
 pub mod precondition;
@@ -467,6 +468,10 @@ pub struct Desired {
     pub resources: Vec<Resource>,
     /// Options whose guarded or irreversible changes the profile accepts.
     pub accept: Vec<String>,
+    /// Objects that may be deleted with all that they hold when they have left the profile, by their
+    /// [short names](ObjectRef::short_name).
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub allow_delete: BTreeSet<String>,
     /// What should be known about the profile, sorted.
     pub findings: Vec<Finding>,
 }
@@ -489,6 +494,9 @@ impl Desired {
         });
         if !self.distribution.is_kubeadm() {
             state["distribution"] = self.distribution.name().into();
+        }
+        if !self.allow_delete.is_empty() {
+            state["allow-delete"] = serde_json::json!(self.allow_delete);
         }
         crate::fact::canonical_sha256(&state)
     }

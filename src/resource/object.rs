@@ -196,7 +196,7 @@ impl Behaviour for Object {
 }
 
 /// Returns an object without what the server alone keeps.
-fn stripped(object: &Value) -> Value {
+pub(crate) fn stripped(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");

@@ -12,6 +12,7 @@ use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings};
 use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
 use harden::distribution::k3s::Layout;
+use harden::fact::ledger::{Ledger, LedgerEdit};
 use harden::fact::{
     Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
     NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow, Process, Query, SigningRequest,
@@ -20,6 +21,7 @@ use harden::fact::{
 use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
 use harden::plan::*;
+use harden::resource::leaving::without_us;
 use serde_json::{Value, json};
 
 use super::Sandbox;
@@ -115,6 +117,8 @@ pub struct State {
     pub objects: BTreeMap<ObjectRef, Value>,
     pub key: String,
     pub lease: Option<Holder>,
+    /// The objects that harden manages.
+    pub ledger: Ledger,
     /// How often it was renewed.
     pub renewals: usize,
     pub kubelets: BTreeMap<String, Kubelet>,
@@ -931,6 +935,34 @@ impl Api for FakeApi {
     }
     fn contents(&self, _: &str) -> Result<Vec<String>, ApiError> {
         self.call(|s| Ok(s.contents.clone()))
+    }
+    fn names_beside(&self, reference: &ObjectRef) -> Result<Vec<String>, ApiError> {
+        let beside =
+            |r: &&ObjectRef| (&r.kind, &r.namespace) == (&reference.kind, &reference.namespace);
+        self.call(|s| {
+            Ok(s.objects
+                .keys()
+                .filter(beside)
+                .map(|r| r.name.clone())
+                .collect())
+        })
+    }
+    fn release(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+        self.call(|s| {
+            if let Some(live) = s.objects.get_mut(reference) {
+                *live = without_us(live);
+            }
+            Ok(())
+        })
+    }
+    fn ledger(&self) -> Result<Ledger, ApiError> {
+        self.call(|s| Ok(s.ledger.clone()))
+    }
+    fn edit_ledger(&self, edit: &LedgerEdit) -> Result<(), ApiError> {
+        self.call(|s| {
+            edit.edit(&mut s.ledger.entries);
+            Ok(())
+        })
     }
     fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
         self.call(|s| match &s.lease {

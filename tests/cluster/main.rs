@@ -17,6 +17,7 @@ mod interrupted;
 mod joins;
 mod kubelets;
 mod language;
+mod ledger;
 mod load_client;
 mod lock;
 mod machine;
