@@ -18,6 +18,10 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         include_str!("../../modules/network-policies.toml"),
     ),
     ("scheduler", include_str!("../../modules/scheduler.toml")),
+    (
+        "tenant-fence",
+        include_str!("../../modules/tenant-fence.toml"),
+    ),
     ("tenants", include_str!("../../modules/tenants.toml")),
 ];
 
