@@ -19,6 +19,10 @@ pub(super) const MODULES: &[(&str, &str)] = &[
     ),
     ("object", include_str!("../../modules/object.toml")),
     ("scheduler", include_str!("../../modules/scheduler.toml")),
+    (
+        "tenant-fence",
+        include_str!("../../modules/tenant-fence.toml"),
+    ),
     ("tenants", include_str!("../../modules/tenants.toml")),
 ];
 

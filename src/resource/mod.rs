@@ -14,6 +14,7 @@ use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit, Distribution};
 use crate::fact::{ApiQuery, Facts, Ids, Node, NodeInfo, NodePath, ObjectRef, Query};
 
+pub mod allowance;
 pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
@@ -77,6 +78,7 @@ kinds! {
     "component-file" => ComponentFile(component_file::ComponentFile),
     "mode" => Mode(mode::Mode),
     "object" => Object(object::Object),
+    "allowance" => Allowance(allowance::Allowance),
     "kubelet" => Kubelet(kubelet::Kubelet),
     "kube-proxy" => KubeProxy(kube_proxy::KubeProxy),
     "sysctl" => Sysctl(sysctl::Sysctl),

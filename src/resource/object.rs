@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Subject};
+use super::{Behaviour, Difference, Draft, Effect, Kind, Part, Place, Resource, Subject};
 use crate::distribution::k3s::Layout;
 use crate::fact::{DryRun, Fact, Facts, ObjectFact, ObjectRef, Query};
 
@@ -62,6 +62,16 @@ impl Object {
             reference,
             manifest,
         })
+    }
+
+    /// Returns the fields that are wanted.
+    pub(super) fn manifest(&self) -> &Value {
+        &self.manifest
+    }
+
+    /// Returns the fields that are wanted, to add to them.
+    pub(super) fn manifest_mut(&mut self) -> &mut Value {
+        &mut self.manifest
     }
 
     fn create(&self, resource: &Resource, draft: &mut Draft) {
@@ -136,6 +146,13 @@ impl Behaviour for Object {
 
     fn object(&self) -> Option<&Value> {
         Some(&self.manifest)
+    }
+
+    fn unite(&self, other: &Kind) -> Option<Result<Kind, String>> {
+        match other {
+            Kind::Allowance(more) => Some(more.added_to(self).map(Kind::Object)),
+            _ => None,
+        }
     }
 
     fn queries_on_k3s(&self, _: &'static Layout) -> Option<Vec<Query>> {
