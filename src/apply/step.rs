@@ -317,7 +317,7 @@ impl Session<'_, '_> {
     pub(super) fn do_object(&mut self, step: &ObjectStep) -> Result<(), Failure> {
         let reference = &step.reference;
         self.api(|api| match &step.action {
-            ObjectAction::Apply(wanted) => api.apply(wanted).map(drop),
+            ObjectAction::Apply(wanted) => api.apply_taking(wanted, &step.taken).map(drop),
             ObjectAction::Restore(whole) => {
                 let live = api.get(reference)?;
                 if live.as_ref().is_some_and(|l| same_content(l, whole)) {

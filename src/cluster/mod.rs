@@ -12,14 +12,21 @@ use crate::fact::{
 mod certificates;
 pub mod client;
 mod endpoint;
+#[cfg(test)]
+mod fake;
 mod holder;
 mod impact;
 mod lease;
 mod objects;
+mod observation;
 mod pages;
+mod parallel;
 mod pod_security;
+mod refusal;
+mod throttle;
 
 pub use client::Client;
+pub use parallel::Count;
 
 /// The name under which the API server records the fields that this program sets.
 pub const FIELD_MANAGER: &str = "harden";
@@ -52,11 +59,21 @@ pub trait Api: Send + Sync {
     /// Looks at objects, and asks the server what applying the wanted ones would do.
     fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact>;
 
+    /// Looks at objects, and asks nothing else: [`ObjectFact::would`] is of no use.
+    fn live(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+        self.objects(wanted)
+    }
+
     /// Returns an object as it is.
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError>;
 
     /// Applies an object server-side as field manager `harden`, without force.
     fn apply(&self, wanted: &Value) -> Result<Value, ApiError>;
+
+    /// The same, and takes these fields from their managers: no other, and from nobody else.
+    fn apply_taking(&self, wanted: &Value, _taken: &[FieldConflict]) -> Result<Value, ApiError> {
+        self.apply(wanted)
+    }
 
     /// Replaces an object, or makes it, so that it is as it was.
     fn restore(&self, object: &Value) -> Result<(), ApiError>;

@@ -471,6 +471,7 @@ impl Undo<'_> {
             reference: reference.clone(),
             before: live,
             action,
+            taken: Vec::new(),
         })
     }
 

@@ -36,6 +36,8 @@ pub struct Wanted {
     pub nodes: BTreeMap<String, Vec<Query>>,
     /// In the API: objects that are wanted.
     pub objects: Vec<Value>,
+    /// Whether to look at the objects only, and not to ask what applying them would do.
+    pub only_live: bool,
     /// What else is to be asked.
     pub answers: BTreeSet<ApiQuery>,
 }
@@ -56,6 +58,7 @@ impl Wanted {
                 )
                 .collect(),
             objects: crate::plan::wanted_objects(desired),
+            only_live: false,
             answers: crate::plan::api_queries(desired, inventory.nodes.values())
                 .into_keys()
                 .chain(crate::plan::member_queries(
@@ -101,6 +104,8 @@ impl Wanted {
                 .map(|(name, queries)| (name, queries.into_iter().collect()))
                 .collect(),
             objects,
+            // A plan rests on what is there.
+            only_live: true,
             answers,
         }
     }
@@ -174,7 +179,10 @@ pub fn observe(
                 kubeadm::CONFIG_NAME,
                 kubeadm::CONFIG_KEY,
             ),
-            objects: api.objects(&wanted.objects),
+            objects: match wanted.only_live {
+                true => api.live(&wanted.objects),
+                false => api.objects(&wanted.objects),
+            },
             answers: wanted
                 .answers
                 .iter()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
-use crate::fact::{ApiQuery, Ids, NodePath, ObjectRef, ProgramName, Query};
+use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
 use crate::resource::precondition::Precondition;
 use crate::resource::{Change, Place, Problem};
@@ -378,6 +378,10 @@ pub struct ObjectStep {
     pub before: Option<serde_json::Value>,
     /// What to do.
     pub action: ObjectAction,
+    /// The fields that an apply takes from other managers, since the user asked for it. With any other
+    /// conflict it stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<FieldConflict>,
 }
 
 /// What a step does to an API object.

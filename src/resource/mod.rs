@@ -12,11 +12,14 @@ use self::precondition::Precondition;
 use crate::distribution::k3s::Layout;
 use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit, Distribution};
-use crate::fact::{ApiQuery, Facts, Ids, Node, NodeInfo, NodePath, ObjectRef, Query};
+use crate::fact::{
+    ApiQuery, Facts, FieldConflict, Ids, Node, NodeInfo, NodePath, ObjectRef, Query,
+};
 
 pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
+pub mod convergence;
 mod elsewhere;
 pub mod etcd_user;
 mod field;
@@ -26,6 +29,7 @@ pub mod kubelet;
 pub mod mode;
 pub mod object;
 pub mod precondition;
+mod quantity;
 mod servers;
 pub mod serving_certificate;
 pub mod sysctl;
@@ -732,6 +736,8 @@ pub enum Effect {
         reference: ObjectRef,
         /// The fields that the profile sets.
         wanted: serde_json::Value,
+        /// The fields that are taken from other managers, as the user asked.
+        taken: Vec<FieldConflict>,
     },
 }
 

@@ -391,6 +391,7 @@ impl Cluster {
                     vec![Step::Object(ObjectStep {
                         reference: namespace(),
                         before: None,
+                        taken: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}),
                         ),
@@ -405,6 +406,7 @@ impl Cluster {
                     vec![Step::Object(ObjectStep {
                         reference: config_map(),
                         before: state.objects.get(&config_map()).cloned(),
+                        taken: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "ResourceQuota",
                                 "metadata": {"namespace": "team", "name": "quota"},
