@@ -20,11 +20,11 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     if let Some(path) = &args.output {
         check_target(path)?;
     }
-    let session = Session::open_locked(global, PATIENCE)?;
+    let session = Session::open_locked(global, PATIENCE)?.taking_from(&args.take.take_from);
     output.findings(&session.desired.findings);
     // The nodes are asked for both at once.
     let (plan, generations) = std::thread::scope(|scope| {
-        let generations = scope.spawn(|| session.generations());
+        let generations = scope.spawn(|| session.open_generations());
         (session.plan(output), generations.join())
     });
     if let Some(open) = generations.ok().as_ref().and_then(|all| all.unfinished()) {

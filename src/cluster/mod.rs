@@ -198,7 +198,7 @@ pub enum ApiError {
         why: String,
     },
     /// Other field managers own fields.
-    #[error("{reference}: {} field(s) belong to another manager", fields.len())]
+    #[error("{reference}: {}", owners(fields))]
     Conflict {
         /// The object.
         reference: String,
@@ -235,6 +235,19 @@ pub enum ApiError {
         /// The server's words.
         why: String,
     },
+}
+
+/// Says whose the fields are; the first of them are enough.
+fn owners(fields: &[FieldConflict]) -> String {
+    let named = fields.iter().take(5);
+    let named: Vec<String> = named
+        .map(|one| format!("{} belongs to {:?}", one.field, one.manager))
+        .collect();
+    match fields.len().saturating_sub(named.len()) {
+        0 if named.is_empty() => "a field belongs to another manager".into(),
+        0 => named.join(", "),
+        more => format!("{}, and {more} more", named.join(", ")),
+    }
 }
 
 /// RFC 3339, UTC.

@@ -1,6 +1,7 @@
 //! A server that is asked for too much says so, and when to come back. It speaks to all calls of this
 //! program: while one is told to wait, the others do not ask either.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,13 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     not_before: Arc<Mutex<Option<Instant>>>,
+    answers: Arc<AtomicUsize>,
+}
+
+impl Drop for Throttle {
+    fn drop(&mut self) {
+        tracing::info!("API: {} requests", self.answers.load(Ordering::Relaxed));
+    }
 }
 
 impl Throttle {
@@ -26,8 +34,9 @@ impl Throttle {
     pub(super) fn layer<B>(
         &self,
     ) -> MapResponseLayer<impl Fn(Response<B>) -> Response<B> + Clone + Send + use<B>> {
-        let not_before = self.not_before.clone();
+        let (not_before, answers) = (self.not_before.clone(), self.answers.clone());
         MapResponseLayer::new(move |answer: Response<B>| {
+            answers.fetch_add(1, Ordering::Relaxed);
             let busy = matches!(
                 answer.status(),
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE

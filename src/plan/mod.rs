@@ -31,6 +31,7 @@ pub use basis::{
 pub use build::build;
 pub(crate) use members::leader_last;
 pub use members::{etcd_leader, member_queries};
+pub(crate) use object_order::rank as object_rank;
 pub use prepare::{not_ready, prepare, queries_to_prepare};
 pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
