@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -341,11 +342,11 @@ impl Api for Client {
         }
     }
 
-    fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+    fn objects(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
         observation::observe(self, wanted)
     }
 
-    fn live(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+    fn live(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
         observation::live(self, wanted)
     }
 

@@ -1,6 +1,7 @@
 //! The Kubernetes API, as far as this program needs it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -57,10 +58,10 @@ pub trait Api: Send + Sync {
     ) -> Result<(), ApiError>;
 
     /// Looks at objects, and asks the server what applying the wanted ones would do.
-    fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact>;
+    fn objects(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact>;
 
     /// Looks at objects, and asks nothing else: [`ObjectFact::would`] is of no use.
-    fn live(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+    fn live(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
         self.objects(wanted)
     }
 

@@ -2,6 +2,7 @@
 //! prove by themselves that an apply would change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kube::Resource;
@@ -14,6 +15,7 @@ use super::pages::{self, Ended};
 use super::refusal::is_no_such_kind;
 use super::{FIELD_MANAGER, parallel};
 use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef};
+use crate::plan::sha256_of_object;
 use crate::resource::convergence::prove_converged;
 
 /// So many objects of a kind are asked for one by one; more than that by lists of 500, of their
@@ -26,8 +28,9 @@ enum Seen {
     Absent,
     NoSuchKind,
     Unreadable(String),
-    /// It proves that nothing would change; without managedFields, which are most of an object.
-    Same(Value),
+    /// It proves that nothing would change. Its metadata, and the SHA-256 that a plan rests on: thousands of
+    /// whole objects would fill the memory.
+    Same(Value, String),
     /// The server must be asked.
     Live(Value),
 }
@@ -35,7 +38,7 @@ enum Seen {
 type Wanted<'w> = BTreeMap<&'w ObjectRef, &'w Value>;
 
 /// Looks at objects, and asks what applying the wanted ones would do.
-pub(super) fn observe(client: &Client, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+pub(super) fn observe(client: &Client, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
     let wanted = by_reference(wanted);
     let seen = look(client, &wanted, true);
     let no_namespace: BTreeSet<&str> = seen
@@ -86,9 +89,9 @@ pub(super) fn observe(client: &Client, wanted: &[Value]) -> BTreeMap<ObjectRef, 
                     live: Fact::Unreadable(why),
                     would,
                 },
-                Seen::Same(live) => ObjectFact {
+                Seen::Same(live, sha256) => ObjectFact {
                     live: Fact::Value(live),
-                    would: DryRun::Same,
+                    would: DryRun::Same { sha256 },
                 },
                 Seen::Live(live) => ObjectFact {
                     live: Fact::Value(live),
@@ -101,26 +104,26 @@ pub(super) fn observe(client: &Client, wanted: &[Value]) -> BTreeMap<ObjectRef, 
 }
 
 /// Looks at objects, and asks nothing else.
-pub(super) fn live(client: &Client, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+pub(super) fn live(client: &Client, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
     let wanted = by_reference(wanted);
     look(client, &wanted, false)
         .into_iter()
         .map(|(reference, seen)| {
-            let live = match seen {
-                Seen::Absent | Seen::NoSuchKind => Fact::Absent,
-                Seen::Unreadable(why) => Fact::Unreadable(why),
-                Seen::Same(live) | Seen::Live(live) => Fact::Value(live),
+            let (live, would) = match seen {
+                Seen::Absent | Seen::NoSuchKind => (Fact::Absent, DryRun::NotAsked),
+                Seen::Unreadable(why) => (Fact::Unreadable(why), DryRun::NotAsked),
+                Seen::Same(live, sha256) => (Fact::Value(live), DryRun::Same { sha256 }),
+                Seen::Live(live) => (Fact::Value(live), DryRun::NotAsked),
             };
-            let would = DryRun::NotAsked;
             (reference, ObjectFact { live, would })
         })
         .collect()
 }
 
-fn by_reference(wanted: &[Value]) -> BTreeMap<ObjectRef, &Value> {
+fn by_reference(wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, &Value> {
     wanted
         .iter()
-        .filter_map(|object| Some((ObjectRef::of(object)?, object)))
+        .filter_map(|object| Some((ObjectRef::of(object)?, &**object)))
         .collect()
 }
 
@@ -264,10 +267,14 @@ fn judged(wanted: &Value, mut live: Value, prove: bool) -> Seen {
     };
     match proved {
         Ok(()) => {
+            let sha256 = sha256_of_object(wanted, &live);
+            if let Some(whole) = live.as_object_mut() {
+                whole.retain(|key, _| ["apiVersion", "kind", "metadata"].contains(&key.as_str()));
+            }
             if let Some(metadata) = live.get_mut("metadata").and_then(Value::as_object_mut) {
                 metadata.remove("managedFields");
             }
-            Seen::Same(live)
+            Seen::Same(live, sha256)
         }
         Err(doubt) => {
             let one = ObjectRef::of(wanted).map(|one| one.to_string());

@@ -512,8 +512,12 @@ pub struct ObjectFact {
 pub enum DryRun {
     /// It was not asked: the object's namespace does not exist yet, or the live object is unreadable.
     NotAsked,
-    /// It was not asked: the object itself proves that nothing would change.
-    Same,
+    /// It was not asked: the object itself proves that nothing would change. Of the live object only the
+    /// metadata is kept.
+    Same {
+        /// SHA-256 of those of its values that the wanted object names, as a plan rests on it.
+        sha256: String,
+    },
     /// The object as it would be.
     Object(serde_json::Value),
     /// The object as it would be once fields are taken from the managers that the user named.

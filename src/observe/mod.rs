@@ -1,7 +1,7 @@
 //! Observe: one probe a node and few lists a cluster give the facts. Nothing here writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub struct Wanted {
     /// On each node, by its name.
     pub nodes: BTreeMap<String, Vec<Query>>,
     /// In the API: objects that are wanted.
-    pub objects: Vec<Value>,
+    pub objects: Vec<Arc<Value>>,
     /// Whether to look at the objects only, and not to ask what applying them would do.
     pub only_live: bool,
     /// What else is to be asked.

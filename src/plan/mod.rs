@@ -26,7 +26,7 @@ mod stages;
 
 pub use basis::{
     Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
-    basis_of_node, basis_of_object, compare, queries, wanted_objects,
+    basis_of_node, basis_of_object, compare, queries, sha256_of_object, wanted_objects,
 };
 pub use build::build;
 pub(crate) use members::leader_last;
@@ -458,7 +458,7 @@ pub enum Subject {
     /// Those fields of an object that the wanted object sets.
     Object {
         /// The wanted object: which object, and which fields count.
-        wanted: serde_json::Value,
+        wanted: std::sync::Arc<serde_json::Value>,
     },
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest;
 
 use self::precondition::Precondition;
 use crate::distribution::k3s::Layout;
@@ -129,6 +130,11 @@ pub trait Behaviour {
 
     /// Returns the API object that is wanted, for kinds that are one.
     fn object(&self) -> Option<&serde_json::Value> {
+        None
+    }
+
+    /// The same, to be kept without a copy.
+    fn shared_object(&self) -> Option<&std::sync::Arc<serde_json::Value>> {
         None
     }
 
@@ -479,22 +485,26 @@ impl Desired {
     /// Returns the SHA-256 of the desired state. Where values came from does not count, so that
     /// moving a line changes nothing.
     pub fn sha256(&self) -> String {
-        let resources: Vec<_> = self
-            .resources
-            .iter()
-            .map(|r| {
-                serde_json::json!({
-                    "kind": r.kind, "scope": r.scope, "only": r.only, "except": r.except, "uniform": r.uniform,
-                })
-            })
-            .collect();
-        let mut state = serde_json::json!({
-            "cluster": self.cluster, "resources": resources, "accept": self.accept,
-        });
+        use crate::fact::canonical_json;
+        // Canonical JSON, one resource at a time: of thousands, the whole would be many times as large.
+        let mut hash = sha2::Sha256::new();
+        let accept = canonical_json(&serde_json::json!(self.accept));
+        let cluster = canonical_json(&serde_json::json!(self.cluster));
+        hash.update(format!("{{\"accept\":{accept},\"cluster\":{cluster},"));
         if !self.distribution.is_kubeadm() {
-            state["distribution"] = self.distribution.name().into();
+            let name = canonical_json(&serde_json::json!(self.distribution.name()));
+            hash.update(format!("\"distribution\":{name},"));
         }
-        crate::fact::canonical_sha256(&state)
+        hash.update("\"resources\":[");
+        for (at, r) in self.resources.iter().enumerate() {
+            let resource = serde_json::json!({
+                "kind": r.kind, "scope": r.scope, "only": r.only, "except": r.except, "uniform": r.uniform,
+            });
+            hash.update(if at == 0 { "" } else { "," });
+            hash.update(canonical_json(&resource));
+        }
+        hash.update("]}");
+        crate::fact::hex(&hash.finalize())
     }
 }
 

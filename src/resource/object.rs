@@ -1,6 +1,7 @@
 //! `[[object]]`: an API object, applied server-side by field manager `harden`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +24,7 @@ use crate::fact::{
 pub struct Object {
     #[serde(skip)]
     reference: ObjectRef,
-    manifest: Value,
+    manifest: Arc<Value>,
 }
 
 /// The table as a module writes it.
@@ -64,7 +65,7 @@ impl Object {
         }
         Ok(Object {
             reference,
-            manifest,
+            manifest: Arc::new(manifest),
         })
     }
 
@@ -120,7 +121,7 @@ impl Object {
     fn effect(&self, taken: &[FieldConflict]) -> Effect {
         Effect::Object {
             reference: self.reference.clone(),
-            wanted: self.manifest.clone(),
+            wanted: Value::clone(&self.manifest),
             taken: taken.to_vec(),
         }
     }
@@ -140,7 +141,7 @@ impl Behaviour for Object {
     fn parts(&self) -> Vec<Part> {
         vec![Part::Object {
             reference: self.reference.clone(),
-            manifest: self.manifest.clone(),
+            manifest: Value::clone(&self.manifest),
         }]
     }
 
@@ -149,6 +150,10 @@ impl Behaviour for Object {
     }
 
     fn object(&self) -> Option<&Value> {
+        Some(&self.manifest)
+    }
+
+    fn shared_object(&self) -> Option<&Arc<Value>> {
         Some(&self.manifest)
     }
 
@@ -213,8 +218,8 @@ impl Behaviour for Object {
                 "create the namespace, or have the profile make it",
             ),
             (Fact::Absent, DryRun::NotAsked | DryRun::Object(_)) => self.create(resource, draft),
-            (Fact::Value(_), DryRun::Same) => {}
-            (Fact::Absent, DryRun::Same | DryRun::Taken { .. })
+            (Fact::Value(_), DryRun::Same { .. }) => {}
+            (Fact::Absent, DryRun::Same { .. } | DryRun::Taken { .. })
             | (Fact::Value(_), DryRun::NotAsked) => error(
                 "the API server was not asked what would change".into(),
                 "plan again",

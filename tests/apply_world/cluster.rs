@@ -903,7 +903,7 @@ impl Api for FakeApi {
             Ok(())
         })
     }
-    fn objects(&self, _: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+    fn objects(&self, _: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
         unreachable!()
     }
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
