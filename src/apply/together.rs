@@ -19,7 +19,7 @@ use crate::generation::Event;
 use crate::plan::{ObjectAction, ObjectStep, Step, object_rank};
 
 /// Fewer steps than this are done one after the other, each with its own line.
-const FEW: usize = 10;
+const FEW: usize = 20;
 
 /// So many at most between two entries of the journal.
 const BATCH: usize = 250;

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 mod deletion;
 mod pod_security;
 pub mod probe;
+pub(crate) mod shared;
 mod signing;
 mod warning;
 

@@ -458,6 +458,7 @@ pub enum Subject {
     /// Those fields of an object that the wanted object sets.
     Object {
         /// The wanted object: which object, and which fields count.
+        #[serde(with = "crate::fact::shared")]
         wanted: std::sync::Arc<serde_json::Value>,
     },
 }

@@ -24,6 +24,7 @@ use crate::fact::{
 pub struct Object {
     #[serde(skip)]
     reference: ObjectRef,
+    #[serde(serialize_with = "crate::fact::shared::serialize")]
     manifest: Arc<Value>,
 }
 

@@ -20,6 +20,7 @@ mod language;
 mod load_client;
 mod lock;
 mod machine;
+mod objects;
 mod refused;
 mod serving_certificates;
 mod tenants;
