@@ -745,6 +745,7 @@ fn a_rollback_takes_its_field_back_from_an_account_that_comes_by_itself() {
         stage.steps.push(Step::Object(ObjectStep {
             reference: ObjectRef::of(&account(name)).unwrap(),
             before: None,
+            taken: Vec::new(),
             action: ObjectAction::Apply(account(name)),
         }));
     }

@@ -51,6 +51,7 @@ fn step(object: &Value, before: Option<Value>, action: ObjectAction) -> Step {
     Step::Object(ObjectStep {
         reference: reference(object),
         before,
+        taken: Vec::new(),
         action,
     })
 }

@@ -31,7 +31,7 @@ enum Way {
 }
 
 /// A step that could not be done.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     /// What happened, and in which state the step's place is.
     pub(super) message: String,
@@ -58,6 +58,15 @@ impl Failure {
             message: message.into(),
             left: Left::Back,
             moved: false,
+        }
+    }
+
+    /// An object is made whole or not at all.
+    pub(super) fn of_object(step: &ObjectStep, error: &ApiError) -> Self {
+        let reference = &step.reference;
+        Failure {
+            moved: matches!(error, ApiError::Moved { .. }),
+            ..Failure::back(format!("{reference}: {error}; it was not changed"))
         }
     }
 }
@@ -316,46 +325,14 @@ impl Session<'_, '_> {
 
     /// Makes an API object what it should be. Doing it twice is the same as doing it once.
     pub(super) fn do_object(&mut self, step: &ObjectStep) -> Result<(), Failure> {
-        let reference = &step.reference;
+        let identity = step.reference.identity();
         let is_listed = self
             .ledger
-            .by_identity()
-            .contains_key(&reference.identity());
-        self.api(|api| match &step.action {
-            ObjectAction::Apply(wanted) => api.apply(wanted).map(drop),
-            ObjectAction::Restore(whole) => {
-                let live = api.get(reference)?;
-                if live.as_ref().is_some_and(|l| same_content(l, whole)) {
-                    return Ok(());
-                }
-                unmoved(reference, live.as_ref(), step.before.as_ref())?;
-                api.restore(whole)
-            }
-            ObjectAction::Delete => {
-                let Some(live) = api.get(reference)? else {
-                    return Ok(());
-                };
-                unmoved(reference, Some(&live), step.before.as_ref())?;
-                if reference.kind == "Namespace" {
-                    let held = api.contents(&reference.name)?;
-                    if !held.is_empty() {
-                        return Err(ApiError::Refused {
-                            what: format!("delete {reference}"),
-                            why: format!("it holds {}", held.join(", ")),
-                        });
-                    }
-                }
-                api.delete(reference)
-            }
-            ObjectAction::Prune { contents } => prune(api, step, contents, is_listed),
-            ObjectAction::Release => api.release(reference),
-            // The ledger is all that there is to it.
-            ObjectAction::Forget | ObjectAction::Note => Ok(()),
-        })
-        .map_err(|error| Failure {
-            moved: matches!(error, ApiError::Moved { .. }),
-            ..Failure::back(format!("{reference}: {error}; it was not changed"))
-        })
+            .entries
+            .keys()
+            .any(|one| one.identity() == identity);
+        self.api(|api| one_object(api, step, is_listed))
+            .map_err(|error| Failure::of_object(step, &error))
     }
 
     /// Replaces a ConfigMap's key, if it is what it was; one that is replaced already is done.
@@ -507,6 +484,46 @@ impl Session<'_, '_> {
         step: &NodeStep,
     ) -> Result<(State, Option<(super::node::Reason, String)>), NodeError> {
         self.node(&step.node)?.status(id)
+    }
+}
+
+/// Makes an API object what it should be.
+pub(super) fn one_object(
+    api: &dyn Api,
+    step: &ObjectStep,
+    is_listed: bool,
+) -> Result<(), ApiError> {
+    let reference = &step.reference;
+    match &step.action {
+        ObjectAction::Apply(wanted) => api.apply_taking(wanted, &step.taken).map(drop),
+        ObjectAction::Restore(whole) => {
+            let live = api.get(reference)?;
+            if live.as_ref().is_some_and(|l| same_content(l, whole)) {
+                return Ok(());
+            }
+            unmoved(reference, live.as_ref(), step.before.as_ref())?;
+            api.restore(whole)
+        }
+        ObjectAction::Delete => {
+            let Some(live) = api.get(reference)? else {
+                return Ok(());
+            };
+            unmoved(reference, Some(&live), step.before.as_ref())?;
+            if reference.kind == "Namespace" {
+                let held = api.contents(&reference.name)?;
+                if !held.is_empty() {
+                    return Err(ApiError::Refused {
+                        what: format!("delete {reference}"),
+                        why: format!("it holds {}", held.join(", ")),
+                    });
+                }
+            }
+            api.delete(reference)
+        }
+        ObjectAction::Prune { contents } => prune(api, step, contents, is_listed),
+        ObjectAction::Release => api.release(reference),
+        // The ledger is all that there is to it.
+        ObjectAction::Forget | ObjectAction::Note => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ mod apply;
 mod args;
 mod bootstrap;
 mod controls;
+mod eta;
 mod eval;
 mod execute;
 mod explain;

@@ -20,11 +20,11 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     if let Some(path) = &args.output {
         check_target(path)?;
     }
-    let session = Session::open_locked(global, PATIENCE)?;
+    let session = Session::open_locked(global, PATIENCE)?.taking_from(&args.take.take_from);
     output.findings(&session.desired.findings);
     // The nodes are asked for both at once.
     let (plan, generations) = std::thread::scope(|scope| {
-        let generations = scope.spawn(|| session.generations());
+        let generations = scope.spawn(|| session.open_generations());
         (session.plan(output), generations.join())
     });
     if let Some(open) = generations.ok().as_ref().and_then(|all| all.unfinished()) {
@@ -34,17 +34,17 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
             open.number, open.holder.who
         ));
     }
-    let json = plan::to_saved(&plan)
-        .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?;
-    output.result(
-        &plan_text(
-            &plan,
-            PlanText {
-                details: !args.short,
-            },
-        ),
-        &json,
-    );
+    // A plan of thousands of objects is large; it is written as JSON only for those who want that.
+    let json = match output.is_json() || args.output.is_some() {
+        true => plan::to_saved(&plan)
+            .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?,
+        false => serde_json::Value::Null,
+    };
+    let details = !args.short;
+    match output.is_json() {
+        true => output.result("", &json),
+        false => output.result(&plan_text(&plan, PlanText { details }), &json),
+    }
     if let Some(path) = &args.output {
         save(path, &format!("{json:#}\n"), Readers::Owner)?;
         output.note(&saved_note(&global.workspace, path));

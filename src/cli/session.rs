@@ -95,6 +95,14 @@ impl Session {
         Session::new(evaluated, api)
     }
 
+    /// Lets fields that these managers own be taken from them.
+    pub(crate) fn taking_from(self, managers: &[String]) -> Self {
+        Session {
+            api: self.api.taking_from(managers.to_vec()),
+            ..self
+        }
+    }
+
     /// Like [`Session::open`], for commands that refuse a workspace that differs from its lock.
     pub(crate) fn open_locked(global: &Global, patience: Duration) -> Result<Self, Failure> {
         let (evaluated, api) = lock::open(global, patience)?;
@@ -133,7 +141,8 @@ impl Session {
     pub(crate) fn observe(&self, wanted: &Wanted, output: &Output) -> Facts {
         let bar = output.bar("reading nodes", wanted.nodes.len());
         let names = wanted.nodes.keys().cloned().collect();
-        let facts = waiting::naming(names, &bar, output.is_quiet(), |done| {
+        let tried = || self.api.count().get();
+        let facts = waiting::naming(names, &bar, output.is_quiet(), &tried, |done| {
             observe::observe(
                 wanted,
                 &self.inventory,
@@ -149,6 +158,14 @@ impl Session {
     /// Reads the records from the control-plane nodes.
     pub(crate) fn generations(&self) -> Generations {
         generation::list(
+            &|name| self.inventory.open(name),
+            &self.inventory.control_planes(),
+        )
+    }
+
+    /// Reads the records of runs that have not ended.
+    pub(crate) fn open_generations(&self) -> Generations {
+        generation::list_open(
             &|name| self.inventory.open(name),
             &self.inventory.control_planes(),
         )

@@ -1,6 +1,7 @@
 //! The Kubernetes API, as far as this program needs it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -13,15 +14,22 @@ use crate::fact::{
 mod certificates;
 pub mod client;
 mod endpoint;
+#[cfg(test)]
+mod fake;
 mod holder;
 mod impact;
 mod lease;
 mod ledger;
 mod objects;
+mod observation;
 mod pages;
+mod parallel;
 mod pod_security;
+mod refusal;
+mod throttle;
 
 pub use client::Client;
+pub use parallel::Count;
 
 /// The name under which the API server records the fields that this program sets.
 pub const FIELD_MANAGER: &str = "harden";
@@ -52,13 +60,23 @@ pub trait Api: Send + Sync {
     ) -> Result<(), ApiError>;
 
     /// Looks at objects, and asks the server what applying the wanted ones would do.
-    fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact>;
+    fn objects(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact>;
+
+    /// Looks at objects, and asks nothing else: [`ObjectFact::would`] is of no use.
+    fn live(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
+        self.objects(wanted)
+    }
 
     /// Returns an object as it is.
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError>;
 
     /// Applies an object server-side as field manager `harden`, without force.
     fn apply(&self, wanted: &Value) -> Result<Value, ApiError>;
+
+    /// The same, and takes these fields from their managers: no other, and from nobody else.
+    fn apply_taking(&self, wanted: &Value, _taken: &[FieldConflict]) -> Result<Value, ApiError> {
+        self.apply(wanted)
+    }
 
     /// Replaces an object, or makes it, so that it is as it was.
     fn restore(&self, object: &Value) -> Result<(), ApiError>;
@@ -199,7 +217,7 @@ pub enum ApiError {
         why: String,
     },
     /// Other field managers own fields.
-    #[error("{reference}: {} field(s) belong to another manager", fields.len())]
+    #[error("{reference}: {}", owners(fields))]
     Conflict {
         /// The object.
         reference: String,
@@ -236,6 +254,19 @@ pub enum ApiError {
         /// The server's words.
         why: String,
     },
+}
+
+/// Says whose the fields are; the first of them are enough.
+fn owners(fields: &[FieldConflict]) -> String {
+    let named = fields.iter().take(5);
+    let named: Vec<String> = named
+        .map(|one| format!("{} belongs to {:?}", one.field, one.manager))
+        .collect();
+    match fields.len().saturating_sub(named.len()) {
+        0 if named.is_empty() => "a field belongs to another manager".into(),
+        0 => named.join(", "),
+        more => format!("{}, and {more} more", named.join(", ")),
+    }
 }
 
 /// RFC 3339, UTC.

@@ -10,13 +10,16 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod deletion;
 pub mod ledger;
 mod pod_security;
 pub mod probe;
+pub(crate) mod shared;
 mod signing;
 mod warning;
 
 use self::ledger::LedgerFacts;
+pub use deletion::held_by;
 pub use pod_security::{
     BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, is_dns_name,
 };
@@ -534,12 +537,42 @@ pub struct ObjectFact {
 pub enum DryRun {
     /// It was not asked: the object's namespace does not exist yet, or the live object is unreadable.
     NotAsked,
+    /// It was not asked: the object itself proves that nothing would change. Of the live object only the
+    /// metadata is kept.
+    Same {
+        /// SHA-256 of those of its values that the wanted object names, as a plan rests on it.
+        sha256: String,
+    },
     /// The object as it would be.
     Object(serde_json::Value),
+    /// The object as it would be once fields are taken from the managers that the user named.
+    Taken {
+        /// The object.
+        object: serde_json::Value,
+        /// What is taken, and from whom.
+        from: Vec<FieldConflict>,
+    },
     /// Other field managers own fields that the profile sets.
     Conflict(Vec<FieldConflict>),
     /// The server refused it, in its own words.
     Refused(String),
+    /// The server has no such kind.
+    NoSuchKind,
+    /// The object's namespace is being deleted, so nothing new comes into it.
+    NamespaceEnds,
+    /// The server does not let this user try, or a webhook refuses dry runs: in its own words. The object
+    /// can only be compared here.
+    Untried(Untried, String),
+}
+
+/// Why an apply could not be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Untried {
+    /// The kubeconfig's user may read and not write.
+    NoRight,
+    /// An admission webhook does not support dry runs.
+    Webhook,
 }
 
 /// A field that somebody else owns.

@@ -496,6 +496,7 @@ impl Undo<'_> {
             reference: reference.clone(),
             before: live,
             action,
+            taken: Vec::new(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! What the ledger lists and the profile does not want.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ pub struct LedgerWanted {
 }
 
 /// Reads the ledger, and looks at each of its objects that is not among the wanted ones.
-pub(super) fn look(api: &dyn Api, about: &LedgerWanted, wanted: &[Value]) -> LedgerFacts {
+pub(super) fn look(api: &dyn Api, about: &LedgerWanted, wanted: &[Arc<Value>]) -> LedgerFacts {
     let ledger = match api.ledger() {
         Ok(ledger) => ledger,
         Err(error) => {
@@ -42,7 +42,7 @@ pub(super) fn look(api: &dyn Api, about: &LedgerWanted, wanted: &[Value]) -> Led
             ..LedgerFacts::default()
         };
     }
-    let wanted: Vec<ObjectRef> = wanted.iter().filter_map(ObjectRef::of).collect();
+    let wanted: Vec<ObjectRef> = wanted.iter().filter_map(|one| ObjectRef::of(one)).collect();
     let wanted: BTreeSet<_> = wanted.iter().map(ObjectRef::identity).collect();
     let left: Vec<ObjectRef> = ledger
         .entries

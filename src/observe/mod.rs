@@ -1,7 +1,7 @@
 //! Observe: one probe a node and few lists a cluster give the facts. Nothing here writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -38,7 +38,9 @@ pub struct Wanted {
     /// On each node, by its name.
     pub nodes: BTreeMap<String, Vec<Query>>,
     /// In the API: objects that are wanted.
-    pub objects: Vec<Value>,
+    pub objects: Vec<Arc<Value>>,
+    /// Whether to look at the objects only, and not to ask what applying them would do.
+    pub only_live: bool,
     /// What else is to be asked.
     pub answers: BTreeSet<ApiQuery>,
     /// The ledger, and what has left the profile, if they matter.
@@ -61,6 +63,7 @@ impl Wanted {
                 )
                 .collect(),
             objects: crate::plan::wanted_objects(desired),
+            only_live: false,
             answers: crate::plan::api_queries(desired, inventory.nodes.values())
                 .into_keys()
                 .chain(crate::plan::member_queries(
@@ -115,6 +118,8 @@ impl Wanted {
                 .map(|(name, queries)| (name, queries.into_iter().collect()))
                 .collect(),
             objects,
+            // A plan rests on what is there.
+            only_live: true,
             answers,
             ledger: (!left.is_empty()).then(|| LedgerWanted {
                 workspace: plan.cluster.name.clone(),
@@ -193,10 +198,13 @@ pub fn observe(
                 kubeadm::CONFIG_NAME,
                 kubeadm::CONFIG_KEY,
             ),
-            objects: api.objects(&wanted.objects),
             ledger: match &wanted.ledger {
                 Some(about) => left::look(api, about, &wanted.objects),
                 None => LedgerFacts::default(),
+            },
+            objects: match wanted.only_live {
+                true => api.live(&wanted.objects),
+                false => api.objects(&wanted.objects),
             },
             answers: wanted
                 .answers

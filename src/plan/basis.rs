@@ -1,6 +1,7 @@
 //! What a plan rests on, and whether that still holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -13,8 +14,8 @@ use crate::distribution::kubeadm::{
 };
 use crate::fact::ledger::{Ledger, LeftFact};
 use crate::fact::{
-    Answer, ApiQuery, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef,
-    Query, canonical_sha256, sha256,
+    Answer, ApiQuery, DryRun, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact,
+    ObjectRef, Query, canonical_sha256, sha256,
 };
 use crate::resource::leaving::bears;
 use crate::resource::mode::Mode;
@@ -52,11 +53,11 @@ pub(super) fn may_restart(desired: &Desired, node: &NodeInfo) -> bool {
 }
 
 /// Lists the API objects that are wanted, by reference, each once.
-pub fn wanted_objects(desired: &Desired) -> Vec<Value> {
-    let mut objects: Vec<(ObjectRef, &Value)> = desired
+pub fn wanted_objects(desired: &Desired) -> Vec<Arc<Value>> {
+    let mut objects: Vec<(ObjectRef, &Arc<Value>)> = desired
         .resources
         .iter()
-        .filter_map(|resource| resource.kind.behaviour().object())
+        .filter_map(|resource| resource.kind.behaviour().shared_object())
         .filter_map(|object| Some((ObjectRef::of(object)?, object)))
         .collect();
     objects.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -290,17 +291,18 @@ pub fn basis_of_answer(
 
 /// Returns the basis of an object: whether it exists, and its values of those fields that the wanted
 /// object sets. What others change beside them counts for nothing.
-pub fn basis_of_object(wanted: &Value, fact: &ObjectFact) -> Basis {
+pub fn basis_of_object(wanted: &Arc<Value>, fact: &ObjectFact) -> Basis {
     Basis {
         place: Place::Api,
         subject: Subject::Object {
             wanted: wanted.clone(),
         },
-        sha256: canonical_sha256(&match &fact.live {
-            Fact::Value(live) => json!({"object": projection(wanted, live)}),
-            Fact::Absent => json!("absent"),
-            Fact::Unreadable(_) => json!("unreadable"),
-        }),
+        sha256: match (&fact.live, &fact.would) {
+            (_, DryRun::Same { sha256 }) => sha256.clone(),
+            (Fact::Value(live), _) => sha256_of_object(wanted, live),
+            (Fact::Absent, _) => canonical_sha256(&json!("absent")),
+            (Fact::Unreadable(_), _) => canonical_sha256(&json!("unreadable")),
+        },
     }
 }
 
@@ -320,6 +322,11 @@ pub fn basis_of_left(reference: &ObjectRef, fact: &LeftFact, ledger: &Fact<Ledge
         },
         sha256: canonical_sha256(&json!({"entry": entry, "live": live})),
     }
+}
+
+/// Returns the SHA-256 of those parts of a live object that the wanted one names.
+pub fn sha256_of_object(wanted: &Value, live: &Value) -> String {
+    canonical_sha256(&json!({"object": projection(wanted, live)}))
 }
 
 /// Returns those parts of the live value that the wanted one names. Items of a list are found by

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
-use crate::fact::{ApiQuery, Ids, NodePath, ObjectRef, ProgramName, Query};
+use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
 use crate::resource::precondition::Precondition;
 use crate::resource::{Change, Place, Problem};
@@ -27,11 +27,13 @@ mod stages;
 
 pub use basis::{
     Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
-    basis_of_left, basis_of_node, basis_of_object, compare, queries, wanted_objects,
+    basis_of_left, basis_of_node, basis_of_object, compare, queries, sha256_of_object,
+    wanted_objects,
 };
 pub use build::build;
 pub(crate) use members::leader_last;
 pub use members::{etcd_leader, member_queries};
+pub(crate) use object_order::rank as object_rank;
 pub use prepare::{not_ready, prepare, queries_to_prepare};
 pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
@@ -390,6 +392,10 @@ pub struct ObjectStep {
     pub before: Option<serde_json::Value>,
     /// What to do.
     pub action: ObjectAction,
+    /// The fields that an apply takes from other managers, since the user asked for it. With any other
+    /// conflict it stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<FieldConflict>,
 }
 
 /// What a step does to an API object.
@@ -477,7 +483,8 @@ pub enum Subject {
     /// Those fields of an object that the wanted object sets.
     Object {
         /// The wanted object: which object, and which fields count.
-        wanted: serde_json::Value,
+        #[serde(with = "crate::fact::shared")]
+        wanted: std::sync::Arc<serde_json::Value>,
     },
     /// An object that has left the profile, and what the ledger says of it.
     Left {

@@ -17,7 +17,7 @@ pub(super) fn is_namespace(reference: &ObjectRef) -> bool {
 /// 3. NetworkPolicies without one, which only refuse, and all the rest;
 /// 4. bindings of admission policies, which bound what people do;
 /// 5. RoleBindings, which let people in.
-pub(super) fn rank(reference: &ObjectRef, wanted: &Value) -> u8 {
+pub(crate) fn rank(reference: &ObjectRef, wanted: &Value) -> u8 {
     let has_rules = |direction: &str| {
         let rules = wanted.pointer(direction).and_then(Value::as_array);
         rules.is_some_and(|rules| !rules.is_empty())

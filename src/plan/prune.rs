@@ -336,5 +336,6 @@ fn step(reference: &ObjectRef, live: Option<&Value>, action: ObjectAction) -> St
         reference: reference.clone(),
         before: live.cloned(),
         action,
+        taken: Vec::new(),
     })
 }

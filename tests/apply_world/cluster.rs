@@ -395,6 +395,7 @@ impl Cluster {
                     vec![Step::Object(ObjectStep {
                         reference: namespace(),
                         before: None,
+                        taken: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}),
                         ),
@@ -409,6 +410,7 @@ impl Cluster {
                     vec![Step::Object(ObjectStep {
                         reference: config_map(),
                         before: state.objects.get(&config_map()).cloned(),
+                        taken: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "ResourceQuota",
                                 "metadata": {"namespace": "team", "name": "quota"},
@@ -905,7 +907,7 @@ impl Api for FakeApi {
             Ok(())
         })
     }
-    fn objects(&self, _: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+    fn objects(&self, _: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
         unreachable!()
     }
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {

@@ -23,6 +23,7 @@ mod ledger;
 mod load_client;
 mod lock;
 mod machine;
+mod objects;
 mod refused;
 mod serving_certificates;
 mod tenants;

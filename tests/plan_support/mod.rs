@@ -139,7 +139,7 @@ pub fn cluster(control_plane: &[&str], desired: &Desired) -> Facts {
         .map(|wanted| {
             let fact = ObjectFact {
                 live: Fact::Absent,
-                would: DryRun::Object(wanted.clone()),
+                would: DryRun::Object(Value::clone(&wanted)),
             };
             (ObjectRef::of(&wanted).unwrap(), fact)
         })
