@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harden::plan::{self, Plan};
-use harden::report::{PlanText, plan_text};
+use harden::report::{PlanText, impact_json, impact_text, plan_text};
 
 use super::args::{Global, PlanArgs};
 use super::output::Output;
@@ -36,15 +36,14 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     }
     let json = plan::to_saved(&plan)
         .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?;
-    output.result(
-        &plan_text(
-            &plan,
-            PlanText {
-                details: !args.short,
-            },
-        ),
-        &json,
-    );
+    if args.only_impact {
+        let json = impact_json(&plan)
+            .map_err(|e| Failure::new(format!("cannot write the impact as JSON: {e}"), ""))?;
+        output.result(&impact_text(&plan), &json);
+    } else {
+        let details = !args.short;
+        output.result(&plan_text(&plan, PlanText { details }), &json);
+    }
     if let Some(path) = &args.output {
         save(path, &format!("{json:#}\n"), Readers::Owner)?;
         output.note(&saved_note(&global.workspace, path));

@@ -19,7 +19,8 @@ use super::{
     Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, objects, pod_security,
 };
 use crate::fact::{
-    Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow, SigningRequest,
+    Fact, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel,
+    PodsBelow, SigningRequest,
 };
 
 /// The label that kubeadm puts on control-plane nodes.
@@ -391,6 +392,10 @@ impl Api for Client {
 
     fn pods_below(&self, level: &PodLevel) -> Result<PodsBelow, ApiError> {
         pod_security::pods_below(self, level)
+    }
+
+    fn impact(&self, query: &ImpactQuery) -> ImpactFacts {
+        impact::gather(self, query)
     }
 
     fn metrics(&self, through: SocketAddr) -> Result<String, ApiError> {

@@ -10,11 +10,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod impact;
 mod pod_security;
 pub mod probe;
 mod signing;
 mod warning;
 
+pub use impact::{ImpactFacts, ImpactQuery, LevelTold, Listed, Listing};
 pub use pod_security::{
     BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, is_dns_name,
 };

@@ -13,9 +13,9 @@ use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
 use harden::distribution::k3s::Layout;
 use harden::fact::{
-    Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
-    NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow, Process, Query, SigningRequest,
-    SigningState, sha256,
+    Answer, Fact, File, FileKind, ImpactFacts, ImpactQuery, KubeletEndpoint, Meta, Node,
+    NodeAddress, NodeFacts, NodeInfo, NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow,
+    Process, Query, SigningRequest, SigningState, sha256,
 };
 use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
@@ -425,7 +425,7 @@ impl Cluster {
                 ),
             ],
             problems: vec![],
-            impact: vec![],
+            impact: Default::default(),
             basis: vec![],
         }
     }
@@ -931,6 +931,9 @@ impl Api for FakeApi {
     }
     fn contents(&self, _: &str) -> Result<Vec<String>, ApiError> {
         self.call(|s| Ok(s.contents.clone()))
+    }
+    fn impact(&self, _: &ImpactQuery) -> ImpactFacts {
+        unreachable!()
     }
     fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
         self.call(|s| match &s.lease {

@@ -13,6 +13,7 @@ mod copies;
 mod environment;
 mod etcd_user;
 mod ha;
+mod impact;
 mod interrupted;
 mod joins;
 mod kubelets;
