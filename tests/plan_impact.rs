@@ -847,6 +847,67 @@ fn a_way_in_that_the_profile_opens_is_not_cut_off() {
 }
 
 #[test]
+fn images_that_the_rules_of_a_namespace_refuse_are_named_with_who_uses_them() {
+    let ruled = |mode: &str, registries: &str| {
+        let mut object = namespace(json!({"harden.dev/images": mode}));
+        object["metadata"]["annotations"] = json!({"harden.dev/registries": registries,
+            "harden.dev/image-digests": "false", "harden.dev/image-latest": "false"});
+        object
+    };
+    let of = |image: &str| json!({"containers": [{"name": "c", "image": image}]});
+    let change = |before: Value, after: Value| {
+        let night = json!({"metadata": {"name": "night", "namespace": PAY}, "spec": {"jobTemplate": {"spec": {
+            "template": {"spec": of("evil.example/night:1")}}}}});
+        let data = json!({"containers": [], "volumes": [
+            {"name": "v", "image": {"reference": "evil.example/data:1"}}]});
+        let mut world = World::new()
+            .has(
+                Listing::Deployments,
+                &[deployment("web", of("docker.io/library/web:1"))],
+            )
+            .has(Listing::CronJobs, &[night])
+            .has(
+                Listing::Pods,
+                &[
+                    of_replica_set(pod("web-1", of("web:1")), "web"),
+                    pod("tool", of("tool")),
+                    pod("data", data),
+                ],
+            );
+        world.desired[0] = (Some(before), after);
+        world
+    };
+    let world = change(namespace(json!({})), ruled("deny", "docker.io/library"));
+    assert_eq!(
+        world.lines(),
+        ["images refused-at-next-start: 3 evil.example/data:1, evil.example/night:1, tool"]
+    );
+    let (plan, _) = world.plan();
+    assert_eq!(
+        plan.impact.tenants[0].hits[0].evidence[1..],
+        [
+            "evil.example/night:1: evil.example/night is in no trusted registry; used by CronJob night",
+            "tool: it has no tag, which means latest; used by Pod tool",
+        ]
+    );
+    let warned = change(
+        namespace(json!({})),
+        ruled("warn", "docker.io/library\nevil.example"),
+    );
+    assert_eq!(warned.lines(), ["images warned: 1 tool"]);
+    // What is refused already is not news; what was only warned of is.
+    let tighter = change(
+        ruled("deny", "docker.io/library"),
+        ruled("deny", "docker.io"),
+    );
+    assert_eq!(tighter.lines(), Vec::<String>::new());
+    let armed = change(ruled("warn", "docker.io"), ruled("deny", "docker.io"));
+    assert_eq!(armed.lines().len(), 1);
+    let none = change(ruled("deny", "docker.io"), namespace(json!({})));
+    assert!(none.plan().1.is_empty());
+}
+
+#[test]
 fn who_may_not_try_a_change_still_learns_whom_it_would_hit() {
     let mut world = World::new()
         .change(

@@ -216,6 +216,13 @@ fn pod_spec(spec: &Value) -> Value {
             kept.insert(field.into(), containers.collect());
         }
     }
+    if let Some(volumes) = spec["volumes"].as_array() {
+        let references = volumes
+            .iter()
+            .filter_map(|one| one["image"].get("reference"));
+        let images = references.map(|one| json!({"image": {"reference": one}}));
+        kept.insert("volumes".into(), images.collect());
+    }
     kept.into()
 }
 

@@ -83,7 +83,7 @@ fn runs(cluster: &Cluster, name: &str) {
 /// Whether the Service answers on a port of the control-plane node, from outside of the pods' network.
 fn answers(cluster: &Cluster, port: &str) -> bool {
     let script = format!(
-        "curl -s --max-time 3 http://$(hostname -i | cut -d' ' -f1):{port}/ | grep -q well && echo yes || echo no"
+        "curl -s --max-time 3 http://$(hostname):{port}/ | grep -q well && echo yes || echo no"
     );
     cluster.on(&cluster.node("control-plane"), &script).trim() == "yes"
 }

@@ -92,9 +92,10 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
                 continue;
             };
             for subject in subjects(&binding["subjects"]) {
+                let kept = world.kept(subject);
                 let gone = rights(rules)
                     .into_iter()
-                    .filter(|right| !world.keeps(subject, right));
+                    .filter(|right| !kept.iter().any(|rules| covers(rules, right)));
                 lost.entry(shown(subject)).or_default().extend(gone);
             }
         }
@@ -146,16 +147,17 @@ impl<'v> World<'v> {
         roles.iter().find(has_name).map(|role| &role["rules"])
     }
 
-    /// Whether somebody still has a right afterwards.
-    fn keeps(&self, subject: &Value, right: &Right<'_>) -> bool {
+    /// The rules that somebody still has afterwards, by all bindings that are known.
+    fn kept(&self, subject: &Value) -> Vec<&'v Value> {
         let inside = self.bindings_after.iter().copied();
-        inside.chain(self.cluster_bindings).any(|binding| {
+        let is_held = |binding: &&Value| {
             subjects(&binding["subjects"])
                 .any(|other| same(subject, other) || holds(other, subject))
-                && self
-                    .rules(binding, false)
-                    .is_some_and(|rules| covers(rules, right))
-        })
+        };
+        let bindings = inside.chain(self.cluster_bindings).filter(is_held);
+        bindings
+            .filter_map(|binding| self.rules(binding, false))
+            .collect()
     }
 }
 

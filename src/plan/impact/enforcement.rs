@@ -69,8 +69,7 @@ impl Unseen {
             "LimitRange" => HitKind::Limits,
             "NetworkPolicy" => HitKind::Network,
             "ServiceAccount" => HitKind::Token,
-            "Role" | "RoleBinding" => HitKind::Access,
-            _ => HitKind::Images,
+            _ => HitKind::Access,
         };
         let ObjectRef {
             kind: object,
@@ -223,15 +222,8 @@ impl Enforcement {
     fn namespaces(&self) -> Vec<Namespace<'_>> {
         let mut all: BTreeMap<String, Namespace<'_>> = BTreeMap::new();
         for one in &self.planned {
-            let own = Some(one.namespace()).filter(|name| !name.is_empty());
-            if let Some(name) = own {
-                let namespace = all.entry(name.to_owned()).or_default();
-                namespace.planned.push(one);
-            }
-            for (name, rules) in images::rules(one) {
-                let namespace = all.entry(name).or_default();
-                namespace.images.push((one, rules));
-            }
+            let namespace = all.entry(one.namespace().to_owned()).or_default();
+            namespace.planned.push(one);
         }
         all.into_iter()
             .map(|(name, namespace)| Namespace { name, ..namespace })
@@ -244,8 +236,6 @@ impl Enforcement {
 pub(super) struct Namespace<'p> {
     pub(super) name: String,
     pub(super) planned: Vec<&'p Planned>,
-    /// What images it takes from now on, and by which change.
-    pub(super) images: Vec<(&'p Planned, images::ImageRules)>,
 }
 
 impl<'p> Namespace<'p> {
@@ -338,8 +328,6 @@ fn is_of_interest(reference: &ObjectRef) -> bool {
             | "Role"
             | "RoleBinding"
             | "ServiceAccount"
-            | "ValidatingAdmissionPolicy"
-            | "ValidatingAdmissionPolicyBinding"
     )
 }
 

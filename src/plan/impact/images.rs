@@ -1,11 +1,12 @@
 //! Images that would be refused.
 //!
-//! [`image_refused`] judges one image as the admission policy of a tenant does. Which rules a change
-//! brings to a namespace is told by one function, `rules`; everything else here follows from it.
+//! [`image_refused`] judges one image as the admission policy of tenants does (`modules/tenant-fence.toml`).
+//! Which rules a namespace has is told by one function, `rules_of`; everything else here follows from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
-use serde::{Deserialize, Serialize};
+use regex::Regex;
 use serde_json::Value;
 
 use super::enforcement::{Namespace, Planned};
@@ -19,10 +20,19 @@ const DEFAULT_REGISTRY: &str = "docker.io";
 /// The path on it of an image without one (`officialRepoPrefix`).
 const DEFAULT_PATH: &str = "library";
 
+/// What an image's name must look like to be judged (distribution/reference: `regexp.go`).
+static READABLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let host = r"(([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(\.([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(:[0-9]+)?";
+    let part = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*";
+    let tag = r":[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}";
+    let digest = r"@(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})";
+    Regex::new(&format!("^({host}/)?{part}(/{part})*({tag})?({digest})?$")).ok()
+});
+
 /// What images a namespace takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageRules {
-    /// Prefixes of trusted images, up to a `/`: `registry.example.com`, `docker.io/library`. Empty
+    /// Prefixes of trusted images, each up to a `/`: `registry.example.com`, `docker.io/library`. Empty
     /// where every registry is trusted.
     pub registries: BTreeSet<String>,
     /// Whether an image must be named by its digest.
@@ -33,6 +43,12 @@ pub struct ImageRules {
     pub warn_only: bool,
 }
 
+impl ImageRules {
+    fn refuses(&self, image: &str) -> Option<String> {
+        image_refused(image, &self.registries, self.digests, self.no_latest)
+    }
+}
+
 /// Judges an image by these rules. Returns why it is refused.
 pub fn image_refused(
     image: &str,
@@ -40,6 +56,10 @@ pub fn image_refused(
     digests: bool,
     no_latest: bool,
 ) -> Option<String> {
+    let is_readable = READABLE.as_ref().is_some_and(|form| form.is_match(image));
+    if !is_readable || image.len() >= 1024 {
+        return Some("it is no name that can be judged".into());
+    }
     let (name, digest) = match image.split_once('@') {
         Some((name, digest)) => (name, Some(digest)),
         None => (image, None),
@@ -54,23 +74,14 @@ pub fn image_refused(
     if !registries.is_empty() && !registries.iter().any(|trusted| is_below(&full, trusted)) {
         return Some(format!("{full} is in no trusted registry"));
     }
-    // sha256 is what registries use; anything else is no digest that holds.
-    let is_digest = digest.is_some_and(|digest| {
-        digest.strip_prefix("sha256:").is_some_and(|hex| {
-            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        })
-    });
-    if digests && !is_digest {
+    if digests && digest.is_none() {
         return Some("it is not named by a digest".into());
     }
-    if no_latest && !is_digest {
-        return match tag {
-            None => Some("it has no tag, which means latest".into()),
-            Some("latest") => Some("its tag is latest".into()),
-            Some(_) => None,
-        };
+    match tag {
+        None if no_latest && digest.is_none() => Some("it has no tag, which means latest".into()),
+        Some("latest") if no_latest && digest.is_none() => Some("its tag is latest".into()),
+        _ => None,
     }
-    None
 }
 
 /// Completes a repository's name by what is left out for Docker Hub: its registry and path.
@@ -89,23 +100,43 @@ fn full_name(repository: &str) -> String {
     }
 }
 
-/// Whether a name is this prefix or below it. The prefix ends where a part of the name does.
+/// Whether a name is this prefix or below it. The prefix ends where a part of the name does; one that
+/// ends in `/` is only what is below.
 fn is_below(name: &str, prefix: &str) -> bool {
-    let prefix = prefix.trim_end_matches('/');
-    !prefix.is_empty()
-        && name
+    match prefix.strip_suffix('/') {
+        Some("") => false,
+        Some(_) => name.starts_with(prefix),
+        None => name
             .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+    }
 }
 
-/// Returns which rules a planned change brings to which namespaces. **This is the one place that knows
-/// how a profile writes them.**
-pub(super) fn rules(_planned: &Planned) -> Vec<(String, ImageRules)> {
-    Vec::new()
+/// Reads the rules of a namespace out of its label and annotations. **This is the one place that knows
+/// how they are written**; see `modules/tenants.toml`, `registries`.
+fn rules_of(namespace: &Value) -> Option<ImageRules> {
+    let metadata = &namespace["metadata"];
+    let mode = metadata["labels"]["harden.dev/images"].as_str()?;
+    let says = |name: &str| metadata["annotations"][name].as_str();
+    let registries = says("harden.dev/registries").unwrap_or_default().lines();
+    Some(ImageRules {
+        registries: registries.map(str::to_owned).collect(),
+        digests: says("harden.dev/image-digests") == Some("true"),
+        no_latest: says("harden.dev/image-latest") == Some("false"),
+        warn_only: mode == "warn",
+    })
+}
+
+/// The rules that a namespace gets and does not have, with those that it has.
+fn change<'p>(namespace: &Namespace<'p>) -> Option<(&'p Planned, Option<ImageRules>, ImageRules)> {
+    let planned = namespace.of("Namespace").next()?;
+    let was = planned.before.as_ref().and_then(rules_of);
+    let now = planned.after.as_ref().and_then(rules_of)?;
+    (was.as_ref() != Some(&now)).then_some((planned, was, now))
 }
 
 pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
-    !namespace.images.is_empty()
+    change(namespace).is_some()
 }
 
 pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
@@ -116,58 +147,46 @@ pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
 }
 
 pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut Found) {
-    for (planned, rules) in &namespace.images {
-        refused(namespace, planned, rules, facts, found);
-    }
-}
-
-fn refused(
-    namespace: &Namespace<'_>,
-    planned: &Planned,
-    rules: &ImageRules,
-    facts: &ImpactFacts,
-    found: &mut Found,
-) {
+    let Some((planned, was, now)) = change(namespace) else {
+        return;
+    };
     let kind = HitKind::Images;
-    let mut used = images(facts, &namespace.name);
-    for why in std::mem::take(&mut used.unknown) {
+    let used = images(facts, &namespace.name);
+    for why in used.unknown {
         let why = format!("which images are refused: {why}");
         found.unknown(kind, &namespace.name, why);
     }
     let mut who = Vec::new();
     let mut evidence = Vec::new();
     for (image, users) in used.by_image {
-        let why = image_refused(&image, &rules.registries, rules.digests, rules.no_latest);
-        if let Some(why) = why {
+        let is_refused_already = was
+            .as_ref()
+            .filter(|was| !was.warn_only || now.warn_only)
+            .is_some_and(|was| was.refuses(&image).is_some());
+        if let Some(why) = now.refuses(&image).filter(|_| !is_refused_already) {
             let users: Vec<String> = users.into_iter().collect();
             evidence.push(format!("{image}: {why}; used by {}", users.join(", ")));
             who.push(image);
         }
     }
-    let effect = match rules.warn_only {
+    let effect = match now.warn_only {
         true => Effect::Warned,
         false => Effect::RefusedAtNextStart,
     };
-    found.hit_in(
-        &namespace.name,
-        planned,
-        (kind, effect),
-        "image(s) that are not trusted".to_owned(),
-        (who.len(), who),
-        evidence,
-    );
+    let what = "image(s) that are not trusted";
+    found.hit(planned, (kind, effect), what, who, evidence);
 }
 
 /// The images that a namespace uses, each with the workloads that use it.
 #[derive(Debug, Default)]
-pub(super) struct Images {
-    pub(super) by_image: std::collections::BTreeMap<String, BTreeSet<String>>,
+struct Images {
+    by_image: BTreeMap<String, BTreeSet<String>>,
     /// Why there may be others, one line each.
-    pub(super) unknown: Vec<String>,
+    unknown: Vec<String>,
 }
 
 /// Collects the images of running pods, where a webhook may have put in others, and of templates.
-pub(super) fn images(facts: &ImpactFacts, namespace: &str) -> Images {
+fn images(facts: &ImpactFacts, namespace: &str) -> Images {
     let workloads = workloads(facts, namespace);
     let names: BTreeSet<String> = workloads.all.iter().map(|one| one.name.clone()).collect();
     let mut used = Images {
@@ -181,6 +200,11 @@ pub(super) fn images(facts: &ImpactFacts, namespace: &str) -> Images {
                 let users = used.by_image.entry(image.to_owned()).or_default();
                 users.insert(who.to_owned());
             }
+        }
+        let volumes = spec["volumes"].as_array().into_iter().flatten();
+        for image in volumes.filter_map(|one| one["image"]["reference"].as_str()) {
+            let users = used.by_image.entry(image.to_owned()).or_default();
+            users.insert(who.to_owned());
         }
     };
     for one in &workloads.all {
@@ -216,7 +240,7 @@ mod tests {
             "busybox:1.35",
             "library/busybox",
             "docker.io/busybox",
-            "docker.io/library/busybox@sha256:00",
+            "docker.io/library/busybox:1",
             "index.docker.io/library/busybox",
             "local:5000/team/web",
         ] {
@@ -232,10 +256,10 @@ mod tests {
             "docker.io/grafana/grafana",
             "local:5000/teams/web",
             "local:5000/web",
+            "local:5000/team",
             "local/team/web",
             "localhost/library/busybox",
             "quay.io/library/busybox",
-            "",
         ] {
             let why = judged(image, &trusted, false, false);
             assert!(
@@ -257,18 +281,38 @@ mod tests {
             ("a:latest-1", false, true),
             ("host:5000/a", false, false),
             ("host:5000/a:1", false, true),
-            ("a@sha256:00", false, false),
-            ("a@md5:00", false, false),
-            ("a:1@sha256:00", false, true),
         ] {
             let is_good = |digests, no_latest| judged(image, &[], digests, no_latest).is_none();
             assert_eq!(is_good(true, false), by_digest, "{image} by digest");
             assert_eq!(is_good(false, true), by_tag, "{image} by tag");
             assert!(is_good(false, false), "{image}");
             let with_digest = format!("{image}{digest}");
-            if !image.contains('@') {
-                assert_eq!(judged(&with_digest, &[], true, true), None, "{with_digest}");
-            }
+            assert_eq!(judged(&with_digest, &[], true, true), None, "{with_digest}");
         }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_judged_is_refused() {
+        for image in [
+            "",
+            "a b",
+            "A",
+            "a@sha256:00",
+            "a@md5:00",
+            "a:1@sha256:00",
+            "a@b@c",
+            "a:",
+            "a//b",
+            "https://a/b",
+            "a\n",
+        ] {
+            let why = judged(image, &[], false, false);
+            assert!(
+                why.is_some_and(|why| why.contains("can be judged")),
+                "{image}"
+            );
+        }
+        let long = format!("a/{}", "b".repeat(1022));
+        assert!(judged(&long, &[], false, false).is_some());
     }
 }

@@ -226,34 +226,14 @@ impl Found {
         self.hit_of_many(by, how, message, who.len(), who, evidence);
     }
 
-    /// The same where there are more than have names.
+    /// The same where there are more than have names. Everything is cleaned and bounded here.
     fn hit_of_many(
         &mut self,
         by: &enforcement::Planned,
-        how: (HitKind, Effect),
+        (kind, effect): (HitKind, Effect),
         message: impl Into<String>,
         count: usize,
         who: impl IntoIterator<Item = String>,
-        evidence: impl IntoIterator<Item = String>,
-    ) {
-        self.hit_in(
-            by.namespace(),
-            by,
-            how,
-            message.into(),
-            (count, who),
-            evidence,
-        );
-    }
-
-    /// The same in another namespace. Everything is cleaned and bounded here.
-    fn hit_in(
-        &mut self,
-        namespace: &str,
-        by: &enforcement::Planned,
-        (kind, effect): (HitKind, Effect),
-        message: String,
-        (count, who): (usize, impl IntoIterator<Item = String>),
         evidence: impl IntoIterator<Item = String>,
     ) {
         if count == 0 {
@@ -263,9 +243,9 @@ impl Found {
         self.hits.push(Hit {
             kind,
             effect,
-            namespace: namespace.to_owned(),
+            namespace: by.namespace().to_owned(),
             resource: by.reference.to_string(),
-            message,
+            message: message.into(),
             count,
             who: who.into_iter().take(MAX_WHO).map(|n| clean(&n)).collect(),
             evidence: evidence.map(|line| clean(&line)).collect(),
