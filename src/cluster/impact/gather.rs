@@ -153,3 +153,6 @@ fn levels(
     });
     told.into_inner().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
