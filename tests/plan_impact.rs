@@ -108,7 +108,7 @@ fn deployment(name: &str, spec: Value) -> Value {
 struct World {
     desired: Vec<(Option<Value>, Value)>,
     refused: Option<&'static str>,
-    answers: BTreeMap<Listing, Result<Vec<Value>, &'static str>>,
+    answers: BTreeMap<ObjectList, Result<Vec<Value>, &'static str>>,
     levels: BTreeMap<String, LevelTold>,
     accept: bool,
 }
@@ -128,12 +128,12 @@ impl World {
         self
     }
 
-    fn has(mut self, listing: Listing, objects: &[Value]) -> Self {
+    fn has(mut self, listing: ObjectList, objects: &[Value]) -> Self {
         self.answers.insert(listing, Ok(objects.to_vec()));
         self
     }
 
-    fn silent(mut self, listing: Listing, why: &'static str) -> Self {
+    fn silent(mut self, listing: ObjectList, why: &'static str) -> Self {
         self.answers.insert(listing, Err(why));
         self
     }
@@ -336,9 +336,9 @@ fn usage_above_a_new_quota_is_counted_as_the_quota_does() {
     let world = |hard: Value| {
         World::new()
             .change(None, quota(hard))
-            .has(Listing::Pods, &[two("a"), two("b"), ended.clone()])
+            .has(ObjectList::Pods, &[two("a"), two("b"), ended.clone()])
             .has(
-                Listing::Services,
+                ObjectList::Services,
                 &[
                     service("lb", json!({"type": "LoadBalancer", "ports": port})),
                     service("np", json!({"type": "NodePort", "ports": port})),
@@ -346,8 +346,8 @@ fn usage_above_a_new_quota_is_counted_as_the_quota_does() {
                     service("ip", json!({"type": "ClusterIP", "ports": [{"port": 1}]})),
                 ],
             )
-            .has(Listing::PersistentVolumeClaims, &[claim("fast"), claim("slow")])
-            .has(Listing::Secrets, &[named("a"), named("b")])
+            .has(ObjectList::PersistentVolumeClaims, &[claim("fast"), claim("slow")])
+            .has(ObjectList::Secrets, &[named("a"), named("b")])
     };
     for (name, bound, above) in [
         ("pods", "1", Some("pods: 2 used, 1 allowed")),
@@ -446,7 +446,7 @@ fn a_quota_refuses_pods_that_do_not_say_what_they_want() {
         World::new()
             .change(None, quota(hard))
             .has(
-                Listing::Deployments,
+                ObjectList::Deployments,
                 &[
                     deployment("silent", json!({"containers": [container("a", says.clone()), container("b", json!({}))]})),
                     deployment("loud", json!({"containers": [container("a", says.clone())]})),
@@ -454,7 +454,7 @@ fn a_quota_refuses_pods_that_do_not_say_what_they_want() {
                 ],
             )
             .has(
-                Listing::Pods,
+                ObjectList::Pods,
                 &[
                     of_replica_set(pod("silent-1", json!({"containers": [container("a", json!({}))]})), "silent"),
                     of_replica_set(pod("loud-1", json!({"containers": [container("a", json!({}))]})), "loud"),
@@ -492,18 +492,18 @@ fn a_quota_refuses_pods_that_do_not_say_what_they_want() {
     let defaults = limit_range(
         json!([{"type": "Container", "default": {"memory": "1Mi"}, "defaultRequest": {"cpu": "1m"}}]),
     );
-    let there = world(wanted.clone()).has(Listing::LimitRanges, std::slice::from_ref(&defaults));
+    let there = world(wanted.clone()).has(ObjectList::LimitRanges, std::slice::from_ref(&defaults));
     assert_eq!(there.lines(), Vec::<String>::new());
     let planned = world(wanted.clone()).change(None, defaults.clone());
     assert_eq!(planned.lines(), Vec::<String>::new());
     // One that the same plan takes the defaults from does not.
     let gone = limit_range(json!([]));
     let taken = world(wanted.clone())
-        .has(Listing::LimitRanges, std::slice::from_ref(&defaults))
+        .has(ObjectList::LimitRanges, std::slice::from_ref(&defaults))
         .change(Some(defaults), gone);
     assert_eq!(taken.lines().len(), 1);
     // What could not be listed is said.
-    let unknown = world(wanted).silent(Listing::CronJobs, "forbidden");
+    let unknown = world(wanted).silent(ObjectList::CronJobs, "forbidden");
     assert_eq!(
         unknown.lines()[1],
         "unknown quota: whose pods the quota refuses for not saying what they want: the cronjobs could not be listed: forbidden"
@@ -540,7 +540,7 @@ fn containers_outside_of_new_limits_are_named() {
         (item(json!({"default": {"memory": "1Mi"}}), "Container"), ""),
     ] {
         let world = World::new().change(None, range.clone()).has(
-            Listing::Pods,
+            ObjectList::Pods,
             &[
                 pod("big", sized("1Gi", "2Gi")),
                 pod("small", sized("16Mi", "128Mi")),
@@ -557,9 +557,9 @@ fn containers_outside_of_new_limits_are_named() {
         {"type": "Container", "max": {"memory": "1Gi"}, "min": {"memory": "32Mi"}}]));
     let world = World::new()
         .change(Some(before.clone()), after)
-        .has(Listing::LimitRanges, &[before])
+        .has(ObjectList::LimitRanges, &[before])
         .has(
-            Listing::Pods,
+            ObjectList::Pods,
             &[
                 pod("big", sized("1Gi", "2Gi")),
                 pod("small", sized("16Mi", "128Mi")),
@@ -581,8 +581,8 @@ fn who_is_taken_out_of_a_list_loses_what_nothing_else_gives() {
     let world = || {
         World::new()
             .change(Some(before.clone()), of_viewer(json!([user("ben")])))
-            .has(Listing::Roles, std::slice::from_ref(&viewer))
-            .has(Listing::RoleBindings, std::slice::from_ref(&before))
+            .has(ObjectList::Roles, std::slice::from_ref(&viewer))
+            .has(ObjectList::RoleBindings, std::slice::from_ref(&before))
     };
     assert_eq!(world().lines(), ["access loses-access: 1 User vera"]);
     let (plan, _) = world().plan();
@@ -605,17 +605,17 @@ fn who_is_taken_out_of_a_list_loses_what_nothing_else_gives() {
         json!({"kind": "Group", "name": "system:authenticated"}),
     ] {
         let kept = world()
-            .has(Listing::ClusterRoles, std::slice::from_ref(&reader))
-            .has(Listing::ClusterRoleBindings, &[cluster_binding(subject)]);
+            .has(ObjectList::ClusterRoles, std::slice::from_ref(&reader))
+            .has(ObjectList::ClusterRoleBindings, &[cluster_binding(subject)]);
         assert_eq!(kept.lines(), Vec::<String>::new());
     }
     let other = binding("more", ("ClusterRole", "reader"), json!([user("vera")]));
     let kept = world()
-        .has(Listing::ClusterRoles, std::slice::from_ref(&reader))
-        .has(Listing::RoleBindings, &[before.clone(), other]);
+        .has(ObjectList::ClusterRoles, std::slice::from_ref(&reader))
+        .has(ObjectList::RoleBindings, &[before.clone(), other]);
     assert_eq!(kept.lines(), Vec::<String>::new());
-    let stranger = world().has(Listing::ClusterRoles, &[reader]).has(
-        Listing::ClusterRoleBindings,
+    let stranger = world().has(ObjectList::ClusterRoles, &[reader]).has(
+        ObjectList::ClusterRoleBindings,
         &[cluster_binding(user("sam"))],
     );
     assert_eq!(stranger.lines(), ["access loses-access: 1 User vera"]);
@@ -623,10 +623,10 @@ fn who_is_taken_out_of_a_list_loses_what_nothing_else_gives() {
     let some = binding("some", ("Role", "some"), json!([user("vera")]));
     let left = world()
         .has(
-            Listing::Roles,
+            ObjectList::Roles,
             &[viewer.clone(), role("some", &["pods"], &["*"])],
         )
-        .has(Listing::RoleBindings, &[before.clone(), some]);
+        .has(ObjectList::RoleBindings, &[before.clone(), some]);
     let (plan, _) = left.plan();
     assert_eq!(
         plan.impact.tenants[0].hits[0].evidence,
@@ -634,19 +634,120 @@ fn who_is_taken_out_of_a_list_loses_what_nothing_else_gives() {
     );
     // Where that could not be read, both are said.
     let lines = world()
-        .silent(Listing::ClusterRoleBindings, "forbidden")
+        .silent(ObjectList::ClusterRoleBindings, "forbidden")
         .lines();
     assert_eq!(lines[0], "access loses-access: 1 User vera");
     assert!(
         lines[1].starts_with("unknown access: who has which rights"),
         "{lines:?}"
     );
-    let lines = world().silent(Listing::Roles, "forbidden").lines();
+    let lines = world().silent(ObjectList::Roles, "forbidden").lines();
     assert!(
         lines
             .iter()
             .any(|line| line.contains("its role is not known")),
         "{lines:?}"
+    );
+}
+
+/// With the whole plan at hand: what leaves the profile is a step of its own.
+#[test]
+fn a_binding_that_the_plan_deletes_takes_what_it_gave() {
+    let viewer = role("old-viewer", &["pods"], &["get"]);
+    let gone = binding("old-viewer", ("Role", "old-viewer"), json!([user("vera")]));
+    let desired = desired(vec![resource(
+        "object",
+        json!({"manifest": namespace(json!({}))}),
+    )]);
+    let facts = cluster(&["cp1"], &desired);
+    let mut plan = build(&desired, &facts);
+    plan.stages.push(Stage {
+        name: StageName::ObjectsEnforce,
+        steps: vec![Step::Object(ObjectStep {
+            reference: ObjectRef::of(&gone).unwrap(),
+            before: Some(gone.clone()),
+            action: ObjectAction::Delete,
+        })],
+    });
+    let mut facts = facts;
+    let known = facts.api.objects.values_mut().next().unwrap();
+    known.live = Fact::Value(namespace(json!({})));
+    let enforcement = Enforcement::of(&desired, &facts, &plan);
+    let mut answers = ImpactFacts::default();
+    for (list, objects) in [
+        (ObjectList::Roles, [viewer]),
+        (ObjectList::RoleBindings, [gone]),
+    ] {
+        let kept = objects.iter().map(|one| list.keep(one)).collect();
+        answers
+            .lists
+            .insert(list, Fact::Value([(PAY.to_owned(), kept)].into()));
+    }
+    for list in [ObjectList::ClusterRoles, ObjectList::ClusterRoleBindings] {
+        answers.lists.insert(list, Fact::Value(BTreeMap::new()));
+    }
+    assert_eq!(enforcement.query().lists.len(), 4);
+    let impact = enforcement.judge(&answers);
+    let hit = &impact.tenants[0].hits[0];
+    assert_eq!(
+        (hit.kind, hit.who[0].as_str()),
+        (HitKind::Access, "User vera")
+    );
+    assert_eq!(hit.resource, "RoleBinding pay/old-viewer");
+}
+
+#[test]
+fn a_namespace_without_a_tenant_comes_last_and_by_itself() {
+    let pods = |name: &str| {
+        json!({"metadata": {"name": "p", "namespace": name},
+        "spec": {"containers": []}, "status": {"phase": "Running"}})
+    };
+    let of = |name: &str, tenant: Option<&str>| {
+        let mut there =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        if let Some(tenant) = tenant {
+            there["metadata"]["labels"]["harden.dev/tenant"] = tenant.into();
+        }
+        let mut quota = quota(json!({"pods": "0"}));
+        quota["metadata"]["namespace"] = name.into();
+        (there, quota)
+    };
+    let all = [
+        of("a-alone", None),
+        of("b", Some("shop")),
+        of("c", Some("shop")),
+    ];
+    let objects = all.iter().flat_map(|(there, quota)| [there, quota]);
+    let resources = objects.map(|one| resource("object", json!({"manifest": one})));
+    let desired = desired(resources.collect());
+    let mut facts = cluster(&["cp1"], &desired);
+    for (there, _) in &all {
+        let known = facts
+            .api
+            .objects
+            .get_mut(&ObjectRef::of(there).unwrap())
+            .unwrap();
+        known.live = Fact::Value(there.clone());
+    }
+    let plan = build(&desired, &facts);
+    let enforcement = Enforcement::of(&desired, &facts, &plan);
+    let names = ["a-alone", "b", "c"];
+    let kept = names.map(|name| (name.to_owned(), vec![ObjectList::Pods.keep(&pods(name))]));
+    let answers = ImpactFacts {
+        lists: [(ObjectList::Pods, Fact::Value(kept.into()))].into(),
+        ..ImpactFacts::default()
+    };
+    let impact = enforcement.judge(&answers);
+    let groups = impact
+        .tenants
+        .iter()
+        .map(|one| (one.tenant.as_deref(), one.namespaces.join(" ")));
+    assert_eq!(
+        groups.collect::<Vec<_>>(),
+        [
+            (Some("shop"), "b c".to_owned()),
+            (None, "a-alone".to_owned())
+        ]
     );
 }
 
@@ -661,8 +762,8 @@ fn a_role_that_shrinks_takes_rights_from_whom_it_is_bound_to() {
     );
     let world = World::new()
         .change(Some(before.clone()), after.clone())
-        .has(Listing::Roles, std::slice::from_ref(&before))
-        .has(Listing::RoleBindings, &[of_viewer]);
+        .has(ObjectList::Roles, std::slice::from_ref(&before))
+        .has(ObjectList::RoleBindings, &[of_viewer]);
     assert_eq!(
         world.lines(),
         ["access loses-access: 2 ServiceAccount ops/ci, User vera"]
@@ -697,7 +798,7 @@ fn a_token_goes_from_pods_that_did_not_ask_for_it_and_got_it() {
     ];
     let world = World::new()
         .change(Some(plain), account(json!(false)))
-        .has(Listing::Pods, &pods);
+        .has(ObjectList::Pods, &pods);
     assert_eq!(
         world.lines(),
         ["token loses-access-at-next-start: 2 Pod default, Pod plain"]
@@ -726,7 +827,7 @@ fn fenced() -> World {
     World::new()
         .change(None, default_deny())
         .has(
-            Listing::Pods,
+            ObjectList::Pods,
             &[
                 of_replica_set(pod("web", json!({"containers": []})), "web"),
                 of_replica_set(pod("web", json!({"containers": []})), "web"),
@@ -735,14 +836,14 @@ fn fenced() -> World {
             ],
         )
         .has(
-            Listing::Services,
+            ObjectList::Services,
             &[
                 service("web", "NodePort", 30080),
                 service("db", "ClusterIP", 0),
                 service("agent", "NodePort", 30081),
             ],
         )
-        .has(Listing::Ingresses, &[ingress])
+        .has(ObjectList::Ingresses, &[ingress])
 }
 
 #[test]
@@ -777,23 +878,23 @@ fn a_first_default_deny_names_whom_it_cuts_off() {
         json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
     );
     assert_eq!(
-        fenced().has(Listing::NetworkPolicies, &[other]).lines(),
+        fenced().has(ObjectList::NetworkPolicies, &[other]).lines(),
         Vec::<String>::new()
     );
     let half = policy(
         "theirs",
         json!({"podSelector": {"matchLabels": {"app": "web"}}}),
     );
-    let (plan, _) = fenced().has(Listing::NetworkPolicies, &[half]).plan();
+    let (plan, _) = fenced().has(ObjectList::NetworkPolicies, &[half]).plan();
     let hits = &plan.impact.tenants[0].hits;
     assert_eq!(hits[0].count, 3, "web goes out freely so far");
     assert_eq!(hits[1].who, ["Ingress shop"], "and is closed already");
-    let lines = fenced().silent(Listing::Pods, "forbidden").lines();
+    let lines = fenced().silent(ObjectList::Pods, "forbidden").lines();
     assert_eq!(
         lines,
         ["unknown network: whose traffic ends: the pods could not be listed: forbidden"]
     );
-    let lines = fenced().silent(Listing::Services, "forbidden").lines();
+    let lines = fenced().silent(ObjectList::Services, "forbidden").lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[1].starts_with("unknown network: which ways in from outside are closed"));
 }
@@ -862,12 +963,12 @@ fn images_that_the_rules_of_a_namespace_refuse_are_named_with_who_uses_them() {
             {"name": "v", "image": {"reference": "evil.example/data:1"}}]});
         let mut world = World::new()
             .has(
-                Listing::Deployments,
+                ObjectList::Deployments,
                 &[deployment("web", of("docker.io/library/web:1"))],
             )
-            .has(Listing::CronJobs, &[night])
+            .has(ObjectList::CronJobs, &[night])
             .has(
-                Listing::Pods,
+                ObjectList::Pods,
                 &[
                     of_replica_set(pod("web-1", of("web:1")), "web"),
                     pod("tool", of("tool")),
@@ -914,7 +1015,7 @@ fn who_may_not_try_a_change_still_learns_whom_it_would_hit() {
             Some(quota(json!({"pods": "9"}))),
             quota(json!({"pods": "0"})),
         )
-        .has(Listing::Pods, &[pod("a", json!({"containers": []}))]);
+        .has(ObjectList::Pods, &[pod("a", json!({"containers": []}))]);
     world.refused = Some("the API server refuses: cannot patch");
     let (plan, _) = world.plan();
     assert!(plan.is_incomplete() && plan.changes.is_empty());
@@ -930,7 +1031,7 @@ fn who_may_not_try_a_change_still_learns_whom_it_would_hit() {
 fn what_waits_for_consent_shows_whom_it_would_hit() {
     let mut world = World::new()
         .change(None, quota(json!({"pods": "0"})))
-        .has(Listing::Pods, &[pod("a", json!({"containers": []}))]);
+        .has(ObjectList::Pods, &[pod("a", json!({"containers": []}))]);
     world.accept = false;
     let (plan, _) = world.plan();
     assert!(plan.changes.is_empty());
@@ -955,9 +1056,9 @@ fn an_impact_is_shown_saved_and_read_again() {
     let world = World::new()
         .change(None, quota(json!({"pods": "1"})))
         .change(Some(plain), off)
-        .has(Listing::Pods, &pods)
+        .has(ObjectList::Pods, &pods)
         .silent(
-            Listing::DaemonSets,
+            ObjectList::DaemonSets,
             "daemonsets.apps is forbidden: \u{1b}[1mUser \"x\"",
         );
     let (plan, _) = world.plan();

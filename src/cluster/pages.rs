@@ -14,29 +14,6 @@ const PAGE: u32 = 500;
 /// Pages of one list: what holds more objects than this is no list to judge a cluster by.
 const MAX_PAGES: usize = 400;
 
-/// Calls `take` with the metadata of every object of a list; the rest of it is not even read.
-pub(super) fn each_name<K>(
-    client: &Client,
-    what: &str,
-    api: &KubeApi<K>,
-    mut take: impl FnMut(kube::core::ObjectMeta),
-) -> Result<(), ApiError>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    let mut params = ListParams::default().limit(PAGE);
-    for _ in 0..MAX_PAGES {
-        let page = client.call(what, || async { api.list_metadata(&params).await })?;
-        let items = page.items.into_iter();
-        items.for_each(|object| take(object.metadata));
-        match page.metadata.continue_ {
-            Some(token) if !token.is_empty() => params.continue_token = Some(token),
-            _ => return Ok(()),
-        }
-    }
-    Err(too_many(what))
-}
-
 /// Calls `take` with every object of a list.
 pub(super) fn each<K>(
     client: &Client,
@@ -57,12 +34,8 @@ where
             _ => return Ok(()),
         }
     }
-    Err(too_many(what))
-}
-
-fn too_many(what: &str) -> ApiError {
-    ApiError::Refused {
+    Err(ApiError::Refused {
         what: what.to_owned(),
         why: format!("there are more than {} objects", MAX_PAGES * PAGE as usize),
-    }
+    })
 }

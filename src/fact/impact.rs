@@ -10,7 +10,7 @@ use super::{Fact, Told};
 /// A kind of object of which all are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
-pub enum Listing {
+pub enum ObjectList {
     Pods,
     Deployments,
     StatefulSets,
@@ -34,9 +34,9 @@ pub enum Listing {
     ResourceQuotas,
 }
 
-/// How the API calls the objects of a [`Listing`].
+/// How the API calls the objects of a [`ObjectList`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedKind {
     /// `v1`, `apps/v1`.
     pub api_version: &'static str,
     /// `Deployment`.
@@ -49,85 +49,88 @@ pub struct Listed {
     pub names_only: bool,
 }
 
-impl Listing {
+impl ObjectList {
     /// All of them.
-    pub const ALL: [Listing; 21] = [
-        Listing::Pods,
-        Listing::Deployments,
-        Listing::StatefulSets,
-        Listing::DaemonSets,
-        Listing::CronJobs,
-        Listing::Services,
-        Listing::Ingresses,
-        Listing::NetworkPolicies,
-        Listing::LimitRanges,
-        Listing::Roles,
-        Listing::RoleBindings,
-        Listing::ClusterRoles,
-        Listing::ClusterRoleBindings,
-        Listing::PersistentVolumeClaims,
-        Listing::ConfigMaps,
-        Listing::Secrets,
-        Listing::ServiceAccounts,
-        Listing::ReplicationControllers,
-        Listing::ReplicaSets,
-        Listing::Jobs,
-        Listing::ResourceQuotas,
+    pub const ALL: [ObjectList; 21] = [
+        ObjectList::Pods,
+        ObjectList::Deployments,
+        ObjectList::StatefulSets,
+        ObjectList::DaemonSets,
+        ObjectList::CronJobs,
+        ObjectList::Services,
+        ObjectList::Ingresses,
+        ObjectList::NetworkPolicies,
+        ObjectList::LimitRanges,
+        ObjectList::Roles,
+        ObjectList::RoleBindings,
+        ObjectList::ClusterRoles,
+        ObjectList::ClusterRoleBindings,
+        ObjectList::PersistentVolumeClaims,
+        ObjectList::ConfigMaps,
+        ObjectList::Secrets,
+        ObjectList::ServiceAccounts,
+        ObjectList::ReplicationControllers,
+        ObjectList::ReplicaSets,
+        ObjectList::Jobs,
+        ObjectList::ResourceQuotas,
     ];
 
     /// Returns how the API calls them.
-    pub fn listed(self) -> Listed {
+    pub fn listed(self) -> ListedKind {
         const RBAC: &str = "rbac.authorization.k8s.io/v1";
         let (api_version, kind, plural) = match self {
-            Listing::Pods => ("v1", "Pod", "pods"),
-            Listing::Deployments => ("apps/v1", "Deployment", "deployments"),
-            Listing::StatefulSets => ("apps/v1", "StatefulSet", "statefulsets"),
-            Listing::DaemonSets => ("apps/v1", "DaemonSet", "daemonsets"),
-            Listing::CronJobs => ("batch/v1", "CronJob", "cronjobs"),
-            Listing::Services => ("v1", "Service", "services"),
-            Listing::Ingresses => ("networking.k8s.io/v1", "Ingress", "ingresses"),
-            Listing::NetworkPolicies => {
+            ObjectList::Pods => ("v1", "Pod", "pods"),
+            ObjectList::Deployments => ("apps/v1", "Deployment", "deployments"),
+            ObjectList::StatefulSets => ("apps/v1", "StatefulSet", "statefulsets"),
+            ObjectList::DaemonSets => ("apps/v1", "DaemonSet", "daemonsets"),
+            ObjectList::CronJobs => ("batch/v1", "CronJob", "cronjobs"),
+            ObjectList::Services => ("v1", "Service", "services"),
+            ObjectList::Ingresses => ("networking.k8s.io/v1", "Ingress", "ingresses"),
+            ObjectList::NetworkPolicies => {
                 ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
             }
-            Listing::LimitRanges => ("v1", "LimitRange", "limitranges"),
-            Listing::Roles => (RBAC, "Role", "roles"),
-            Listing::RoleBindings => (RBAC, "RoleBinding", "rolebindings"),
-            Listing::ClusterRoles => (RBAC, "ClusterRole", "clusterroles"),
-            Listing::ClusterRoleBindings => (RBAC, "ClusterRoleBinding", "clusterrolebindings"),
-            Listing::PersistentVolumeClaims => {
+            ObjectList::LimitRanges => ("v1", "LimitRange", "limitranges"),
+            ObjectList::Roles => (RBAC, "Role", "roles"),
+            ObjectList::RoleBindings => (RBAC, "RoleBinding", "rolebindings"),
+            ObjectList::ClusterRoles => (RBAC, "ClusterRole", "clusterroles"),
+            ObjectList::ClusterRoleBindings => (RBAC, "ClusterRoleBinding", "clusterrolebindings"),
+            ObjectList::PersistentVolumeClaims => {
                 ("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
             }
-            Listing::ConfigMaps => ("v1", "ConfigMap", "configmaps"),
-            Listing::Secrets => ("v1", "Secret", "secrets"),
-            Listing::ServiceAccounts => ("v1", "ServiceAccount", "serviceaccounts"),
-            Listing::ReplicationControllers => {
+            ObjectList::ConfigMaps => ("v1", "ConfigMap", "configmaps"),
+            ObjectList::Secrets => ("v1", "Secret", "secrets"),
+            ObjectList::ServiceAccounts => ("v1", "ServiceAccount", "serviceaccounts"),
+            ObjectList::ReplicationControllers => {
                 ("v1", "ReplicationController", "replicationcontrollers")
             }
-            Listing::ReplicaSets => ("apps/v1", "ReplicaSet", "replicasets"),
-            Listing::Jobs => ("batch/v1", "Job", "jobs"),
-            Listing::ResourceQuotas => ("v1", "ResourceQuota", "resourcequotas"),
+            ObjectList::ReplicaSets => ("apps/v1", "ReplicaSet", "replicasets"),
+            ObjectList::Jobs => ("batch/v1", "Job", "jobs"),
+            ObjectList::ResourceQuotas => ("v1", "ResourceQuota", "resourcequotas"),
         };
-        Listed {
+        ListedKind {
             api_version,
             kind,
             plural,
-            namespaced: !matches!(self, Listing::ClusterRoles | Listing::ClusterRoleBindings),
+            namespaced: !matches!(
+                self,
+                ObjectList::ClusterRoles | ObjectList::ClusterRoleBindings
+            ),
             names_only: matches!(
                 self,
-                Listing::ConfigMaps
-                    | Listing::Secrets
-                    | Listing::ServiceAccounts
-                    | Listing::ReplicationControllers
-                    | Listing::ReplicaSets
-                    | Listing::Jobs
-                    | Listing::ResourceQuotas
+                ObjectList::ConfigMaps
+                    | ObjectList::Secrets
+                    | ObjectList::ServiceAccounts
+                    | ObjectList::ReplicationControllers
+                    | ObjectList::ReplicaSets
+                    | ObjectList::Jobs
+                    | ObjectList::ResourceQuotas
             ),
         }
     }
 
     /// Finds the one that a quota counts under `count/` with this name: `pods`, `deployments.apps`.
-    pub fn of_count(name: &str) -> Option<Listing> {
-        Listing::ALL.into_iter().find(|listing| {
+    pub fn of_count(name: &str) -> Option<ObjectList> {
+        ObjectList::ALL.into_iter().find(|listing| {
             let listed = listing.listed();
             let group = listed.api_version.split_once('/').map(|(group, _)| group);
             listed.namespaced
@@ -158,22 +161,22 @@ impl Listing {
         }
         kept.insert("metadata".into(), metadata.into());
         match self {
-            Listing::Pods => {
+            ObjectList::Pods => {
                 kept.insert("spec".into(), pod_spec(&object["spec"]));
                 kept.insert("status".into(), json!({"phase": object["status"]["phase"]}));
             }
-            Listing::Deployments | Listing::StatefulSets | Listing::DaemonSets => {
+            ObjectList::Deployments | ObjectList::StatefulSets | ObjectList::DaemonSets => {
                 let template = template(&object["spec"]["template"]);
                 kept.insert("template".into(), template);
             }
-            Listing::CronJobs => {
+            ObjectList::CronJobs => {
                 let template = template(&object["spec"]["jobTemplate"]["spec"]["template"]);
                 kept.insert("template".into(), template);
             }
-            Listing::Roles | Listing::ClusterRoles => {
+            ObjectList::Roles | ObjectList::ClusterRoles => {
                 kept.insert("rules".into(), object["rules"].clone());
             }
-            Listing::RoleBindings | Listing::ClusterRoleBindings => {
+            ObjectList::RoleBindings | ObjectList::ClusterRoleBindings => {
                 kept.insert("subjects".into(), object["subjects"].clone());
                 kept.insert("roleRef".into(), object["roleRef"].clone());
             }
@@ -230,7 +233,7 @@ fn pod_spec(spec: &Value) -> Value {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImpactQuery {
     /// The lists, each with the namespaces that count. For what is in no namespace they are empty.
-    pub lists: BTreeMap<Listing, BTreeSet<String>>,
+    pub lists: BTreeMap<ObjectList, BTreeSet<String>>,
     /// The namespaces to be tried with labels, by which their Pod Security level changes.
     pub levels: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -255,7 +258,7 @@ pub struct LevelTold {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImpactFacts {
     /// What was kept of the objects of a list, by namespace.
-    pub lists: BTreeMap<Listing, Fact<BTreeMap<String, Vec<Value>>>>,
+    pub lists: BTreeMap<ObjectList, Fact<BTreeMap<String, Vec<Value>>>>,
     /// By namespace.
     pub levels: BTreeMap<String, LevelTold>,
 }
@@ -265,7 +268,7 @@ impl ImpactFacts {
     ///
     /// # Errors
     /// Why they are not known.
-    pub fn of(&self, listing: Listing, namespace: &str) -> Result<&[Value], String> {
+    pub fn of(&self, listing: ObjectList, namespace: &str) -> Result<&[Value], String> {
         match self.lists.get(&listing) {
             Some(Fact::Value(all)) => Ok(all.get(namespace).map_or(&[], Vec::as_slice)),
             Some(Fact::Absent) => Ok(&[]),
@@ -282,17 +285,17 @@ mod tests {
     #[test]
     fn a_quota_s_names_find_their_lists() {
         for (name, listing) in [
-            ("pods", Some(Listing::Pods)),
-            ("secrets", Some(Listing::Secrets)),
-            ("deployments.apps", Some(Listing::Deployments)),
-            ("jobs.batch", Some(Listing::Jobs)),
-            ("ingresses.networking.k8s.io", Some(Listing::Ingresses)),
+            ("pods", Some(ObjectList::Pods)),
+            ("secrets", Some(ObjectList::Secrets)),
+            ("deployments.apps", Some(ObjectList::Deployments)),
+            ("jobs.batch", Some(ObjectList::Jobs)),
+            ("ingresses.networking.k8s.io", Some(ObjectList::Ingresses)),
             ("deployments", None),
             ("pods.apps", None),
             ("clusterroles.rbac.authorization.k8s.io", None),
             ("widgets.example.com", None),
         ] {
-            assert_eq!(Listing::of_count(name), listing, "{name}");
+            assert_eq!(ObjectList::of_count(name), listing, "{name}");
         }
     }
 
@@ -305,14 +308,14 @@ mod tests {
                 {"name": "c", "image": "i", "env": [{"name": "A", "value": "secret"}], "command": ["secret"]}]},
             "status": {"phase": "Running", "message": "secret"},
         });
-        let kept = Listing::Pods.keep(&pod);
+        let kept = ObjectList::Pods.keep(&pod);
         assert!(!kept.to_string().contains("secret"), "{kept}");
         assert_eq!(kept["metadata"]["controller"]["name"], "j");
         assert_eq!(kept["spec"]["containers"][0]["image"], "i");
         assert_eq!(kept["status"]["phase"], "Running");
         let secret = json!({"metadata": {"name": "a"}, "data": {"x": "secret"}, "spec": "secret"});
         assert_eq!(
-            Listing::Secrets.keep(&secret),
+            ObjectList::Secrets.keep(&secret),
             json!({"metadata": {"name": "a"}})
         );
     }

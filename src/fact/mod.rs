@@ -16,7 +16,7 @@ pub mod probe;
 mod signing;
 mod warning;
 
-pub use impact::{ImpactFacts, ImpactQuery, LevelTold, Listed, Listing};
+pub use impact::{ImpactFacts, ImpactQuery, LevelTold, ListedKind, ObjectList};
 pub use pod_security::{
     BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, is_dns_name,
 };

@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use kube::api::{Api as KubeApi, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api as KubeApi, ApiResource, DynamicObject, ListParams, ObjectMeta};
 use serde_json::{Value, json};
 
 use crate::cluster::client::Client;
 use crate::cluster::pod_security::{Silence, level_told, plugin_works};
 use crate::cluster::{ApiError, pages};
-use crate::fact::{Fact, ImpactFacts, ImpactQuery, LevelTold, Listed, Listing, Told};
+use crate::fact::{Fact, ImpactFacts, ImpactQuery, LevelTold, ListedKind, ObjectList, Told};
 
 /// Up to how many namespaces each is listed by itself. That takes fewer rights; for more of them one
 /// list of the whole cluster is cheaper.
@@ -42,7 +42,7 @@ type ByNamespace = BTreeMap<String, Vec<Value>>;
 
 fn list(
     client: &Client,
-    listing: Listing,
+    listing: ObjectList,
     namespaces: &BTreeSet<String>,
 ) -> Result<ByNamespace, ApiError> {
     let mut kept = ByNamespace::new();
@@ -69,7 +69,7 @@ fn list(
 
 fn page_by_page(
     client: &Client,
-    listed: &Listed,
+    listed: &ListedKind,
     within: Option<&str>,
     mut take: impl FnMut(&Value),
 ) -> Result<(), ApiError> {
@@ -91,12 +91,41 @@ fn page_by_page(
     let what = format!("list {}", listed.plural);
     let all = ListParams::default();
     if listed.names_only {
-        return pages::each_name(client, &what, &api, |metadata| {
-            take(&json!({"metadata": {"name": metadata.name, "namespace": metadata.namespace}}));
-        });
+        return names(client, &what, &api, take);
     }
     pages::each(client, &what, &api, &all, |object: DynamicObject| {
         take(&serde_json::to_value(object).unwrap_or_default());
+    })
+}
+
+/// Names of a list on a page, and pages of it.
+const NAMES: u32 = 1000;
+const MAX_PAGES: usize = 400;
+
+/// Calls `take` with name and namespace of every object; the rest of it is not even sent.
+fn names(
+    client: &Client,
+    what: &str,
+    api: &KubeApi<DynamicObject>,
+    mut take: impl FnMut(&Value),
+) -> Result<(), ApiError> {
+    let mut params = ListParams::default().limit(NAMES);
+    for _ in 0..MAX_PAGES {
+        let page = client.call(what, || async { api.list_metadata(&params).await })?;
+        for ObjectMeta {
+            name, namespace, ..
+        } in page.items.into_iter().map(|object| object.metadata)
+        {
+            take(&json!({"metadata": {"name": name, "namespace": namespace}}));
+        }
+        match page.metadata.continue_ {
+            Some(token) if !token.is_empty() => params.continue_token = Some(token),
+            _ => return Ok(()),
+        }
+    }
+    Err(ApiError::Refused {
+        what: what.to_owned(),
+        why: format!("there are more than {} objects", MAX_PAGES * NAMES as usize),
     })
 }
 

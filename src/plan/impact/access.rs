@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::enforcement::Namespace;
 use super::workload::not_listed;
 use super::{Effect, Found, HitKind};
-use crate::fact::{ImpactFacts, Listing};
+use crate::fact::{ImpactFacts, ObjectList};
 
-const LISTS: [Listing; 4] = [
-    Listing::Roles,
-    Listing::RoleBindings,
-    Listing::ClusterRoles,
-    Listing::ClusterRoleBindings,
+const LISTS: [ObjectList; 4] = [
+    ObjectList::Roles,
+    ObjectList::RoleBindings,
+    ObjectList::ClusterRoles,
+    ObjectList::ClusterRoleBindings,
 ];
 
 /// How many resources a line of evidence names for one set of verbs.
@@ -38,7 +38,7 @@ pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
         })
 }
 
-pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
+pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<ObjectList> {
     match concerns(namespace) {
         true => LISTS.to_vec(),
         false => Vec::new(),
@@ -47,7 +47,7 @@ pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
 
 pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut Found) {
     let kind = HitKind::Access;
-    let mut lists: BTreeMap<Listing, &[Value]> = BTreeMap::new();
+    let mut lists: BTreeMap<ObjectList, &[Value]> = BTreeMap::new();
     for listing in LISTS {
         let within = match listing.listed().namespaced {
             true => namespace.name.as_str(),
@@ -66,12 +66,12 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
     }
     let listed = |listing| lists.get(&listing).copied().unwrap_or_default();
     let world = World {
-        roles_before: before(namespace, "Role", listed(Listing::Roles)),
-        roles_after: namespace.after("Role", listed(Listing::Roles)),
-        bindings_before: before(namespace, "RoleBinding", listed(Listing::RoleBindings)),
-        bindings_after: namespace.after("RoleBinding", listed(Listing::RoleBindings)),
-        cluster_roles: listed(Listing::ClusterRoles),
-        cluster_bindings: listed(Listing::ClusterRoleBindings),
+        roles_before: before(namespace, "Role", listed(ObjectList::Roles)),
+        roles_after: namespace.after("Role", listed(ObjectList::Roles)),
+        bindings_before: before(namespace, "RoleBinding", listed(ObjectList::RoleBindings)),
+        bindings_after: namespace.after("RoleBinding", listed(ObjectList::RoleBindings)),
+        cluster_roles: listed(ObjectList::ClusterRoles),
+        cluster_bindings: listed(ObjectList::ClusterRoleBindings),
     };
     let caveat = match lists.len() == LISTS.len() {
         true => "",

@@ -8,7 +8,9 @@ use super::{
     Found, HitKind, Impact, MAX_WHO, TENANT_LABEL, Unknown, access, by_tenant, images, limits,
     network, pod_security, quota, token,
 };
-use crate::fact::{DryRun, Fact, Facts, ImpactFacts, ImpactQuery, Listing, ObjectFact, ObjectRef};
+use crate::fact::{
+    DryRun, Fact, Facts, ImpactFacts, ImpactQuery, ObjectFact, ObjectList, ObjectRef,
+};
 use crate::plan::{ObjectAction, Plan, Step};
 use crate::resource::{Desired, Draft, Origin, Severity};
 
@@ -268,7 +270,7 @@ struct Judge {
     /// Whether something planned in the namespace can hit in this way.
     concerns: fn(&Namespace<'_>) -> bool,
     /// What must be listed for it; empty where it does not concern.
-    lists: fn(&Namespace<'_>) -> Vec<Listing>,
+    lists: fn(&Namespace<'_>) -> Vec<ObjectList>,
     judge: fn(&Namespace<'_>, &ImpactFacts, &mut Found),
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::enforcement::{Namespace, Planned};
 use super::workload::{LISTS, maker, pods, workloads};
 use super::{Effect, Found, HitKind};
-use crate::fact::{ImpactFacts, Listing};
+use crate::fact::{ImpactFacts, ObjectList};
 
 /// The registry of an image that names none (distribution/reference: `normalize.go`, `defaultDomain`).
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -139,7 +139,7 @@ pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
     change(namespace).is_some()
 }
 
-pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
+pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<ObjectList> {
     match concerns(namespace) {
         true => LISTS.to_vec(),
         false => Vec::new(),

@@ -11,7 +11,7 @@ use super::containers::{Amounts, Container, amounts, containers, items, shown, s
 use super::enforcement::Namespace;
 use super::workload::{LISTS, not_listed, workloads};
 use super::{Effect, Found, HitKind};
-use crate::fact::{ImpactFacts, Listing};
+use crate::fact::{ImpactFacts, ObjectList};
 
 /// Whether a LimitRange gets bounds that it does not have. Its defaults alone refuse nothing.
 pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
@@ -35,9 +35,9 @@ pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
     })
 }
 
-pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
+pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<ObjectList> {
     match concerns(namespace) {
-        true => [&LISTS[..], &[Listing::LimitRanges]].concat(),
+        true => [&LISTS[..], &[ObjectList::LimitRanges]].concat(),
         false => Vec::new(),
     }
 }
@@ -48,9 +48,9 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
     };
     let kind = HitKind::Limits;
     let whose = "whose containers are outside of the limits";
-    let listed = facts.of(Listing::LimitRanges, &namespace.name);
+    let listed = facts.of(ObjectList::LimitRanges, &namespace.name);
     if let Err(why) = &listed {
-        let why = format!("{whose}: {}", not_listed(Listing::LimitRanges, why));
+        let why = format!("{whose}: {}", not_listed(ObjectList::LimitRanges, why));
         found.unknown(kind, &namespace.name, why);
     }
     let now = listed.unwrap_or_default();

@@ -11,13 +11,13 @@ use super::enforcement::{Namespace, Planned};
 use super::selector::{selects, service_selects};
 use super::workload::{maker, not_listed, pods};
 use super::{Effect, Found, HitKind};
-use crate::fact::{ImpactFacts, Listing};
+use crate::fact::{ImpactFacts, ObjectList};
 
-const LISTS: [Listing; 4] = [
-    Listing::NetworkPolicies,
-    Listing::Pods,
-    Listing::Services,
-    Listing::Ingresses,
+const LISTS: [ObjectList; 4] = [
+    ObjectList::NetworkPolicies,
+    ObjectList::Pods,
+    ObjectList::Services,
+    ObjectList::Ingresses,
 ];
 
 /// A direction of traffic, as policies name it, with its rules.
@@ -36,7 +36,7 @@ pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
     })
 }
 
-pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
+pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<ObjectList> {
     match concerns(namespace) {
         true => LISTS.to_vec(),
         false => Vec::new(),
@@ -55,7 +55,7 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
     };
     let whose = "whose traffic ends";
     let (policies, pods) = match (
-        listed(Listing::NetworkPolicies),
+        listed(ObjectList::NetworkPolicies),
         pods(facts, &namespace.name),
     ) {
         (Ok(policies), Ok(pods)) => (policies, pods),
@@ -74,8 +74,8 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
     };
     let ways = "which ways in from outside are closed";
     let (services, ingresses) = (
-        open(Listing::Services, ways),
-        open(Listing::Ingresses, ways),
+        open(ObjectList::Services, ways),
+        open(ObjectList::Ingresses, ways),
     );
 
     let after = namespace.after("NetworkPolicy", policies);

@@ -11,7 +11,7 @@ use super::containers::{Amounts, containers, of_the_pod, read, shown, sum};
 use super::enforcement::{Namespace, Planned};
 use super::workload::{LISTS, not_listed, pods, workloads};
 use super::{Effect, Found, HitKind};
-use crate::fact::{ImpactFacts, Listing};
+use crate::fact::{ImpactFacts, ObjectList};
 
 /// The resources of which every container must say how much it wants once there is a quota on them.
 const DEMANDED: [&str; 6] = [
@@ -52,7 +52,7 @@ pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
     !changes(namespace).is_empty()
 }
 
-pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
+pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<ObjectList> {
     let mut lists = BTreeSet::new();
     for planned in changes(namespace) {
         for name in tighter(planned).into_keys() {
@@ -60,7 +60,7 @@ pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
         }
         if !demanded(planned).is_empty() {
             lists.extend(LISTS);
-            lists.insert(Listing::LimitRanges);
+            lists.insert(ObjectList::LimitRanges);
         }
     }
     lists.into_iter().collect()
@@ -106,9 +106,9 @@ fn silent(namespace: &Namespace<'_>, planned: &Planned, facts: &ImpactFacts, fou
     }
     let kind = HitKind::Quota;
     let whose = "whose pods the quota refuses for not saying what they want";
-    let listed = facts.of(Listing::LimitRanges, &namespace.name);
+    let listed = facts.of(ObjectList::LimitRanges, &namespace.name);
     if let Err(why) = &listed {
-        let why = not_listed(Listing::LimitRanges, why);
+        let why = not_listed(ObjectList::LimitRanges, why);
         let why = format!("{whose}, since a LimitRange may say it for them: {why}");
         found.unknown(kind, &namespace.name, why);
     }
@@ -167,20 +167,20 @@ fn used(planned: &Planned, name: &str) -> Option<i128> {
 }
 
 /// The list by which the usage of a resource is told.
-fn source(name: &str) -> Option<Listing> {
+fn source(name: &str) -> Option<ObjectList> {
     if let Some(counted) = name.strip_prefix("count/") {
-        return Listing::of_count(counted);
+        return ObjectList::of_count(counted);
     }
     Some(match name {
-        "pods" | "cpu" | "memory" | "ephemeral-storage" => Listing::Pods,
-        "services" | "services.nodeports" | "services.loadbalancers" => Listing::Services,
-        "persistentvolumeclaims" | "requests.storage" => Listing::PersistentVolumeClaims,
-        "configmaps" => Listing::ConfigMaps,
-        "secrets" => Listing::Secrets,
-        "replicationcontrollers" => Listing::ReplicationControllers,
-        "resourcequotas" => Listing::ResourceQuotas,
-        _ if name.contains(".storageclass.storage.k8s.io/") => Listing::PersistentVolumeClaims,
-        _ if name.starts_with("requests.") || name.starts_with("limits.") => Listing::Pods,
+        "pods" | "cpu" | "memory" | "ephemeral-storage" => ObjectList::Pods,
+        "services" | "services.nodeports" | "services.loadbalancers" => ObjectList::Services,
+        "persistentvolumeclaims" | "requests.storage" => ObjectList::PersistentVolumeClaims,
+        "configmaps" => ObjectList::ConfigMaps,
+        "secrets" => ObjectList::Secrets,
+        "replicationcontrollers" => ObjectList::ReplicationControllers,
+        "resourcequotas" => ObjectList::ResourceQuotas,
+        _ if name.contains(".storageclass.storage.k8s.io/") => ObjectList::PersistentVolumeClaims,
+        _ if name.starts_with("requests.") || name.starts_with("limits.") => ObjectList::Pods,
         _ => return None,
     })
 }
@@ -208,24 +208,24 @@ fn usage(
     let bare = class.map_or(name, |(_, name)| name);
     let one = 1_000_000_000;
     Ok(match (listing, bare) {
-        (Listing::Pods, "pods") => pods(facts, namespace)?.len() as i128 * one,
-        (Listing::Pods, name) if !name.starts_with("count/") => pods(facts, namespace)?
+        (ObjectList::Pods, "pods") => pods(facts, namespace)?.len() as i128 * one,
+        (ObjectList::Pods, name) if !name.starts_with("count/") => pods(facts, namespace)?
             .into_iter()
             .map(|pod| of_pod(&pod["spec"], name))
             .fold(0, i128::saturating_add),
-        (Listing::Services, "services.loadbalancers") => {
+        (ObjectList::Services, "services.loadbalancers") => {
             let balanced = |one: &&Value| one["spec"]["type"] == "LoadBalancer";
             objects.iter().filter(balanced).count() as i128 * one
         }
-        (Listing::Services, "services.nodeports") => {
+        (ObjectList::Services, "services.nodeports") => {
             objects.iter().map(node_ports).sum::<i128>() * one
         }
-        (Listing::PersistentVolumeClaims, "requests.storage") => objects
+        (ObjectList::PersistentVolumeClaims, "requests.storage") => objects
             .iter()
             .filter(of_class)
             .filter_map(|claim| read(&claim["spec"]["resources"]["requests"]["storage"]))
             .fold(0, i128::saturating_add),
-        (Listing::PersistentVolumeClaims, "persistentvolumeclaims") => {
+        (ObjectList::PersistentVolumeClaims, "persistentvolumeclaims") => {
             objects.iter().filter(of_class).count() as i128 * one
         }
         _ => objects.len() as i128 * one,

@@ -3,7 +3,7 @@
 use super::enforcement::{Namespace, Planned};
 use super::workload::{LISTS, workloads};
 use super::{Effect, Found, HitKind};
-use crate::fact::{ImpactFacts, Listing};
+use crate::fact::{ImpactFacts, ObjectList};
 
 /// The planned change that takes the token away. Where nothing is said, it is mounted.
 fn change<'p>(namespace: &Namespace<'p>) -> Option<&'p Planned> {
@@ -17,7 +17,7 @@ pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
     change(namespace).is_some()
 }
 
-pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<Listing> {
+pub(super) fn lists(namespace: &Namespace<'_>) -> Vec<ObjectList> {
     match concerns(namespace) {
         true => LISTS.to_vec(),
         false => Vec::new(),

@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::fact::{ImpactFacts, Listing};
+use crate::fact::{ImpactFacts, ObjectList};
 
 /// The kinds of workloads that have a template.
-const TEMPLATES: [Listing; 4] = [
-    Listing::Deployments,
-    Listing::StatefulSets,
-    Listing::DaemonSets,
-    Listing::CronJobs,
+const TEMPLATES: [ObjectList; 4] = [
+    ObjectList::Deployments,
+    ObjectList::StatefulSets,
+    ObjectList::DaemonSets,
+    ObjectList::CronJobs,
 ];
 
 /// What must be listed to see every workload.
-pub(super) const LISTS: [Listing; 5] = [
-    Listing::Pods,
-    Listing::Deployments,
-    Listing::StatefulSets,
-    Listing::DaemonSets,
-    Listing::CronJobs,
+pub(super) const LISTS: [ObjectList; 5] = [
+    ObjectList::Pods,
+    ObjectList::Deployments,
+    ObjectList::StatefulSets,
+    ObjectList::DaemonSets,
+    ObjectList::CronJobs,
 ];
 
 /// Something of which pods are made.
@@ -77,7 +77,7 @@ pub(super) fn workloads<'f>(facts: &'f ImpactFacts, namespace: &str) -> Workload
 }
 
 /// Says that a list is not known.
-pub(super) fn not_listed(listing: Listing, why: &str) -> String {
+pub(super) fn not_listed(listing: ObjectList, why: &str) -> String {
     format!("the {} could not be listed: {why}", listing.listed().plural)
 }
 
@@ -86,8 +86,8 @@ pub(super) fn not_listed(listing: Listing, why: &str) -> String {
 /// # Errors
 /// Why they are not known, in a sentence.
 pub(super) fn pods<'f>(facts: &'f ImpactFacts, namespace: &str) -> Result<Vec<&'f Value>, String> {
-    let pods = facts.of(Listing::Pods, namespace);
-    let pods = pods.map_err(|why| not_listed(Listing::Pods, &why))?;
+    let pods = facts.of(ObjectList::Pods, namespace);
+    let pods = pods.map_err(|why| not_listed(ObjectList::Pods, &why))?;
     let lives = |pod: &&Value| {
         !matches!(
             pod["status"]["phase"].as_str(),

@@ -73,7 +73,7 @@ fn pods(namespaces: &[&str], more: &str) -> Value {
         "items": items.collect::<Vec<Value>>()})
 }
 
-fn query(listing: Listing, namespaces: &[&str]) -> ImpactQuery {
+fn query(listing: ObjectList, namespaces: &[&str]) -> ImpactQuery {
     let names = namespaces.iter().map(|name| (*name).to_owned()).collect();
     ImpactQuery {
         lists: [(listing, names)].into(),
@@ -90,17 +90,17 @@ fn few_namespaces_are_listed_each_and_many_by_one_list_of_all() {
             false => (200, vec![], pods(&["a", "b", "other"], more)),
         }
     });
-    let facts = gather(&client, &query(Listing::Pods, &["a"]));
-    assert_eq!(facts.of(Listing::Pods, "a").unwrap().len(), 1);
+    let facts = gather(&client, &query(ObjectList::Pods, &["a"]));
+    assert_eq!(facts.of(ObjectList::Pods, "a").unwrap().len(), 1);
     let many = ["a", "b", "c", "d"];
-    let facts = gather(&client, &query(Listing::Pods, &many));
-    let count = |namespace| facts.of(Listing::Pods, namespace).unwrap().len();
+    let facts = gather(&client, &query(ObjectList::Pods, &many));
+    let count = |namespace| facts.of(ObjectList::Pods, namespace).unwrap().len();
     assert_eq!(
         [count("a"), count("b"), count("c"), count("other")],
         [2, 2, 0, 0]
     );
     assert_eq!(
-        facts.of(Listing::Pods, "a").unwrap()[0]["metadata"].get("uid"),
+        facts.of(ObjectList::Pods, "a").unwrap()[0]["metadata"].get("uid"),
         None
     );
     let seen = seen.lock().unwrap().clone();
@@ -128,14 +128,14 @@ fn of_secrets_only_the_names_are_asked_for_and_a_refusal_is_an_answer() {
         }
         false => (403, vec![], status(403, "configmaps is \u{1b}[1mforbidden")),
     });
-    let facts = gather(&client, &query(Listing::Secrets, &["a"]));
-    assert_eq!(facts.of(Listing::Secrets, "a").unwrap().len(), 1);
-    let facts = gather(&client, &query(Listing::ConfigMaps, &["a"]));
-    let why = facts.of(Listing::ConfigMaps, "a").unwrap_err();
+    let facts = gather(&client, &query(ObjectList::Secrets, &["a"]));
+    assert_eq!(facts.of(ObjectList::Secrets, "a").unwrap().len(), 1);
+    let facts = gather(&client, &query(ObjectList::ConfigMaps, &["a"]));
+    let why = facts.of(ObjectList::ConfigMaps, "a").unwrap_err();
     assert!(why.contains("configmaps is forbidden"), "{why}");
     assert!(
         facts
-            .of(Listing::Pods, "a")
+            .of(ObjectList::Pods, "a")
             .unwrap_err()
             .contains("not asked")
     );
