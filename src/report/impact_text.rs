@@ -11,6 +11,9 @@ const MAX_WHO: usize = 5;
 /// How many lines of evidence.
 const MAX_EVIDENCE: usize = 3;
 
+/// How many option values behind it.
+const MAX_ORIGINS: usize = 3;
+
 /// How many tenants, and how many things that are not known.
 const MAX_TENANTS: usize = 20;
 
@@ -122,12 +125,29 @@ fn show(out: &mut String, hit: &Hit) {
     for evidence in hit.evidence.iter().take(MAX_EVIDENCE) {
         line(out, format_args!("      {DIM}seen:{DIM:#} {evidence}"));
     }
-    let origins = hit.origins.iter().map(Origin::to_string);
-    let by: Vec<String> = [hit.resource.clone()].into_iter().chain(origins).collect();
-    line(
-        out,
-        format_args!("      {DIM}from:{DIM:#} {}", by.join(", ")),
-    );
+    let origins: Vec<String> = closest(&hit.origins);
+    let from = match origins.len() {
+        0 => hit.resource.clone(),
+        n => format!("{}, {}", hit.resource, listed(n, &origins, MAX_ORIGINS)),
+    };
+    line(out, format_args!("      {DIM}from:{DIM:#} {from}"));
+}
+
+/// The options that say the most: not the table that others are in, nor which namespaces there are.
+fn closest(origins: &[Origin]) -> Vec<String> {
+    let is_above = |one: &Origin| {
+        let inside = format!("{}.", one.option);
+        origins
+            .iter()
+            .any(|other| other.option.starts_with(&inside))
+    };
+    let is_place = |one: &Origin| one.option.ends_with(".namespaces");
+    let inner: Vec<&Origin> = origins.iter().filter(|one| !is_above(one)).collect();
+    let says_more = inner.iter().any(|one| !is_place(one));
+    let told = inner
+        .into_iter()
+        .filter(|one| !(says_more && is_place(one)));
+    told.map(Origin::to_string).collect()
 }
 
 /// What happens, in words.

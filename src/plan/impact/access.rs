@@ -307,6 +307,8 @@ fn summary(rights: &BTreeSet<Right<'_>>) -> String {
             .push(resource);
     }
     let parts = by_verbs.into_iter().map(|(verbs, mut resources)| {
+        // Those that everybody knows stand first.
+        resources.sort_by_key(|one| one.contains('.'));
         let more = resources.len().saturating_sub(NAMED);
         resources.truncate(NAMED);
         let more = match more {
@@ -399,7 +401,7 @@ mod tests {
         ]);
         assert_eq!(
             summary(&rights(&rules)),
-            "create of pods/exec; get, list of pods, pods.apps, services, services.apps"
+            "create of pods/exec; get, list of pods, services, pods.apps, services.apps"
         );
     }
 }

@@ -98,14 +98,14 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
         .iter()
         .map(|one| maker(one.pod, &BTreeSet::new()))
         .collect();
-    found.hit_of_many(
+    found.hit(
         planned,
         (kind, Effect::CutOff),
         format!(
-            "pod(s) that get a default deny for the first time ({}); who uses their Services from other namespaces cannot be known",
+            "workload(s) with {} pod(s) that get a default deny for the first time ({}); who uses their Services from other namespaces cannot be known",
+            fenced.len(),
             directions.join(" and ")
         ),
-        fenced.len(),
         names,
         [],
     );
@@ -258,15 +258,27 @@ fn of_rule(rule: &Value, own: &str) -> Opening {
     }
 }
 
-/// The planned policy that is named as the reason: the first that selects one of these pods.
+/// The planned policy that is named as the reason: of those that select one of these pods the one of most
+/// directions, and of these the one with the fewest rules.
 fn cause<'p>(namespace: &Namespace<'p>, fenced: &[Fenced<'_>]) -> Option<&'p Planned> {
-    namespace.of("NetworkPolicy").find(|one| {
+    let directions = |spec: &Value| DIRECTIONS.iter().filter(|(one, _)| has(spec, one)).count();
+    let rules = |spec: &Value| -> usize {
+        let lists = DIRECTIONS
+            .iter()
+            .filter_map(|(_, rules)| spec[*rules].as_array());
+        lists.map(Vec::len).sum()
+    };
+    let selecting = namespace.of("NetworkPolicy").filter(|one| {
         let (_, spec) = one.both("/spec");
         fenced.iter().any(|fenced| {
             let labels = &fenced.pod["metadata"]["labels"];
             let mut directions = fenced.directions.iter();
             selects(&spec["podSelector"], labels) && directions.any(|one| has(spec, one))
         })
+    });
+    selecting.min_by_key(|one| {
+        let (_, spec) = one.both("/spec");
+        (DIRECTIONS.len() - directions(spec), rules(spec))
     })
 }
 

@@ -48,15 +48,16 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
     }
     let pods = &answer.told.pods;
     let count = pods.iter().map(|(_, count)| count).sum();
+    // The first line only says what the others are about.
+    let words = answer.words.iter();
+    let words = words.filter(|line| !line.starts_with("existing pods in namespace "));
+    let words: Vec<String> = words.cloned().collect();
     found.hit_of_many(
         planned,
         (kind, Effect::RefusedAtNextStart),
         format!("pod(s) below {level}"),
         count,
-        pods.iter().map(|(name, others)| match others {
-            1 => name.clone(),
-            more => format!("{name} and {} like it", more - 1),
-        }),
-        answer.words.iter().cloned(),
+        pods.iter().map(|(name, _)| name.clone()),
+        words,
     );
 }
