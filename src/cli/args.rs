@@ -145,6 +145,9 @@ pub(crate) struct PlanArgs {
     /// One line a change: no reasons, provenance and diffs
     #[arg(long)]
     pub(crate) short: bool,
+    /// Show only whom the plan would hit, by tenant
+    #[arg(long)]
+    pub(crate) only_impact: bool,
     #[command(flatten)]
     pub(crate) take: Take,
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harden::plan::{self, Plan};
-use harden::report::{PlanText, plan_text};
+use harden::report::{PlanText, impact_json, impact_text, plan_text};
 
 use super::args::{Global, PlanArgs};
 use super::output::Output;
@@ -40,10 +40,15 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
             .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?,
         false => serde_json::Value::Null,
     };
-    let details = !args.short;
-    match output.is_json() {
-        true => output.result("", &json),
-        false => output.result(&plan_text(&plan, PlanText { details }), &json),
+    if args.only_impact {
+        let json = impact_json(&plan)
+            .map_err(|e| Failure::new(format!("cannot write the impact as JSON: {e}"), ""))?;
+        output.result(&impact_text(&plan), &json);
+    } else if output.is_json() {
+        output.result("", &json);
+    } else {
+        let details = !args.short;
+        output.result(&plan_text(&plan, PlanText { details }), &json);
     }
     if let Some(path) = &args.output {
         save(path, &format!("{json:#}\n"), Readers::Owner)?;

@@ -132,9 +132,23 @@ impl Session {
         let is_joining = |name: &String, _: &mut Node| self.inventory.joining.contains_key(name);
         let joining = facts.nodes.extract_if(.., is_joining).collect();
         let mut plan = plan::build(&self.desired, &facts);
+        self.add_impact(&mut plan, &facts);
         plan.problems
             .extend(plan::not_ready(&self.desired, &joining, &facts));
         plan
+    }
+
+    /// Asks whom the plan would hit in namespaces, if it changes anything there that can.
+    fn add_impact(&self, plan: &mut Plan, facts: &Facts) {
+        let enforcement = plan::Enforcement::of(&self.desired, facts, plan);
+        if enforcement.is_empty() {
+            return;
+        }
+        let query = enforcement.query();
+        plan.impact = plan::Impact {
+            preconditions: std::mem::take(&mut plan.impact.preconditions),
+            ..enforcement.judge(&self.api.impact(&query))
+        };
     }
 
     /// Looks at everything wanted, with a bar.

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::fact::ledger::{Ledger, LedgerEdit};
 use crate::fact::{
-    Fact, FieldConflict, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow,
-    SigningRequest,
+    Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
+    ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
 
 /// The label that kubeadm puts on control-plane nodes.
@@ -444,6 +444,10 @@ impl Api for Client {
 
     fn pods_below(&self, level: &PodLevel) -> Result<PodsBelow, ApiError> {
         pod_security::pods_below(self, level)
+    }
+
+    fn impact(&self, query: &ImpactQuery) -> ImpactFacts {
+        impact::gather(self, query)
     }
 
     fn metrics(&self, through: SocketAddr) -> Result<String, ApiError> {

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::fact::ledger::{Ledger, LedgerEdit};
 use crate::fact::{
-    Fact, FieldConflict, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow,
-    SigningRequest,
+    Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
+    ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
 
 mod certificates;
@@ -144,6 +144,10 @@ pub trait Api: Send + Sync {
     /// run for each namespace for which it would count. Nothing is changed. What is not known of a
     /// single namespace is no error but part of the answer.
     fn pods_below(&self, level: &PodLevel) -> Result<PodsBelow, ApiError>;
+
+    /// Asks for what tells whom a plan would hit in namespaces: lists, and a dry run for each namespace
+    /// whose Pod Security level changes. Nothing is changed. What is not answered is part of the answer.
+    fn impact(&self, query: &ImpactQuery) -> ImpactFacts;
 
     /// Fetches the metrics of the API server behind a local address (a tunnel), with the kubeconfig's
     /// credentials; its certificate is checked against the cluster's CA.

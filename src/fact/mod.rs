@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 mod deletion;
+mod impact;
 pub mod ledger;
 mod pod_security;
 pub mod probe;
@@ -20,6 +21,7 @@ mod warning;
 
 use self::ledger::LedgerFacts;
 pub use deletion::held_by;
+pub use impact::{ImpactFacts, ImpactQuery, LevelTold, ListedKind, ObjectList};
 pub use pod_security::{
     BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, is_dns_name,
 };

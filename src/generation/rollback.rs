@@ -138,7 +138,7 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
         changes: undo.changes,
         stages,
         problems: undo.problems,
-        impact: Vec::new(),
+        impact: Default::default(),
         basis: Vec::new(),
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::consent::{decide, withhold};
-use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, prune, servers, stages};
+use super::{
+    Cluster, Impact, Plan, Purpose, SCHEMA, Step, basis, clash, members, prune, servers, stages,
+};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
 use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subject};
@@ -22,7 +24,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         stray_manifests(node, &mut draft);
     }
     let mut held = BTreeSet::new();
-    let mut impact = Vec::new();
+    let mut preconditions = Vec::new();
     // What establishes something comes before what requires it, and what is needed before what needs it.
     let mut resources: Vec<&Resource> = desired.resources.iter().collect();
     resources.sort_by_key(|resource| {
@@ -37,7 +39,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         let mut is_held = own.problems.iter().any(is_error);
         draft.problems.append(&mut own.problems);
         let mut decision = decide(resource, &own.changes, desired, facts, &mut draft);
-        impact.append(&mut decision.impact);
+        preconditions.append(&mut decision.impact);
         let why = decision
             .withheld
             .or_else(|| needs_held(kind.needs(), &held));
@@ -91,7 +93,10 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             .collect(),
         stages,
         problems: draft.problems,
-        impact,
+        impact: Impact {
+            preconditions,
+            ..Impact::default()
+        },
         basis: basis::all(desired, facts),
     }
 }

@@ -10,13 +10,13 @@ use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
 use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
-use crate::resource::precondition::Precondition;
 use crate::resource::{Change, Place, Problem};
 
 mod basis;
 mod build;
 mod clash;
 mod consent;
+pub mod impact;
 mod members;
 mod object_order;
 mod prepare;
@@ -31,6 +31,9 @@ pub use basis::{
     wanted_objects,
 };
 pub use build::build;
+pub use impact::{
+    Effect as HitEffect, Enforcement, Guard, Hit, HitKind, Impact, TenantImpact, Unknown, Verdict,
+};
 pub(crate) use members::leader_last;
 pub use members::{etcd_leader, member_queries};
 pub(crate) use object_order::rank as object_rank;
@@ -66,46 +69,11 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// What cannot be done, and what should be known.
     pub problems: Vec<Problem>,
-    /// Who would be hit by guarded changes, as far as there is evidence.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub impact: Vec<Impact>,
+    /// Whom it would hit, as far as that can be told.
+    #[serde(default, skip_serializing_if = "Impact::is_empty")]
+    pub impact: Impact,
     /// What the plan rests on.
     pub basis: Vec<Basis>,
-}
-
-/// What is known of those whom a guarded change could hurt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Impact {
-    /// The resource whose change requires the precondition.
-    pub resource: String,
-    /// What must be so.
-    pub precondition: Precondition,
-    /// Whether it is.
-    pub verdict: Verdict,
-    /// The evidence, in one line without names.
-    pub message: String,
-    /// How many would be hit, or are mended by this plan.
-    pub count: usize,
-    /// The first of their names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub who: Vec<String>,
-    /// Whether the profile accepts the change whatever the verdict.
-    pub accepted: bool,
-}
-
-/// Whether a precondition holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It holds.
-    Holds,
-    /// It will hold before the change is made.
-    ByThisPlan,
-    /// It does not hold.
-    Fails,
-    /// It cannot be told.
-    Unknown,
 }
 
 /// The cluster that a plan is for.

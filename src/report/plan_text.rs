@@ -6,7 +6,7 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 
 use super::problems::problems_text;
-use crate::plan::{Plan, Purpose, Stage, StageName, Step, Verdict};
+use crate::plan::{Impact, Plan, Purpose, Stage, StageName, Step, Verdict};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -170,13 +170,19 @@ fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, styl
 /// How many names of one precondition a reader gets; JSON has more.
 const MAX_WHO: usize = 10;
 
-/// Whom guarded changes could hurt.
+/// Whom the plan would hit.
 fn impact(out: &mut String, plan: &Plan) {
     if plan.impact.is_empty() {
         return;
     }
     line(out, format_args!("\n{HEADING}Impact{HEADING:#}"));
-    for impact in &plan.impact {
+    preconditions(out, &plan.impact);
+    super::impact_text::tenants(out, &plan.impact);
+}
+
+/// What guarded changes require, and what is known of it.
+pub(super) fn preconditions(out: &mut String, impact: &Impact) {
+    for impact in &impact.preconditions {
         let (verdict, style) = match (impact.verdict, impact.accepted) {
             (Verdict::Holds, _) => ("holds", ADD),
             (Verdict::ByThisPlan, _) => ("will hold", ADD),
@@ -395,7 +401,7 @@ mod tests {
                 steps: (1..=steps).map(step).collect(),
             }],
             problems: Vec::new(),
-            impact: Vec::new(),
+            impact: Default::default(),
             basis: Vec::new(),
         }
     }

@@ -14,9 +14,9 @@ use harden::distribution::Component;
 use harden::distribution::k3s::Layout;
 use harden::fact::ledger::{Ledger, LedgerEdit};
 use harden::fact::{
-    Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
-    NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow, Process, Query, SigningRequest,
-    SigningState, sha256,
+    Answer, Fact, File, FileKind, ImpactFacts, ImpactQuery, KubeletEndpoint, Meta, Node,
+    NodeAddress, NodeFacts, NodeInfo, NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow,
+    Process, Query, SigningRequest, SigningState, sha256,
 };
 use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
@@ -431,7 +431,7 @@ impl Cluster {
                 ),
             ],
             problems: vec![],
-            impact: vec![],
+            impact: Default::default(),
             basis: vec![],
         }
     }
@@ -965,6 +965,9 @@ impl Api for FakeApi {
             edit.edit(&mut s.ledger.entries);
             Ok(())
         })
+    }
+    fn impact(&self, _: &ImpactQuery) -> ImpactFacts {
+        unreachable!()
     }
     fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
         self.call(|s| match &s.lease {

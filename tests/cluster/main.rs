@@ -14,6 +14,7 @@ mod environment;
 mod etcd_user;
 mod fence;
 mod ha;
+mod impact;
 mod interrupted;
 mod isolation;
 mod joins;
