@@ -384,13 +384,9 @@ fn an_image_is_judged_by_what_would_be_pulled() {
         let limit = Duration::from_secs(30);
         eventually(&format!("{rule}: {right:?}"), limit, || {
             is = taken(&cluster, &who, &pods(&all));
-            println!(
-                "{rule}: wrong are {:?}",
-                is.symmetric_difference(&right).collect::<Vec<_>>()
-            );
             is == right
         });
-        // These are refused by it, or by Kubernetes where it knows better.
+        // What would be pulled by these nobody can say.
         let said = who.kubectl(
             &cluster,
             "create --dry-run=server -f -",

@@ -2,6 +2,9 @@
 //! Every one of them is an `admin` in their namespace and may relabel any, as somebody may have given
 //! it to them. Whatever is refused is first seen to work without harden.
 
+// The table is what a reader wants of it.
+#![allow(clippy::print_stdout)]
+
 use std::time::Duration;
 
 use crate::environment::{Afterwards, Cluster, Said, eventually, run, single};
