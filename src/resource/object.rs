@@ -132,7 +132,7 @@ impl Behaviour for Object {
     fn as_wanted(&self) -> Vec<(Subject, Value)> {
         let kind = self.manifest.get("kind").and_then(Value::as_str);
         let subject = Subject::Object(kind.unwrap_or_default().to_owned());
-        vec![(subject, serde_json::json!({"object": self.manifest}))]
+        vec![(subject, serde_json::json!({"object": *self.manifest}))]
     }
 
     fn name(&self) -> String {
