@@ -7,6 +7,7 @@ mod bootstrap;
 mod chain;
 mod cis;
 mod controls_text;
+mod crowd;
 mod explain_text;
 mod find;
 mod impact_text;
