@@ -14,6 +14,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::defaults::fill_in;
 use super::quantity::canonical;
 
 /// Why only the server can tell what an apply would do.
@@ -66,8 +67,10 @@ pub fn prove_converged(wanted: &Value, live: &Value, manager: &str) -> Result<()
     if entry.get("apiVersion") != wanted.get("apiVersion") || entry["fieldsType"] != "FieldsV1" {
         return whole("it was applied in another version");
     }
+    let mut filled = wanted.clone();
+    fill_in(&mut filled);
     let (Some(owned), Value::Object(wanted), Value::Object(live)) =
-        (entry["fieldsV1"].as_object(), wanted, live)
+        (entry["fieldsV1"].as_object(), &filled, live)
     else {
         return whole("its managedFields cannot be read");
     };

@@ -22,6 +22,7 @@ pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
 pub mod convergence;
+mod defaults;
 mod elsewhere;
 pub mod etcd_user;
 mod field;

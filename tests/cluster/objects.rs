@@ -203,9 +203,9 @@ fn killed_among_many_objects_the_next_apply_converges() {
         .map(|n| format!("[tenants.many-{n}]\nnamespaces = [\"many-{n}\"]\nnetwork = \"isolated\"\nquota = {{ pods = 5 }}\n"))
         .collect();
     let workspace = workspace(&cluster, &tenants);
-    for marker in ["[1-40/200] API: 40 objects", "/200] API: 160 objects"] {
+    for _ in 0..2 {
         workspace
-            .killed_at(&["apply", "--yes"], marker)
+            .killed_at(&["apply", "--yes"], "] API: ")
             .expect("to be killed");
         workspace
             .harden(&["plan", "--short"])
@@ -345,7 +345,7 @@ fn who_may_only_read_gets_a_plan_that_says_it_was_compared_locally() {
         "harden-auditor",
     ]);
     said.exits(2)
-        .says("spec.hard.pods: \"7\" → 20")
+        .says("spec.hard.pods: \"7\" → \"20\"")
         .says("only the wanted values were compared")
         .says("cannot patch resource \"resourcequotas\"");
     kubectl(&["delete", "namespace", "every-thing"]);
@@ -360,10 +360,11 @@ fn a_kind_that_the_cluster_does_not_have_is_named_with_its_version() {
                   spec = { size = \"${widgets.size}\" }\n";
     let workspace = cluster.workspace(
         Via::Docker,
-        &[(ALONE.0, "modules = [\"widgets.toml\"]\n")],
+        &[(ALONE.0, "modules = [\"modules\"]\n")],
         "[widgets]\nsize = 3\n",
     );
-    fs::write(workspace.path("widgets.toml"), module).expect("written");
+    fs::create_dir(workspace.path("modules")).expect("a directory");
+    fs::write(workspace.path("modules/widgets.toml"), module).expect("written");
     let said: Said = workspace.harden(&["plan", "--format", "json"]).exits(1);
     let problems: &Value = &said.json()["problems"];
     let text = problems.to_string();

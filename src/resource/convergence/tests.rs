@@ -47,7 +47,7 @@ fn what_a_real_server_has_after_an_apply_is_proved_or_the_doubt_is_named() {
     insta::assert_snapshot!(told.join("\n"), @"
     Namespace sc-a: proved
     NetworkPolicy n1: proved
-    NetworkPolicy n2: .spec.egress: it has another value
+    NetworkPolicy n2: proved
     ResourceQuota q: proved
     LimitRange l: proved
     Role r: proved
