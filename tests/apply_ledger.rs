@@ -199,6 +199,48 @@ fn wherever_the_client_dies_no_object_is_there_without_an_entry() {
     assert!(deaths > 10, "{deaths}");
 }
 
+/// Many are done several at a time, and noted before the first of them all the same.
+#[test]
+fn of_many_none_is_there_without_an_entry_either() {
+    let all = |prefix: &str| -> Vec<Value> {
+        let name = |number| policy(&format!("{prefix}{number}"));
+        (0..24).map(name).collect()
+    };
+    let (new, old) = (all("new"), all("old"));
+    let mut seen_half = false;
+    for last in (10..).step_by(9) {
+        let dir = scratch();
+        let cluster = Cluster::new(dir.path());
+        for one in &old {
+            put(&cluster, &ours(one.clone()), Some(How::Made));
+        }
+        let makes = new.iter().map(|one| apply(one, None));
+        let plan = plan(&cluster, makes.chain(old.iter().map(prune)).collect());
+        let mut ghost = cluster.client(&Fate::dying(last, false));
+        ghost.holder = Cluster::ghost();
+        let lived = ghost.run_and_die(&plan).is_some();
+        let entries = listed(&cluster);
+        let made: Vec<&Value> = new.iter().filter(|one| there(&cluster, one)).collect();
+        for one in &made {
+            let line = format!("{} Made", reference(one));
+            assert!(entries.contains(&line), "{last}: {line}");
+        }
+        seen_half |= !made.is_empty() && !lived;
+        let mut client = cluster.client(&Fate::new());
+        client.recover().unwrap();
+        if old.iter().any(|one| there(&cluster, one)) {
+            client.run(&plan).unwrap();
+        }
+        assert!(new.iter().all(|one| there(&cluster, one)), "{last}");
+        assert_eq!(listed(&cluster).len(), new.len());
+        cluster.forget();
+        if lived {
+            break;
+        }
+    }
+    assert!(seen_half);
+}
+
 #[test]
 fn a_rollback_makes_what_was_deleted_again_and_notes_it() {
     let dir = scratch();

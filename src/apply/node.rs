@@ -107,6 +107,10 @@ pub enum Reason {
     Asked,
 }
 
+/// What a node lists: the generations whose record is there, each with whether it has ended, and its own
+/// transactions.
+pub type Inside = (Vec<(u64, bool)>, Vec<Listed>);
+
 /// One transaction as a node lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -191,7 +195,7 @@ impl<'h> Client<'h> {
     ///
     /// # Errors
     /// When the node cannot be used.
-    pub fn list(&mut self) -> Result<(Vec<(u64, bool)>, Vec<Listed>), NodeError> {
+    pub fn list(&mut self) -> Result<Inside, NodeError> {
         let text = self.text("list")?;
         let (mut generations, mut steps) = (Vec::new(), Vec::new());
         for line in text.lines() {

@@ -200,6 +200,13 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                 };
                 self.session.tell(Notice::Stage { name, steps });
             }
+            // Not earlier: the API may be down until the nodes are well again.
+            if matches!(step, Step::Object(_)) && !noted {
+                if let Err(failure) = self.note_objects() {
+                    return Err(self.fail(number, failure, false));
+                }
+                noted = true;
+            }
             if let Some(group) = self.group(number) {
                 if let Err(stopped) = self.do_together(&group) {
                     return Err(self.fail(stopped.number, stopped.failure, stopped.begun));
@@ -218,13 +225,6 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                 if let Err(failure) = self.session.await_planes(&step.node, &purpose) {
                     return Err(self.fail(number, failure, false));
                 }
-            }
-            // Not earlier: the API may be down until the nodes are well again.
-            if matches!(step, Step::Object(_)) && !noted {
-                if let Err(failure) = self.note_objects() {
-                    return Err(self.fail(number, failure, false));
-                }
-                noted = true;
             }
             if let Err(why) = self.journal(Event::Begin(number)) {
                 let failure = Failure::back(format!("{why}; step {number} was not begun"));

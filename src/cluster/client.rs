@@ -211,7 +211,7 @@ fn is_forbidden(error: &kube::Error) -> bool {
 /// Whether the error says that no server took the call.
 fn no_server(error: &kube::Error) -> bool {
     match error {
-        kube::Error::Api(status) => matches!(status.code, 502 | 503 | 504),
+        kube::Error::Api(status) => matches!(status.code, 502..=504),
         kube::Error::Service(_) | kube::Error::HyperError(_) => true,
         _ => false,
     }

@@ -128,7 +128,7 @@ impl Enforcement {
                     unseen.push(Unseen::of(&reference, why));
                     continue;
                 }
-                (_, DryRun::Object(would)) => {
+                (_, DryRun::Object(would) | DryRun::Taken { object: would, .. }) => {
                     let mut draft = Draft::default();
                     resource.diff(desired.distribution, facts, &mut draft);
                     if draft.changes.is_empty() {
