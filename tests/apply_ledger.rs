@@ -43,7 +43,7 @@ fn reference(object: &Value) -> ObjectRef {
 fn entry(how: How) -> Entry {
     Entry {
         how,
-        workspace: "c".into(),
+        workspaces: ["c".into()].into(),
     }
 }
 

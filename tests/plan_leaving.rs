@@ -66,7 +66,7 @@ fn namespace(name: &str) -> Value {
 fn entry(how: How) -> Entry {
     Entry {
         how,
-        workspace: "prod".into(),
+        workspaces: ["prod".into()].into(),
     }
 }
 
@@ -472,9 +472,92 @@ fn what_another_workspace_applied_and_what_is_wanted_in_another_version_stay() {
         panic!()
     };
     let other = ObjectRef::of(&policy("pay", "other")).unwrap();
-    ledger.entries.get_mut(&other).unwrap().workspace = "tenants".into();
+    ledger.entries.get_mut(&other).unwrap().workspaces = ["tenants".into()].into();
     let plan = build(&desired, &facts);
     assert_eq!(steps(&plan), ["ObjectsEnforce API: NetworkPolicy pay/p"]);
+}
+
+#[test]
+fn what_two_workspaces_want_goes_with_the_last_of_them() {
+    let shared = policy("pay", "p");
+    let without = desired(vec![]);
+    let mut facts = left(
+        &without,
+        &[
+            (ours(shared.clone()), How::Made),
+            (ours(policy("pay", "q")), How::Made),
+        ],
+    );
+    let reference = ObjectRef::of(&shared).unwrap();
+    let both = ["prod".to_owned(), "tenants".to_owned()];
+    let put = |facts: &mut Facts, names: &[String]| {
+        let Fact::Value(ledger) = &mut facts.api.ledger.ledger else {
+            panic!()
+        };
+        let entry = ledger.entries.get_mut(&reference).unwrap();
+        entry.workspaces = names.iter().cloned().collect();
+    };
+    put(&mut facts, &both);
+    assert_eq!(
+        steps(&build(&without, &facts)),
+        [
+            "ObjectsLeft API: delete NetworkPolicy pay/q",
+            "ObjectsLeft API: forget NetworkPolicy pay/p",
+        ]
+    );
+    // The other one has it noted, though nothing of it changes.
+    let with = desired(vec![resource("object", json!({"manifest": shared}))]);
+    let mut facts = cluster(&[], &with);
+    facts.api.ledger = left(&with, &[(ours(shared.clone()), How::Made)]).api.ledger;
+    put(&mut facts, &both[1..]);
+    let live = ours(shared.clone());
+    let seen = ObjectFact {
+        would: DryRun::Object(live.clone()),
+        live: Fact::Value(live),
+    };
+    facts.api.objects.insert(reference.clone(), seen);
+    assert_eq!(
+        steps(&build(&with, &facts)),
+        ["ObjectsLeft API: note NetworkPolicy pay/p"]
+    );
+    put(&mut facts, &both);
+    assert!(build(&with, &facts).is_clean());
+}
+
+#[test]
+fn a_namespace_does_not_go_while_anything_in_it_shall_stay() {
+    let space = thing("v1", "Namespace", "", "old");
+    let claim = thing("v1", "PersistentVolumeClaim", "old", "db");
+    let foreign = policy("old", "foreign");
+    let still = policy("old", "still");
+    let mut desired = desired(vec![resource("object", json!({"manifest": still}))]);
+    desired.allow_delete = ["Namespace/old".to_owned()].into();
+    let mut facts = left(
+        &desired,
+        &[
+            (ours(space), How::Made),
+            (ours(claim), How::Made),
+            (ours(foreign.clone()), How::Made),
+        ],
+    );
+    let Fact::Value(ledger) = &mut facts.api.ledger.ledger else {
+        panic!()
+    };
+    let foreign = ObjectRef::of(&foreign).unwrap();
+    ledger.entries.get_mut(&foreign).unwrap().workspaces = ["tenants".into()].into();
+    for fact in facts.api.ledger.left.values_mut() {
+        fact.contents = Fact::Value(Vec::new());
+    }
+    let plan = build(&desired, &facts);
+    let said = problems(&plan).join("\n");
+    for part in [
+        "NetworkPolicy old/still in it is wanted by the profile",
+        "NetworkPolicy old/foreign in it is wanted by the workspace \"tenants\"",
+        "PersistentVolumeClaim old/db in it would be lost with it",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    assert!(plan.is_incomplete());
 }
 
 #[test]
@@ -548,6 +631,16 @@ fn what_harden_manages_and_the_ledger_lacks_is_noted() {
         lines(&plan),
         ["API | NetworkPolicy pay/p: not in the ledger → noted (Safe)"]
     );
+    assert_eq!(steps(&plan), ["ObjectsLeft API: note NetworkPolicy pay/p"]);
+    // Of one that proves itself only the metadata is known, without managedFields.
+    let proved = ObjectFact {
+        would: DryRun::Same {
+            sha256: harden::fact::sha256("values"),
+        },
+        live: Fact::Value(wanted.clone()),
+    };
+    facts.api.objects.insert(reference.clone(), proved);
+    let plan = build(&desired, &facts);
     assert_eq!(steps(&plan), ["ObjectsLeft API: note NetworkPolicy pay/p"]);
     // One that somebody else keeps the same is none of ours.
     let theirs = managed(wanted.clone(), &[("kubectl", "Apply")]);

@@ -6,10 +6,14 @@ use std::fs::{copy, create_dir_all, read_dir, write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 /// Runs `testenv/test` with a `cargo` that answers for its version and otherwise does this. In a copy
 /// without anything else, so that its clean-up finds no cluster and no daemon of its own.
 fn with_cargo_that(does: &str) -> Output {
+    // A program that is still open for writing cannot be run, and a child of the other test has it open.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lib = dir.path().join("testenv/lib");

@@ -1,6 +1,8 @@
 //! The ledger during a run: written before the first object is made, and struck out only after an
 //! object is gone, so that whatever happens in between loses none.
 
+use std::collections::BTreeSet;
+
 use crate::fact::ledger::{Entry, How, Ledger, LedgerEdit};
 use crate::plan::{ObjectAction, ObjectStep, Step};
 use crate::resource::leaving::bears;
@@ -30,20 +32,34 @@ impl Run<'_, '_, '_> {
 
     /// Strikes out what is gone, and what harden has let go of.
     pub(super) fn strike_out(&mut self) {
-        let gone = |(number, step): (usize, ObjectStep)| {
-            let ends = matches!(
-                step.action,
-                ObjectAction::Delete
-                    | ObjectAction::Prune { .. }
-                    | ObjectAction::Release
-                    | ObjectAction::Forget
-            );
-            (ends && self.done.contains(&number)).then_some(step.reference)
-        };
-        let edit = LedgerEdit {
-            remove: self.objects().filter_map(gone).collect(),
-            ..LedgerEdit::default()
-        };
+        let workspace = &self.record.plan.cluster.name;
+        let known = self.session.ledger.by_identity();
+        let mut edit = LedgerEdit::default();
+        for (number, step) in self.objects() {
+            if !self.done.contains(&number) {
+                continue;
+            }
+            match step.action {
+                ObjectAction::Delete | ObjectAction::Prune { .. } => {
+                    edit.remove.insert(step.reference);
+                }
+                ObjectAction::Release | ObjectAction::Forget => {
+                    let entry = known.get(&step.reference.identity());
+                    let mut left = entry.map_or_else(BTreeSet::new, |e| e.workspaces.clone());
+                    left.remove(workspace);
+                    match entry {
+                        Some(entry) if !left.is_empty() => {
+                            let how = entry.how;
+                            let workspaces = left;
+                            let entry = Entry { how, workspaces };
+                            edit.add.insert(step.reference, entry);
+                        }
+                        _ => _ = edit.remove.insert(step.reference),
+                    }
+                }
+                _ => {}
+            }
+        }
         if edit.is_empty() {
             return;
         }
@@ -82,9 +98,12 @@ fn additions(
             }
             _ => continue,
         };
+        let mut workspaces = known.map(|entry| entry.workspaces.clone());
+        let workspaces = workspaces.get_or_insert_default();
+        workspaces.insert(workspace.to_owned());
         let entry = Entry {
             how,
-            workspace: workspace.to_owned(),
+            workspaces: std::mem::take(workspaces),
         };
         if known != Some(&&entry) {
             edit.add.insert(step.reference, entry);

@@ -495,7 +495,18 @@ pub(super) fn one_object(
 ) -> Result<(), ApiError> {
     let reference = &step.reference;
     match &step.action {
-        ObjectAction::Apply(wanted) => api.apply_taking(wanted, &step.taken).map(drop),
+        ObjectAction::Apply(wanted) => {
+            // What somebody made since is not ours, and would be deleted one day as if it were.
+            if step.before.is_none()
+                && let Some(live) = api.get(reference)?
+                && !bears(&live)
+            {
+                return Err(ApiError::Moved {
+                    what: reference.to_string(),
+                });
+            }
+            api.apply_taking(wanted, &step.taken).map(drop)
+        }
         ObjectAction::Restore(whole) => {
             let live = api.get(reference)?;
             if live.as_ref().is_some_and(|l| same_content(l, whole)) {
@@ -518,7 +529,7 @@ pub(super) fn one_object(
                     });
                 }
             }
-            api.delete(reference)
+            accepted(api.delete(reference))
         }
         ObjectAction::Prune { contents } => prune(api, step, contents, is_listed),
         ObjectAction::Release => api.release(reference),
@@ -590,7 +601,18 @@ fn prune(
             ));
         }
     }
-    api.delete(reference)
+    accepted(api.delete(reference))
+}
+
+/// A deletion that the server has taken on is done: it cannot be taken back, and a rollback has to know.
+fn accepted(deleted: Result<(), ApiError>) -> Result<(), ApiError> {
+    match deleted {
+        Err(error @ ApiError::Ending { .. }) => {
+            tracing::warn!("{error}; harden does not wait for it");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Checks that an object is what it was when the plan was made, apart from what the server writes.

@@ -81,6 +81,9 @@ impl From<ApiError> for Failure {
                  it was taken or renewed)"
             ),
             ApiError::Foreign { .. } => ApplyError::Api(error.clone()).remedy(),
+            ApiError::Ending { .. } => {
+                "wait until it is gone, and run `harden plan` again".into()
+            }
             ApiError::Refused { .. } => String::new(),
         };
         Failure::new(error.to_string(), hint)

@@ -81,7 +81,8 @@ pub trait Api: Send + Sync {
     /// Replaces an object, or makes it, so that it is as it was.
     fn restore(&self, object: &Value) -> Result<(), ApiError>;
 
-    /// Deletes an object and waits until it is gone; a missing one is no error.
+    /// Deletes an object and waits until it is gone; a missing one is no error. One that is not gone after
+    /// a minute is [`ApiError::Ending`].
     fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError>;
 
     /// Returns what a namespace holds that makes deleting it a loss, for example `Pod web-1`.
@@ -249,6 +250,14 @@ pub enum ApiError {
     Foreign {
         /// What the Lease calls its holder.
         who: String,
+    },
+    /// It was told to go, and takes its time: that cannot be taken back.
+    #[error("{what} is being deleted: {why}")]
+    Ending {
+        /// The object.
+        what: String,
+        /// What holds it.
+        why: String,
     },
     /// The server refused the content, or anything else.
     #[error("{what}: {why}")]

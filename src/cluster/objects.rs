@@ -6,11 +6,13 @@ use kube::api::{
     Api as KubeApi, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
     PatchParams, PostParams, Preconditions,
 };
+use kube::core::PartialObjectMeta;
 use kube::discovery::{Discovery, Scope, verbs};
 use serde_json::Value;
 
 use super::client::{Client, explain};
 use super::{ApiError, FIELD_MANAGER, refusal};
+use crate::fact::probe::clean_text;
 use crate::fact::{DryRun, FieldConflict, ObjectRef, held_by};
 
 /// Returns the dynamic API for an object's kind and namespace.
@@ -206,11 +208,9 @@ pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiEr
             _ => return Ok(()),
         }
     }
-    Err(ApiError::Refused {
-        what,
-        why: format!(
-            "it is still there after 60 s{holds}; have whoever set that finish, and try again"
-        ),
+    Err(ApiError::Ending {
+        what: reference.to_string(),
+        why: format!("it is still there after 60 s{holds}"),
     })
 }
 
@@ -239,12 +239,9 @@ pub(super) fn contents(client: &Client, namespace: &str) -> Result<Vec<String>, 
             let api: KubeApi<DynamicObject> =
                 KubeApi::namespaced_with(client.kube().clone(), namespace, &resource);
             let what = format!("list {} in namespace {namespace}", resource.plural);
-            let list = client.call(&what, || async {
-                api.list_metadata(&ListParams::default().limit(50)).await
-            })?;
             let kind = &resource.kind;
-            found.extend(list.items.into_iter().filter_map(|item| {
-                let name = item.metadata.name?;
+            let add = |item: PartialObjectMeta<DynamicObject>| {
+                let name = clean_text(&item.metadata.name?).replace('\n', " ");
                 let ours = item
                     .metadata
                     .managed_fields
@@ -252,7 +249,16 @@ pub(super) fn contents(client: &Client, namespace: &str) -> Result<Vec<String>, 
                     .flatten()
                     .any(|m| m.manager.as_deref() == Some(FIELD_MANAGER));
                 (!ours && !is_furniture(kind, &name)).then(|| format!("{kind} {name}"))
-            }));
+            };
+            let mut params = ListParams::default().limit(500);
+            loop {
+                let page = client.call(&what, || async { api.list_metadata(&params).await })?;
+                found.extend(page.items.into_iter().filter_map(add));
+                params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+                if params.continue_token.is_none() {
+                    break;
+                }
+            }
         }
     }
     found.sort();

@@ -44,8 +44,8 @@ pub enum How {
 pub struct Entry {
     /// How it came to be managed.
     pub how: How,
-    /// The `cluster.name` of the workspace that applied it; no other one prunes it.
-    pub workspace: String,
+    /// The `cluster.name` of each workspace that applied it; the last that wants it prunes it, and no other.
+    pub workspaces: BTreeSet<String>,
 }
 
 /// The whole ledger, as far as it can be read.
@@ -106,7 +106,7 @@ struct Line {
     namespace: String,
     name: String,
     how: How,
-    workspace: String,
+    workspaces: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -221,7 +221,7 @@ pub fn write_part(
             namespace: reference.namespace.clone(),
             name: reference.name.clone(),
             how: entry.how,
-            workspace: entry.workspace.clone(),
+            workspaces: entry.workspaces.clone(),
         };
         lines.push_str(&serde_json::to_string(&line).map_err(|e| e.to_string())?);
         lines.push('\n');
@@ -257,7 +257,8 @@ impl Line {
         if self.api_version == "v1" && self.kind == "Secret" {
             return Err("names a Secret, which harden never manages");
         }
-        if self.workspace.len() > 253 || self.workspace.chars().any(char::is_control) {
+        let is_workspace = |name: &String| name.len() <= 253 && !name.chars().any(char::is_control);
+        if self.workspaces.is_empty() || !self.workspaces.iter().all(is_workspace) {
             return Err("names no workspace");
         }
         Ok((
@@ -269,7 +270,7 @@ impl Line {
             },
             Entry {
                 how: self.how,
-                workspace: self.workspace,
+                workspaces: self.workspaces,
             },
         ))
     }

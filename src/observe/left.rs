@@ -48,7 +48,7 @@ pub(super) fn look(api: &dyn Api, about: &LedgerWanted, wanted: &[Arc<Value>]) -
         .entries
         .iter()
         .filter(|(reference, entry)| {
-            entry.workspace == about.workspace && !wanted.contains(&reference.identity())
+            entry.workspaces.contains(&about.workspace) && !wanted.contains(&reference.identity())
         })
         .map(|(reference, _)| reference.clone())
         .collect();

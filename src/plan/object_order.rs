@@ -16,7 +16,7 @@ pub(super) fn is_namespace(reference: &ObjectRef) -> bool {
 /// 2. NetworkPolicies with a rule, which allow something;
 /// 3. NetworkPolicies without one, which only refuse, and all the rest;
 /// 4. bindings of admission policies, which bound what people do;
-/// 5. RoleBindings, which let people in.
+/// 5. RoleBindings and ClusterRoleBindings, which let people in.
 pub(crate) fn rank(reference: &ObjectRef, wanted: &Value) -> u8 {
     let has_rules = |direction: &str| {
         let rules = wanted.pointer(direction).and_then(Value::as_array);
@@ -24,7 +24,8 @@ pub(crate) fn rank(reference: &ObjectRef, wanted: &Value) -> u8 {
     };
     match reference.kind.as_str() {
         _ if is_namespace(reference) => 0,
-        "ValidatingAdmissionPolicyBinding" => 4,
+        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => 4,
+        "ClusterRoleBinding" => 5,
         _ if reference.namespace.is_empty() => 1,
         "NetworkPolicy" if has_rules("/spec/ingress") || has_rules("/spec/egress") => 2,
         "RoleBinding" => 5,

@@ -49,6 +49,7 @@ pub(super) fn add(desired: &Desired, facts: &Facts, draft: &mut Draft, stages: &
         problems: Vec::new(),
     };
     leaving.sort_out(ledger);
+    leaving.what_goes_with_a_namespace(ledger);
     leaving.stale_consent();
     leaving.what_opens();
     let mut steps = leaving.steps(draft);
@@ -107,7 +108,14 @@ impl<'f> Leaving<'f> {
         let wanted: BTreeSet<ObjectRef> = wanted(self.desired).collect();
         let wanted: BTreeSet<_> = wanted.iter().map(ObjectRef::identity).collect();
         for (reference, entry) in &ledger.entries {
-            if entry.workspace != self.desired.cluster || wanted.contains(&reference.identity()) {
+            let ours = &self.desired.cluster;
+            if !entry.workspaces.contains(ours) || wanted.contains(&reference.identity()) {
+                continue;
+            }
+            if entry.workspaces.len() > 1 {
+                let live = self.facts.api.ledger.left.get(reference);
+                let live = live.and_then(|fact| fact.live.value());
+                self.kept.push((reference, live, ObjectAction::Forget));
                 continue;
             }
             let Some(LeftFact { live, contents }) = self.facts.api.ledger.left.get(reference)
@@ -170,6 +178,42 @@ impl<'f> Leaving<'f> {
                     self.kept.push((reference, live, ObjectAction::Forget));
                 }
             }
+        }
+    }
+
+    /// A namespace does not go while anything in it shall stay.
+    fn what_goes_with_a_namespace(&mut self, ledger: &Ledger) {
+        let namespaces = self.going.keys().copied().filter(|r| is_namespace(r));
+        let mut problems = Vec::new();
+        for namespace in namespaces {
+            let inside = |r: &ObjectRef| r.namespace == namespace.name;
+            let mut refuse = |one: String, why: &str, remedy: String| {
+                problems.push((namespace.to_string(), format!("{one} in it {why}"), remedy));
+            };
+            for one in wanted(self.desired).filter(inside) {
+                let remedy =
+                    "take the namespace out of `allow-delete`, or the object out of the profile";
+                refuse(one.to_string(), "is wanted by the profile", remedy.into());
+            }
+            for (one, entry) in ledger.entries.iter().filter(|(one, _)| inside(one)) {
+                let mut others = entry.workspaces.iter();
+                if let Some(other) = others.find(|name| **name != self.desired.cluster) {
+                    let why = format!("is wanted by the workspace {other:?}");
+                    let remedy = "take the namespace out of `allow-delete`, or the object out of that profile";
+                    refuse(one.to_string(), &why, remedy.into());
+                }
+            }
+            // The account `default` is part of every namespace.
+            let is_furniture = |r: &ObjectRef| r.kind == "ServiceAccount" && r.name == "default";
+            for (one, _, action) in &self.kept {
+                if *action == ObjectAction::Release && inside(one) && !is_furniture(one) {
+                    let remedy = format!("put {:?} into `allow-delete` as well", one.short_name());
+                    refuse(one.to_string(), "would be lost with it", remedy);
+                }
+            }
+        }
+        for (subject, message, remedy) in problems {
+            self.problem(Severity::Error, subject, message, remedy);
         }
     }
 

@@ -261,8 +261,11 @@ impl Behaviour for Object {
                 let Fact::Value(live) = live else {
                     return self.create(resource, draft);
                 };
-                let lines =
-                    changed_fields(&stripped(live), &stripped(&overlaid(live, &self.manifest)));
+                let managers = live.pointer("/metadata/managedFields");
+                let managers = managers.and_then(Value::as_array).into_iter().flatten();
+                let owned: Vec<&Value> = managers.filter_map(|one| one.get("fieldsV1")).collect();
+                let would = overlaid(live, &self.manifest, &owned);
+                let lines = changed_fields(&stripped(live), &stripped(&would));
                 if !lines.is_empty() {
                     self.update(resource, lines, &[], draft);
                 }
@@ -305,24 +308,35 @@ fn untried(subject: String, why: Untried, words: &str) -> Problem {
 }
 
 /// Returns a live object with the wanted values in their places. Items of a list are found by their name
-/// where each has one; other lists are replaced.
-fn overlaid(live: &Value, wanted: &Value) -> Value {
+/// where the field managers show that the server finds them so; other lists are replaced. `owned` is what
+/// managers own at this place, as fieldsV1.
+fn overlaid(live: &Value, wanted: &Value, owned: &[&Value]) -> Value {
+    let below = |key: &str| -> Vec<&Value> { owned.iter().filter_map(|o| o.get(key)).collect() };
+    let by_key = |owned: &&Value| {
+        let fields = owned.as_object();
+        fields.is_some_and(|all| all.keys().any(|key| key.starts_with("k:")))
+    };
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
             let mut all = live.clone();
             for (key, value) in wanted {
                 let under = live.get(key).unwrap_or(&Value::Null);
-                all.insert(key.clone(), overlaid(under, value));
+                let owned = below(&format!("f:{key}"));
+                all.insert(key.clone(), overlaid(under, value, &owned));
             }
             Value::Object(all)
         }
         (Value::Array(live), Value::Array(wanted))
-            if !wanted.is_empty() && wanted.iter().chain(live).all(|i| item_name(i).is_some()) =>
+            if owned.iter().any(by_key)
+                && !wanted.is_empty()
+                && wanted.iter().chain(live).all(|i| item_name(i).is_some()) =>
         {
             let mut all = live.clone();
             for item in wanted {
+                let key = item_name(item).map(|name| serde_json::json!({"name": name}));
+                let owned = key.map_or_else(Vec::new, |key| below(&format!("k:{key}")));
                 match all.iter_mut().find(|one| item_name(one) == item_name(item)) {
-                    Some(one) => *one = overlaid(one, item),
+                    Some(one) => *one = overlaid(one, item, &owned),
                     None => all.push(item.clone()),
                 }
             }

@@ -921,13 +921,19 @@ impl Api for FakeApi {
         self.call(|s| {
             let mut wanted = wanted.clone();
             wanted["metadata"]["resourceVersion"] = json!("7");
+            wanted["metadata"]["managedFields"] =
+                json!([{"manager": "harden", "operation": "Apply"}]);
             s.objects
                 .insert(ObjectRef::of(&wanted).unwrap(), wanted.clone());
             Ok(wanted)
         })
     }
     fn restore(&self, object: &Value) -> Result<(), ApiError> {
-        self.apply(object).map(drop)
+        self.call(|s| {
+            s.objects
+                .insert(ObjectRef::of(object).unwrap(), object.clone());
+            Ok(())
+        })
     }
     fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError> {
         self.call(|s| {

@@ -252,7 +252,7 @@ fn whom_a_tenant_s_settings_hit_is_said_before_and_true_after() {
     // Who may only read learns what can be read, and what could not be asked.
     let read_only = workspace(&cluster, AFTER, "\"tenants\"");
     as_reader(&cluster, &read_only);
-    let seen = read_only.harden(&only).exits(1).json();
+    let seen = read_only.harden(&only).exits(2).json();
     let unknown = seen["impact"]["unknown"].to_string();
     assert!(
         unknown.contains("which pods are below restricted"),
@@ -262,7 +262,7 @@ fn whom_a_tenant_s_settings_hit_is_said_before_and_true_after() {
     assert_eq!(hits(&seen), expected[1..], "{seen:#}");
     read_only
         .harden(&["plan", "--only-impact"])
-        .exits(1)
+        .exits(2)
         .says("not known (pod-security): which pods are below restricted");
 
     accepted.harden(&["apply", "--yes"]).exits(0);

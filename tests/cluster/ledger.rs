@@ -100,7 +100,8 @@ fn ledger(cluster: &Cluster, workspace: &Workspace) -> Vec<String> {
         for line in part["data"]["entries"].as_str().expect("entries").lines() {
             let entry: serde_json::Value = serde_json::from_str(line).expect("an entry");
             let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-            if text("workspace") == workspace.name() {
+            let names = entry["workspaces"].as_array().expect("workspaces");
+            if names.iter().any(|name| *name == workspace.name()) {
                 let (kind, namespace, name) = (text("kind"), text("namespace"), text("name"));
                 found.push(format!("{kind} {namespace}/{name} {}", text("how")));
             }
@@ -496,7 +497,7 @@ fn a_damaged_ledger_stops_everything_and_is_written_anew() {
     let part = parts.lines().next().expect("a part");
     // What is in it, and what would be deleted if it were believed.
     let line = format!(
-        r#"{{\"apiVersion\":\"apps/v1\",\"kind\":\"DaemonSet\",\"namespace\":\"kube-system\",\"name\":\"kube-proxy\",\"how\":\"made\",\"workspace\":\"{}\"}}"#,
+        r#"{{\"apiVersion\":\"apps/v1\",\"kind\":\"DaemonSet\",\"namespace\":\"kube-system\",\"name\":\"kube-proxy\",\"how\":\"made\",\"workspaces\":[\"{}\"]}}"#,
         workspace.name()
     );
     let patch = format!("{{\"data\":{{\"entries\":\"{line}\\n\"}}}}");

@@ -355,7 +355,7 @@ fn who_may_only_read_gets_a_plan_that_says_it_was_compared_locally() {
 #[ignore = "needs testenv/up single"]
 fn a_kind_that_the_cluster_does_not_have_is_named_with_its_version() {
     let cluster = single();
-    let module = "[module]\nsummary = \"Widgets\"\non = \"api\"\n\n[options.widgets.size]\ntype = \"int\"\ndoc = \"The size.\"\nrisk = \"safe\"\n\n\
+    let module = "[module]\nsummary = \"Widgets\"\non = \"api\"\n\n[options.size]\ntype = \"int\"\ndoc = \"The size.\"\nrisk = \"safe\"\n\n\
                   [[object]]\n[object.manifest]\napiVersion = \"example.org/v1\"\nkind = \"Widget\"\nmetadata = { name = \"one\", namespace = \"default\" }\n\
                   spec = { size = \"${widgets.size}\" }\n";
     let workspace = cluster.workspace(

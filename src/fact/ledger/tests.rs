@@ -14,7 +14,7 @@ fn policy(namespace: &str, name: &str) -> ObjectRef {
 fn made() -> Entry {
     Entry {
         how: How::Made,
-        workspace: "prod".into(),
+        workspaces: ["prod".into()].into(),
     }
 }
 
@@ -101,7 +101,7 @@ fn a_line_that_names_no_object_of_harden_s_is_refused() {
     let line = |version: &str, kind: &str, namespace: &str, name: &str| {
         let how = "made";
         serde_json::json!({
-            "apiVersion": version, "kind": kind, "namespace": namespace, "name": name, "how": how, "workspace": "w",
+            "apiVersion": version, "kind": kind, "namespace": namespace, "name": name, "how": how, "workspaces": ["w"],
         })
         .to_string()
     };

@@ -128,6 +128,8 @@ impl Enforcement {
                     unseen.push(Unseen::of(&reference, why));
                     continue;
                 }
+                // Nothing changes but the ledger, and the object is not known whole.
+                (_, DryRun::Same { .. }) => continue,
                 (_, DryRun::Object(would) | DryRun::Taken { object: would, .. }) => {
                     let mut draft = Draft::default();
                     resource.diff(desired.distribution, facts, &mut draft);

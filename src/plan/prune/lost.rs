@@ -3,6 +3,12 @@
 use serde_json::Value;
 
 use crate::fact::ObjectRef;
+use crate::fact::probe::clean_text;
+
+/// A name as it can be shown.
+fn shown(name: &str) -> String {
+    clean_text(name).replace('\n', " ")
+}
 
 /// Says what ends with an object.
 pub(super) fn lost(reference: &ObjectRef, live: &Value) -> Option<String> {
@@ -18,8 +24,8 @@ pub(super) fn lost(reference: &ObjectRef, live: &Value) -> Option<String> {
         "RoleBinding" | "ClusterRoleBinding" => {
             let role = live.pointer("/roleRef/name").and_then(Value::as_str);
             let subjects = live.get("subjects").and_then(Value::as_array);
-            let text =
-                |one: &Value, key: &str| one.get(key).and_then(Value::as_str).map(str::to_owned);
+            // Whoever may make a binding chooses these names.
+            let text = |one: &Value, key: &str| one.get(key).and_then(Value::as_str).map(shown);
             let names: Vec<String> = subjects
                 .into_iter()
                 .flatten()
@@ -35,7 +41,10 @@ pub(super) fn lost(reference: &ObjectRef, live: &Value) -> Option<String> {
                 true => "nobody".to_owned(),
                 false => names.join(", "),
             };
-            format!("who loses {}: {names}", role.unwrap_or("its role"))
+            format!(
+                "who loses {}: {names}",
+                role.map_or_else(|| "its role".to_owned(), shown)
+            )
         }
         "Role" | "ClusterRole" => "whoever is bound to it loses its rights".to_owned(),
         "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding" => {

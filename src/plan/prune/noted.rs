@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{change, step, wanted};
 use crate::fact::ledger::Ledger;
-use crate::fact::{Facts, ObjectRef};
+use crate::fact::{DryRun, Fact, Facts, ObjectFact, ObjectRef};
 use crate::plan::{ObjectAction, Step};
 use crate::resource::leaving::bears;
 use crate::resource::{Change, Desired, Draft, Effect, Risk};
@@ -28,14 +28,26 @@ pub(super) fn note(
         .collect();
     let mut steps = Vec::new();
     for reference in wanted(desired).collect::<BTreeSet<_>>() {
-        if known.contains_key(&reference.identity()) || applied.contains(&reference) {
+        let entry = known.get(&reference.identity());
+        let is_noted = entry.is_some_and(|entry| entry.workspaces.contains(&desired.cluster));
+        if is_noted || applied.contains(&reference) {
             continue;
         }
-        let fact = facts.api.objects.get(&reference);
-        let Some(live) = fact.and_then(|fact| fact.live.value()).filter(|l| bears(l)) else {
+        let Some(ObjectFact {
+            live: Fact::Value(live),
+            would,
+        }) = facts.api.objects.get(&reference)
+        else {
             continue;
         };
-        let why = "harden manages it, and the ledger does not list it";
+        // One that proves itself is ours, and has no managedFields any more.
+        if !bears(live) && !matches!(would, DryRun::Same { .. }) {
+            continue;
+        }
+        let why = match entry {
+            Some(_) => "the ledger lists it for another workspace only",
+            None => "harden manages it, and the ledger does not list it",
+        };
         draft.changes.push((
             Change {
                 before: Some("not in the ledger".into()),
