@@ -134,6 +134,26 @@ pub(crate) enum Command {
     ///
     /// Exit status: 0 done, 1 error.
     Bootstrap(BootstrapArgs),
+    /// See how Secrets and other objects are encrypted in etcd; changes nothing
+    #[command(subcommand)]
+    Encryption(EncryptionCommand),
+}
+
+/// What to see of encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum EncryptionCommand {
+    /// Show the file of each control plane, what its API server has loaded, and what lies in etcd
+    ///
+    /// Of each resource that the files name: which keys read it, and how many objects etcd has under
+    /// each key and in clear, counted in every member. No key leaves a node.
+    ///
+    /// Exit status: 0 seen, 1 something could not be seen.
+    Status,
+    /// The same, as a check: for a timer or a pipeline
+    ///
+    /// Exit status: 0 every object is under the key that writes, and every API server has loaded the
+    /// same file; 2 not so; 1 something could not be seen.
+    Verify,
 }
 
 /// Of `plan`.

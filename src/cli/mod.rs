@@ -6,6 +6,7 @@ mod apply;
 mod args;
 mod bootstrap;
 mod controls;
+mod encryption;
 mod eval;
 mod execute;
 mod explain;
@@ -48,6 +49,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema(own) => options::schema(own, global, &output),
         Command::Render(own) => render::run(own, global, &output),
         Command::Bootstrap(own) => bootstrap::run(own, global, &output),
+        Command::Encryption(own) => encryption::run(own, global, &output),
     };
     let code = result.unwrap_or_else(|failure| {
         output.failure(&failure);

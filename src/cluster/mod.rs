@@ -18,6 +18,7 @@ mod lease;
 mod objects;
 mod pages;
 mod pod_security;
+mod served;
 
 pub use client::Client;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -15,8 +15,11 @@ use crate::plan::{Plan, Subject};
 use crate::resource::{Desired, Place};
 
 pub(crate) mod answers;
+mod encryption;
 mod inventory;
+mod metrics;
 
+pub use encryption::encryption;
 pub use inventory::{Inventory, InventoryError, inventory};
 
 /// The one script by which a node is looked at.
@@ -28,6 +31,9 @@ pub const PROBE: Script = Script {
 /// How many nodes are looked at at the same time. More would trip sshd's MaxStartups (10:30:100)
 /// on a bastion that many share.
 const PARALLEL: usize = 10;
+
+/// How long the objects in etcd may be counted: a member reads about 4,000 a second.
+const COUNTING: Duration = Duration::from_secs(900);
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -254,7 +260,7 @@ fn ask(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, Silent> {
     let nonce = nonce(host.name());
     let request = probe::encode(&nonce, queries);
     let output = host
-        .run(PROBE, &request, Limits::default())
+        .run(PROBE, &request, limits(queries))
         .map_err(|e| Silent::of(&e))?;
     // The sentinel decides, not the exit status: a killed script can look successful over SSH.
     probe::parse(&nonce, queries, &output.stdout).map_err(|error| {
@@ -271,6 +277,16 @@ fn ask(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, Silent> {
             remedy: String::new(),
         }
     })
+}
+
+/// How long a probe may take: every object of a large cluster is looked at in no 30 seconds.
+fn limits(queries: &[Query]) -> Limits {
+    let is_long = |query: &Query| matches!(query, Query::Stored(_));
+    let mut limits = Limits::default();
+    if queries.iter().any(is_long) {
+        limits.time = COUNTING;
+    }
+    limits
 }
 
 /// A word that the node cannot have printed by chance: unique among runs.

@@ -18,6 +18,7 @@ pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
 mod elsewhere;
+pub mod encryption;
 pub mod etcd_user;
 mod field;
 pub mod flag;
