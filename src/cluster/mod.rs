@@ -18,9 +18,12 @@ mod lease;
 mod objects;
 mod pages;
 mod pod_security;
+mod rewrite;
 mod served;
 
 pub use client::Client;
+pub use rewrite::{Pace, Rewritten};
+pub use served::Served;
 
 /// The name under which the API server records the fields that this program sets.
 pub const FIELD_MANAGER: &str = "harden";

@@ -1,32 +1,40 @@
 //! The resources that the API serves.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
+use kube::api::ApiResource;
 
 use super::ApiError;
 use super::client::Client;
 
+/// A resource whose objects can be listed and patched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub(super) resource: ApiResource,
+}
+
 impl Client {
-    /// Lists the resources that can be listed and patched, in the version that each group prefers, as an
-    /// EncryptionConfiguration names them: `secrets`, `deployments.apps`.
+    /// Lists the resources that can be listed and patched, in the version that each group prefers, by the
+    /// name that an EncryptionConfiguration has for them: `secrets`, `deployments.apps`.
     ///
     /// # Errors
     /// When the API does not answer. A group whose own server is down does not hinder the others: what it
     /// serves is not in this cluster's etcd, or cannot be written now.
-    pub fn served(&self) -> Result<BTreeSet<String>, ApiError> {
+    pub fn served(&self) -> Result<BTreeMap<String, Served>, ApiError> {
         let what = "list the API's resources";
         let core = self.call(what, || self.kube().list_core_api_resources("v1"))?;
         let groups = self.call(what, || self.kube().list_api_groups())?;
-        let mut served = names(&core, "");
+        let mut served = resources(&core, "", "v1");
         for group in groups.groups {
-            let preferred = group.preferred_version.or(group.versions.into_iter().next());
-            let Some(version) = preferred.map(|version| version.group_version) else {
-                continue;
-            };
-            let list = self.call(what, || self.kube().list_api_group_resources(&version));
+            let preferred = group
+                .preferred_version
+                .or(group.versions.into_iter().next());
+            let Some(preferred) = preferred else { continue };
+            let version = &preferred.group_version;
+            let list = self.call(what, || self.kube().list_api_group_resources(version));
             match list {
-                Ok(list) => served.extend(names(&list, &group.name)),
+                Ok(list) => served.extend(resources(&list, &group.name, &preferred.version)),
                 Err(error) => tracing::info!("{version} is left out: {error}"),
             }
         }
@@ -35,15 +43,28 @@ impl Client {
 }
 
 /// Without subresources; events are stored in the group without a name only.
-fn names(list: &APIResourceList, group: &str) -> BTreeSet<String> {
+fn resources(list: &APIResourceList, group: &str, version: &str) -> BTreeMap<String, Served> {
     let can = |verbs: &[String], verb: &str| verbs.iter().any(|v| v == verb);
     list.resources
         .iter()
         .filter(|resource| !resource.name.contains('/') && group != "events.k8s.io")
         .filter(|resource| can(&resource.verbs, "list") && can(&resource.verbs, "patch"))
-        .map(|resource| match group {
-            "" => resource.name.clone(),
-            group => format!("{}.{group}", resource.name),
+        .map(|resource| {
+            let (name, api_version) = match group {
+                "" => (resource.name.clone(), version.to_owned()),
+                group => (
+                    format!("{}.{group}", resource.name),
+                    format!("{group}/{version}"),
+                ),
+            };
+            let resource = ApiResource {
+                group: group.to_owned(),
+                version: version.to_owned(),
+                api_version,
+                kind: resource.kind.clone(),
+                plural: resource.name.clone(),
+            };
+            (name, Served { resource })
         })
         .collect()
 }

@@ -611,7 +611,10 @@ impl fmt::Display for ApiQuery {
                 write!(f, "stale tokens that the API server of {node} counted")
             }
             ApiQuery::LoadedEncryption(node) => {
-                write!(f, "encryption configuration that the API server of {node} has loaded")
+                write!(
+                    f,
+                    "encryption configuration that the API server of {node} has loaded"
+                )
             }
             ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
             ApiQuery::PodsBelow(level) => write!(f, "pods below the Pod Security level {level}"),

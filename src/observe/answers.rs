@@ -53,9 +53,7 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
         | ApiQuery::EtcdMember(_)
         | ApiQuery::ServingCertificate(_)
         | ApiQuery::StaleTokens(_)
-        | ApiQuery::LoadedEncryption(_) => {
-            Fact::Unreadable("it is a question about a node".into())
-        }
+        | ApiQuery::LoadedEncryption(_) => Fact::Unreadable("it is a question about a node".into()),
     }
 }
 

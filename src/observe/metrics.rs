@@ -15,7 +15,7 @@ pub(super) fn counter(page: &str, name: &str) -> Option<f64> {
 }
 
 /// Finds what an API server says of the encryption configuration that it has loaded: absent where it
-/// says nothing, which is so without one, and before Kubernetes 1.33.
+/// says nothing, which is so without one; older versions of Kubernetes may not have the metric.
 pub(super) fn loaded_encryption(page: &str) -> Fact<Loaded> {
     let mut hashes: Vec<&str> = page
         .lines()

@@ -163,14 +163,19 @@ pub fn encryption_json(seen: &Seen, judged: &Judgement) -> Value {
         "unknown": problems_json(&judged.unknown),
         "wrong": problems_json(&judged.wrong),
         "notes": problems_json(&judged.notes),
-        "next": judged.next,
+        "next": judged.next.as_ref().map(ToString::to_string),
     })
 }
 
 fn members_json(counted: &Counted) -> Value {
     let members = counted.members.iter();
     members
-        .map(|(node, fact)| (node.clone(), fact.value().map(stored_json).unwrap_or_default()))
+        .map(|(node, fact)| {
+            (
+                node.clone(),
+                fact.value().map(stored_json).unwrap_or_default(),
+            )
+        })
         .collect::<serde_json::Map<_, _>>()
         .into()
 }

@@ -119,7 +119,8 @@ impl Manifest {
     /// Returns where on the node a path in the container is; `None` where it is in no directory of the
     /// node. The innermost mount counts.
     pub fn on_node(&self, inside: &str) -> Option<String> {
-        let text = |value: &Value, pointer: &str| Some(value.pointer(pointer)?.as_str()?.to_owned());
+        let text =
+            |value: &Value, pointer: &str| Some(value.pointer(pointer)?.as_str()?.to_owned());
         let mounted = self.mounts.iter().filter_map(|mount| {
             let path = text(mount, "/mountPath")?;
             let rest = inside.strip_prefix(path.trim_end_matches('/'))?.to_owned();

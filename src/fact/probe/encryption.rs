@@ -97,7 +97,87 @@ fn is_resource(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.bytes().all(good)
 }
 
-fn words<'l>(line: &'l [u8]) -> Result<Vec<&'l str>, Bad> {
+fn words(line: &[u8]) -> Result<Vec<&str>, Bad> {
     let line = std::str::from_utf8(line).map_err(|_| Bad("no text"))?;
     Ok(line.split(' ').collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn meta() -> Meta {
+        Meta {
+            kind: FileKind::Regular,
+            mode: 0o600,
+            owner: "root".into(),
+            group: "root".into(),
+            size: 1,
+        }
+    }
+
+    fn lines(text: &str) -> Vec<&[u8]> {
+        text.lines().map(str::as_bytes).collect()
+    }
+
+    #[test]
+    fn a_file_is_read_strictly() {
+        let sum = "ab".repeat(32);
+        let good = format!("h {sum} 17\ng\nr secrets\nk secretbox key1\ni");
+        let Ok(Fact::Value(Answer::Encryption(file))) = self::file(meta(), &lines(&good)) else {
+            panic!("{:?}", self::file(meta(), &lines(&good)));
+        };
+        assert_eq!((file.written, file.groups[0].forms.len()), (17, 2));
+        for bad in [
+            String::new(),
+            "g".into(),
+            format!("h {sum}"),
+            format!("h {sum} -1"),
+            format!("h {} 17", &sum[1..]),
+            format!("h {sum} 17\nr secrets"),
+            format!("h {sum} 17\ng\nr Secrets"),
+            format!("h {sum} 17\ng\nr \u{1b}[31m"),
+            format!("h {sum} 17\ng\nk rot13 key1"),
+            format!("h {sum} 17\ng\nk secretbox a:b"),
+            format!("h {sum} 17\ng\nk secretbox {}", "n".repeat(64)),
+            format!("h {sum} 17\ng\n"),
+            format!("h {sum} 17\nh {sum} 17"),
+        ] {
+            let bad = match bad.ends_with("g\n") {
+                true => bad + "\n",
+                false => bad,
+            };
+            assert!(self::file(meta(), &lines(&bad)).is_err(), "{bad:?}");
+        }
+        let many = format!("h {sum} 17\ng{}", "\nr secrets".repeat(MAX_ENTRIES));
+        let many = self::file(meta(), &lines(&many)).unwrap();
+        assert!(matches!(many, Fact::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_count_must_come_to_the_whole() {
+        let stored = |text: &str| self::stored(&lines(text));
+        let good = "t 12\nc 3\ne secretbox key1 4\nc 2\no 0\ne secretbox key1 3";
+        let Ok(Fact::Value(Answer::Stored(counts))) = stored(good) else {
+            panic!("{:?}", stored(good));
+        };
+        let counts: Vec<u64> = counts.into_values().collect();
+        assert_eq!(counts, [5, 7]);
+        for short in ["", "c 3", "t 4\nc 3", "t 0\no 1"] {
+            assert!(matches!(stored(short), Ok(Fact::Unreadable(_))), "{short}");
+        }
+        let most = u64::MAX;
+        for bad in [
+            "t 1\nt 1".to_owned(),
+            "t x".into(),
+            "t 1\nc".into(),
+            "t 1\ne secretbox 1".into(),
+            "t 1\nc 01".into(),
+            format!("t 1\nc {most}\nc 1"),
+        ] {
+            assert!(stored(&bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::machine::{Next, Rows, Stage, Stop, next};
+use super::machine::{Next, Rows, next};
 use super::seen::{CONFIG_FLAG, RELOAD_FLAG, Seen, SeenPlane, rows};
 use crate::fact::encryption::{Form, Provider, StoredForm};
 use crate::fact::{Fact, Meta};
@@ -18,7 +18,7 @@ pub struct Judgement {
     /// What should be known.
     pub notes: Vec<Problem>,
     /// What there is to do next, where the files themselves tell what they are to come to.
-    pub next: Option<String>,
+    pub next: Option<Next>,
 }
 
 /// Judges what was seen.
@@ -49,7 +49,9 @@ impl Judge<'_> {
     fn plane(&mut self, node: &str, plane: &SeenPlane) {
         let server = match &plane.server {
             Fact::Value(server) => server,
-            Fact::Absent => return self.unknown(node, "kube-apiserver", "it was not looked at", ""),
+            Fact::Absent => {
+                return self.unknown(node, "kube-apiserver", "it was not looked at", "");
+            }
             Fact::Unreadable(why) => {
                 let remedy = "make the node reachable and its API server run, then look again";
                 return self.unknown(node, "kube-apiserver", why, remedy);
@@ -119,7 +121,7 @@ impl Judge<'_> {
                 node,
                 "kube-apiserver",
                 "it does not say in its metrics which encryption configuration it has loaded",
-                "Kubernetes does so from 1.33 on; before, nobody can tell",
+                "Kubernetes 1.35 does so; where an older one does not, nobody can tell",
             ),
             (Fact::Unreadable(why), _) => {
                 let why = format!("what it has loaded is not known: {why}");
@@ -131,7 +133,9 @@ impl Judge<'_> {
             self.note(
                 node,
                 "kube-apiserver",
-                &format!("it runs without --{RELOAD_FLAG}: a changed file counts after a restart only"),
+                &format!(
+                    "it runs without --{RELOAD_FLAG}: a changed file counts after a restart only"
+                ),
                 "set it to true, and mount the directory instead of the file",
             );
         }
@@ -212,15 +216,18 @@ impl Judge<'_> {
                 "aescbc does not notice when what it wrote is changed in etcd: prefer secretbox",
             ),
         ] {
-            let writes = |(_, row): &(String, Vec<Form>)| {
-                matches!(row.first(), Some(Form::Key { provider: p, .. }) if *p == provider)
-            };
+            let writes = |(_, row): &(String, Vec<Form>)| matches!(row.first(), Some(Form::Key { provider: p, .. }) if *p == provider);
             if rows.iter().any(writes) {
                 let what = format!("its objects are written by {}", provider.name());
                 self.push(Kind::Note, Place::Api, resource, &what, limit);
             }
         }
-        let most = match self.seen.resources.get(resource).map(super::seen::Counted::most) {
+        let most = match self
+            .seen
+            .resources
+            .get(resource)
+            .map(super::seen::Counted::most)
+        {
             Some(Fact::Value(most)) => most,
             Some(Fact::Unreadable(why)) => {
                 let why = format!("in which forms its objects are stored is not known: {why}");
@@ -232,14 +239,21 @@ impl Judge<'_> {
         };
         let first: BTreeSet<&Form> = rows.iter().filter_map(|(_, row)| row.first()).collect();
         for (form, count) in &most {
-            let objects = if *count == 1 { "object is" } else { "objects are" };
+            let objects = if *count == 1 {
+                "object is"
+            } else {
+                "objects are"
+            };
             let blind: Vec<&str> = rows
                 .iter()
                 .filter(|(_, row)| !matches!(form, StoredForm::Form(form) if row.contains(form)))
                 .map(|(node, _)| node.as_str())
                 .collect();
             if !blind.is_empty() {
-                let what = format!("{count} {objects} stored {form}, which {} cannot read", blind.join(", "));
+                let what = format!(
+                    "{count} {objects} stored {form}, which {} cannot read",
+                    blind.join(", ")
+                );
                 let remedy = "restore the key from its backup into that file, as second, and nothing \
                               else until it is there; `kubectl get` of all objects fails meanwhile";
                 self.push(Kind::Wrong, Place::Api, resource, &what, remedy);
@@ -268,36 +282,16 @@ impl Judge<'_> {
         known.collect()
     }
 
-    fn next(&self) -> Option<String> {
+    fn next(&self) -> Option<Next> {
         let wanted = self.seen.wanted()?;
-        if wanted.values().all(Form::is_clear) {
-            return None;
+        match next(&wanted, &self.seen.view()) {
+            Next::Done => None,
+            // It is told as unknown, or as wrong.
+            Next::Stopped(_) => None,
+            // Who has no key in any file is about to end it, or has only begun.
+            Next::Disable { .. } | Next::Remove { .. } => None,
+            next => Some(next),
         }
-        Some(match next(&wanted, &self.seen.view()) {
-            Next::Done => return None,
-            Next::Wait { node } => format!("wait until the API server of {node} has loaded its file"),
-            Next::Enable { node } => {
-                format!("start the API server of {node} with its file")
-            }
-            Next::Disable { node } => format!("start the API server of {node} without a file"),
-            Next::Remove { node } => format!("remove the file of {node}"),
-            Next::Rewrite { resources } => {
-                format!("write every object of {} anew", resources.join(", "))
-            }
-            Next::Write { stage, files } => {
-                let nodes: Vec<&str> = files.keys().map(String::as_str).collect();
-                let nodes = nodes.join(", ");
-                match stage {
-                    Stage::Add => format!("add what the others write to the file of {nodes}, as second"),
-                    Stage::Promote => format!("put the new key first in the file of {nodes}"),
-                    Stage::Drop => format!(
-                        "no object needs the other forms any more: they can be dropped from the file of {nodes}"
-                    ),
-                }
-            }
-            Next::Stopped(Stop::Uncounted { .. } | Stop::Unknown { .. }) => return None,
-            Next::Stopped(stop) => stop.to_string(),
-        })
     }
 
     fn unknown(&mut self, node: &str, subject: &str, message: &str, remedy: &str) {

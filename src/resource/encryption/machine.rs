@@ -10,6 +10,7 @@
 //! is written anew, and only then are other forms *dropped*.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::fact::Fact;
 use crate::fact::encryption::{Form, Stored, StoredForm};
@@ -120,6 +121,42 @@ pub enum Next {
     },
     /// It cannot go on by itself.
     Stopped(Stop),
+}
+
+impl fmt::Display for Next {
+    /// As something that is to be done.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Next::Done => f.write_str("nothing"),
+            Next::Wait { node } => {
+                write!(f, "wait until the API server of {node} has loaded its file")
+            }
+            Next::Enable { node } => write!(f, "start the API server of {node} with its file"),
+            Next::Disable { node } => write!(f, "start the API server of {node} without a file"),
+            Next::Remove { node } => write!(f, "remove the file of {node}"),
+            Next::Rewrite { resources } => {
+                write!(f, "write every object of {} anew", resources.join(", "))
+            }
+            Next::Write { stage, files } => {
+                let nodes: Vec<&str> = files.keys().map(String::as_str).collect();
+                let nodes = nodes.join(", ");
+                match stage {
+                    Stage::Add => write!(
+                        f,
+                        "add what is missing to the file of {nodes}, behind what is first there"
+                    ),
+                    Stage::Promote => {
+                        write!(f, "put the new key first in the file of {nodes}")
+                    }
+                    Stage::Drop => write!(
+                        f,
+                        "drop the forms that no object is in any more from the file of {nodes}"
+                    ),
+                }
+            }
+            Next::Stopped(stop) => stop.fmt(f),
+        }
+    }
 }
 
 /// Why there is no next step.

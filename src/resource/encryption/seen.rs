@@ -149,7 +149,10 @@ pub fn file_query(node: &Node) -> Option<Query> {
 
 /// The resources that the files name; Secrets where they name none.
 pub fn named(facts: &Facts) -> BTreeSet<String> {
-    let files = facts.nodes.values().filter_map(|node| file(node).value().cloned());
+    let files = facts
+        .nodes
+        .values()
+        .filter_map(|node| file(node).value().cloned());
     let mut named: BTreeSet<String> = files
         .flat_map(|file| file.groups)
         .flat_map(|group| group.resources)
@@ -205,7 +208,10 @@ pub fn places(
 impl Seen {
     /// Puts together what was observed of the control planes.
     pub fn of(facts: &Facts, places: &Places) -> Self {
-        let planes = facts.nodes.iter().filter(|(_, node)| node.info.control_plane);
+        let planes = facts
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.info.control_plane);
         let planes = planes.map(|(name, node)| {
             let loaded = facts
                 .api
@@ -259,9 +265,8 @@ impl Seen {
     /// Another control plane whose file says the same and is not the same: its keys may differ.
     pub(super) fn twin(&self, plane: &SeenPlane) -> Option<&String> {
         let file = plane.file.value()?;
-        let is_twin = |other: &EncryptionFile| {
-            other.sha256 != file.sha256 && rows(other) == rows(file)
-        };
+        let is_twin =
+            |other: &EncryptionFile| other.sha256 != file.sha256 && rows(other) == rows(file);
         self.planes
             .iter()
             .find(|(_, other)| other.file.value().is_some_and(is_twin))
@@ -343,7 +348,10 @@ pub fn rows(file: &EncryptionFile) -> Rows {
 }
 
 fn counted(facts: &Facts, place: &Result<BTreeSet<EtcdPrefix>, String>) -> Counted {
-    let planes = facts.nodes.iter().filter(|(_, node)| node.info.control_plane);
+    let planes = facts
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.info.control_plane);
     let members = planes.map(|(name, node)| {
         let fact = match place {
             Ok(prefixes) => sum(node, prefixes),

@@ -111,7 +111,8 @@ impl World {
     }
 
     fn view(&self, counted: bool) -> View {
-        let rows = |row: &Row| Rows::from([(SECRETS.into(), row.iter().map(|n| form(*n)).collect())]);
+        let rows =
+            |row: &Row| Rows::from([(SECRETS.into(), row.iter().map(|n| form(*n)).collect())]);
         let plane = |server: &Server| match (&server.file, server.flag) {
             _ if !server.up => Err("it is down".to_owned()),
             (None, true) => Err("its file is gone".to_owned()),
@@ -153,7 +154,9 @@ impl World {
         match next {
             Next::Write { files, .. } => files
                 .iter()
-                .map(|(name, rows)| Act::Write(node(name), rows[SECRETS].iter().map(number).collect()))
+                .map(|(name, rows)| {
+                    Act::Write(node(name), rows[SECRETS].iter().map(number).collect())
+                })
                 .collect(),
             Next::Enable { node: name } => vec![Act::Enable(node(name))],
             Next::Disable { node: name } => vec![Act::Disable(node(name))],
@@ -293,7 +296,12 @@ impl Server {
 }
 
 fn events(servers: usize, wants: &[u8]) -> Vec<Event> {
-    let mut all = vec![Event::Look, Event::LookWithoutCounts, Event::Act, Event::Killed];
+    let mut all = vec![
+        Event::Look,
+        Event::LookWithoutCounts,
+        Event::Act,
+        Event::Killed,
+    ];
     for n in 0..servers {
         all.extend([
             Event::Write(n),
@@ -313,7 +321,11 @@ type Decide = fn(&BTreeMap<String, Form>, &View) -> Next;
 /// Every state that can be reached, whatever dies whenever. Returns how many there are, or how things
 /// went wrong.
 fn explore(servers: usize, wants: &[u8], decide: Decide) -> Result<usize, String> {
-    let all = events(servers, wants);
+    let all: Vec<Event> = events(servers, wants)
+        .into_iter()
+        // The random walks have it; here it would only double the work.
+        .filter(|event| !matches!(event, Event::LookWithoutCounts))
+        .collect();
     let begin = World {
         decide: Decider(decide),
         ..World::new(servers)
@@ -476,7 +488,13 @@ fn openshift_1969_a_new_key_writes_only_when_every_server_reads_it() {
     assert_eq!(
         told,
         [
-            "Add 3", "Enable 0", "Enable 1", "Enable 2", "Promote 3", "Rewrite secrets", "Drop 3",
+            "Add 3",
+            "Enable 0",
+            "Enable 1",
+            "Enable 2",
+            "Promote 3",
+            "Rewrite secrets",
+            "Drop 3",
             "Done"
         ]
     );
@@ -562,6 +580,6 @@ fn a_resource_that_is_added_goes_the_same_way_beside_one_that_is_encrypted() {
     };
     assert_eq!(stage, Stage::Add);
     assert_eq!(files.len(), 2);
-    assert_eq!(files["a"][SECRETS], [key.clone()]);
+    assert_eq!(files["a"][SECRETS], std::slice::from_ref(&key));
     assert_eq!(files["a"]["configmaps"], [Form::Clear, key]);
 }
