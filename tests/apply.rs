@@ -679,6 +679,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
             requires: Default::default(),
         }],
         accept: Vec::new(),
+        allow_delete: Default::default(),
         findings: Vec::new(),
     };
     let info = |name: &str| NodeInfo {
@@ -695,6 +696,7 @@ fn a_machine_without_an_api_server_is_prepared_recorded_and_put_back() {
         nodes: [("w1".to_owned(), node)].into(),
         api: ApiFacts {
             cluster_id: Fact::Value("id".into()),
+            ledger: Default::default(),
             cluster_configuration: Fact::Absent,
             objects: Default::default(),
             answers: Default::default(),
@@ -743,6 +745,7 @@ fn a_rollback_takes_its_field_back_from_an_account_that_comes_by_itself() {
         stage.steps.push(Step::Object(ObjectStep {
             reference: ObjectRef::of(&account(name)).unwrap(),
             before: None,
+            taken: Vec::new(),
             action: ObjectAction::Apply(account(name)),
         }));
     }
@@ -763,4 +766,87 @@ fn a_rollback_takes_its_field_back_from_an_account_that_comes_by_itself() {
     assert_eq!(state.objects.get(&reference("own")), None);
     drop(state);
     cluster.forget();
+}
+
+/// A plan of nothing but this many quotas.
+fn many(cluster: &Cluster, count: usize) -> Plan {
+    let mut plan = cluster.plan(GOOD);
+    plan.stages.retain(|s| s.name == StageName::ObjectsEnforce);
+    let quota = |number: usize| {
+        json!({"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "5"}},
+            "metadata": {"namespace": format!("n{number}"), "name": "quota"}})
+    };
+    plan.stages[0].steps = (0..count)
+        .map(|number| {
+            Step::Object(ObjectStep {
+                reference: ObjectRef::of(&quota(number)).unwrap(),
+                before: None,
+                taken: Vec::new(),
+                action: ObjectAction::Apply(quota(number)),
+            })
+        })
+        .collect();
+    plan
+}
+
+#[test]
+fn many_objects_are_begun_together_and_told_without_a_line_each() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let before = cluster.snapshot();
+    let mut client = cluster.client(&Fate::new());
+    let report = client.run(&many(&cluster, 300)).unwrap();
+    let events: Vec<Event> = report
+        .record
+        .journal
+        .iter()
+        .map(|e| e.event.clone())
+        .collect();
+    let batch = |numbers: std::ops::RangeInclusive<usize>| {
+        let begin = numbers.clone().map(Event::Begin);
+        begin.chain(numbers.map(Event::Done)).collect::<Vec<_>>()
+    };
+    let expected = [
+        batch(1..=250),
+        batch(251..=300),
+        vec![Event::End(Outcome::Applied)],
+    ]
+    .concat();
+    assert_eq!(events, expected);
+    assert!(client.heard.len() < 40, "{:#?}", client.heard);
+    let last = client.heard.iter().rfind(|line| line.contains("Together"));
+    assert!(last.unwrap().contains("done: 300"), "{last:?}");
+    let undo = rollback(&cluster);
+    client.run(&undo).unwrap();
+    assert_eq!(cluster.snapshot(), before);
+    // A few have a line each.
+    let mut client = cluster.client(&Fate::new());
+    client.run(&many(&cluster, 5)).unwrap();
+    assert!(client.heard.iter().any(|line| line.contains("number: 5")));
+    cluster.forget();
+}
+
+#[test]
+fn killed_among_many_objects_the_next_run_does_the_rest() {
+    for last in [12, 40, 75] {
+        let dir = scratch();
+        let cluster = Cluster::new(dir.path());
+        let mut ghost = cluster.client(&Fate::dying(last, last == 40));
+        ghost.holder = Cluster::ghost();
+        assert!(ghost.run_and_die(&many(&cluster, 60)).is_none(), "{last}");
+        let mut client = cluster.client(&Fate::new());
+        let report = client.recover().unwrap();
+        if let Some(report) = report.filter(|r| !r.record.done().is_empty()) {
+            assert_eq!(report.record.outcome(), Some(&Outcome::Applied));
+            assert_eq!(report.record.done().len(), 60);
+        } else {
+            client.run(&many(&cluster, 60)).unwrap();
+        }
+        assert_eq!(client.recover().unwrap(), None);
+        let state = cluster.state.lock().unwrap();
+        let quotas = state.objects.keys().filter(|one| one.name == "quota");
+        assert!(quotas.count() >= 60);
+        drop(state);
+        cluster.forget();
+    }
 }

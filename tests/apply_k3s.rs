@@ -42,6 +42,7 @@ fn desired(layout: &Layout, flags: &[(&str, &str)]) -> Desired {
         distribution: layout.distribution,
         resources: flags.iter().map(flag).collect(),
         accept: Vec::new(),
+        allow_delete: Default::default(),
         findings: Vec::new(),
     }
 }
@@ -65,6 +66,7 @@ fn plan(cluster: &Cluster, desired: &Desired) -> Plan {
         nodes: cluster.nodes.keys().map(node).collect(),
         api: ApiFacts {
             cluster_id: Fact::Value("id".into()),
+            ledger: Default::default(),
             cluster_configuration: Fact::Absent,
             objects: BTreeMap::new(),
             answers: BTreeMap::new(),

@@ -32,7 +32,7 @@ fn plan() -> Plan {
         changes: Vec::new(),
         stages: Vec::new(),
         problems: Vec::new(),
-        impact: Vec::new(),
+        impact: Default::default(),
         basis: Vec::new(),
     }
 }

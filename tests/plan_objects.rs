@@ -477,7 +477,10 @@ fn what_to_look_at_is_sorted_and_named_once() {
         ]
     );
     assert_eq!(queries(&desired, &info(false)), []);
-    assert_eq!(wanted_objects(&desired), [namespace("pay")]);
+    assert_eq!(
+        wanted_objects(&desired),
+        [std::sync::Arc::new(namespace("pay"))]
+    );
 }
 
 #[test]

@@ -78,8 +78,8 @@ fn an_earlier_stage_of_the_same_plan_establishes_what_is_required() {
             StageName::KubeadmConfig
         ]
     );
-    assert_eq!(plan.impact.len(), 1);
-    let impact = &plan.impact[0];
+    assert_eq!(plan.impact.preconditions.len(), 1);
+    let impact = &plan.impact.preconditions[0];
     assert_eq!(impact.verdict, Verdict::ByThisPlan);
     assert_eq!(impact.who, ["cp1", "worker"]);
     assert!(
@@ -102,7 +102,7 @@ fn what_holds_already_needs_no_consent() {
     let plan = build(&desired, &facts);
     assert_eq!(problems(&plan), Vec::<String>::new());
     assert!(changes_of(&plan, AUTHORITY) > 0);
-    assert_eq!(plan.impact[0].verdict, Verdict::Holds);
+    assert_eq!(plan.impact.preconditions[0].verdict, Verdict::Holds);
     // And the plan is worth nothing once it does not hold any more.
     let query = ApiQuery::ServingCertificate("worker".into());
     answer_with(&mut facts, query, served("worker", false));
@@ -139,7 +139,7 @@ fn what_does_not_hold_is_withheld_with_the_names() {
     ] {
         assert!(problem.remedy.contains(part), "{part}: {}", problem.remedy);
     }
-    let impact = &plan.impact[0];
+    let impact = &plan.impact.preconditions[0];
     assert_eq!((impact.verdict, impact.count), (Verdict::Fails, 1));
     assert!(text(&plan).contains("kubelet-serving-certificates does NOT hold: 1 node(s)"));
 }
@@ -160,7 +160,7 @@ fn consent_overrides_what_does_not_hold_and_keeps_the_evidence() {
             && message.ends_with(": worker"),
         "{message}"
     );
-    assert!(plan.impact[0].accepted);
+    assert!(plan.impact.preconditions[0].accepted);
     assert!(text(&plan).contains("does NOT hold, accepted"));
 }
 
@@ -183,7 +183,7 @@ fn what_cannot_be_told_is_an_error_without_consent_and_a_warning_with_it() {
     desired.accept = vec![OPTION.into()];
     let plan = build(&desired, &facts);
     assert!(!plan.is_incomplete() && changes_of(&plan, AUTHORITY) > 0);
-    assert_eq!(plan.impact[0].verdict, Verdict::Unknown);
+    assert_eq!(plan.impact.preconditions[0].verdict, Verdict::Unknown);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_later_stage_establishes_nothing() {
     let facts = cluster(&["cp1"], &desired);
     let plan = build(&desired, &facts);
     assert_eq!(changes_of(&plan, "maxPods"), 0);
-    assert_eq!(plan.impact[0].verdict, Verdict::Fails);
+    assert_eq!(plan.impact.preconditions[0].verdict, Verdict::Fails);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn what_is_withheld_itself_establishes_nothing() {
     let facts = cluster(&["cp1"], &desired);
     let plan = build(&desired, &facts);
     assert!(plan.is_clean(), "{:?}", lines(&plan));
-    assert_eq!(plan.impact[0].verdict, Verdict::Fails);
+    assert_eq!(plan.impact.preconditions[0].verdict, Verdict::Fails);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn without_a_precondition_only_consent_will_do() {
     let facts = cluster(&["cp1"], &desired);
     let plan = build(&desired, &facts);
     assert!(plan.is_clean() && plan.is_incomplete());
-    assert_eq!(plan.impact, []);
+    assert_eq!(plan.impact.preconditions, []);
     desired.accept = vec!["apiserver.v".into()];
     assert!(!build(&desired, &facts).is_clean());
 }
@@ -259,7 +259,12 @@ fn every_precondition_must_hold() {
     answer_with(&mut facts, ApiQuery::ExternalIps, found(&[]));
     let plan = build(&desired, &facts);
     assert!(!plan.is_clean() && !plan.is_incomplete());
-    let verdicts: Vec<Verdict> = plan.impact.iter().map(|i| i.verdict).collect();
+    let verdicts: Vec<Verdict> = plan
+        .impact
+        .preconditions
+        .iter()
+        .map(|i| i.verdict)
+        .collect();
     assert_eq!(verdicts, [Verdict::Holds, Verdict::Holds]);
     // A Service that gets one until the apply makes the plan stale.
     answer_with(&mut facts, ApiQuery::ExternalIps, found(&["shop/web"]));
@@ -305,7 +310,13 @@ fn many_who_would_be_hit_are_counted_and_few_are_named() {
     let found = serde_json::to_value(Found::of(names)).unwrap();
     answer_with(&mut facts, ApiQuery::ExternalIps, found);
     let plan = build(&desired, &facts);
-    assert_eq!((plan.impact[0].count, plan.impact[0].who.len()), (300, 20));
+    assert_eq!(
+        (
+            plan.impact.preconditions[0].count,
+            plan.impact.preconditions[0].who.len()
+        ),
+        (300, 20)
+    );
     let text = text(&plan);
     assert!(text.contains(
         "no-external-ips does NOT hold: 300 Service(s) with externalIPs: shop/web-000, "
@@ -325,10 +336,10 @@ fn a_plan_without_impact_is_read_and_one_with_it_keeps_it() {
     let plan = build(&desired, &facts);
     let saved = to_saved(&plan).unwrap();
     assert_eq!(
-        saved["impact"][0]["precondition"],
+        saved["impact"]["preconditions"][0]["precondition"],
         "kubelet-serving-certificates"
     );
-    assert_eq!(saved["impact"][0]["verdict"], "fails");
+    assert_eq!(saved["impact"]["preconditions"][0]["verdict"], "fails");
     assert_eq!(from_saved(&saved.to_string()).unwrap().impact, plan.impact);
     let clean = build(&plan_support::desired(vec![]), &facts);
     assert!(to_saved(&clean).unwrap().get("impact").is_none());
@@ -376,16 +387,19 @@ fn pods_that_a_default_level_would_refuse_are_named_and_hold_it_back() {
         "{shown}"
     );
     let saved = to_saved(&plan).unwrap();
-    assert_eq!(saved["impact"][0]["precondition"], "pods-admitted");
-    assert_eq!(saved["impact"][0]["verdict"], "fails");
     assert_eq!(
-        saved["impact"][0]["who"],
+        saved["impact"]["preconditions"][0]["precondition"],
+        "pods-admitted"
+    );
+    assert_eq!(saved["impact"]["preconditions"][0]["verdict"], "fails");
+    assert_eq!(
+        saved["impact"]["preconditions"][0]["who"],
         json!(["lab/net-1", "shop/agent"])
     );
     desired.accept = vec!["admission.pod-security.defaults.enforce".into()];
     let plan = build(&desired, &facts);
     assert!(!plan.is_clean() && !plan.is_incomplete());
-    assert!(plan.impact[0].accepted);
+    assert!(plan.impact.preconditions[0].accepted);
     execute(&plan, &mut facts);
     assert!(build(&desired, &facts).is_clean());
 }
@@ -397,7 +411,7 @@ fn a_plan_does_not_fall_with_the_pods_that_come_and_go() {
     let mut facts = cluster(&["cp1"], &desired);
     let plan = build(&desired, &facts);
     assert!(!plan.is_clean() && !plan.is_incomplete());
-    assert_eq!(plan.impact[0].verdict, Verdict::Unknown);
+    assert_eq!(plan.impact.preconditions[0].verdict, Verdict::Unknown);
     let plan = from_saved(&to_saved(&plan).unwrap().to_string()).unwrap();
     answer_with(&mut facts, level("baseline"), pods_below(&["shop/agent"]));
     assert_eq!(compare(&plan, &facts).moved, Vec::<String>::new());
@@ -410,7 +424,7 @@ fn a_level_is_judged_by_its_own_answer() {
     let facts = cluster(&["cp1"], &desired(vec![pod_security("baseline")]));
     assert!(facts.api.answers.contains_key(&level("baseline")));
     let plan = build(&wanted, &facts);
-    assert_eq!(plan.impact[0].verdict, Verdict::Unknown);
+    assert_eq!(plan.impact.preconditions[0].verdict, Verdict::Unknown);
     assert!(plan.is_incomplete());
     let mut queries = harden::plan::api_queries(&wanted, facts.nodes.values().map(|n| &n.info));
     assert!(

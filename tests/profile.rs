@@ -273,7 +273,7 @@ quota = { requests.cpu = "1", pods = 200 }
        --> harden.toml:21:2
     21 | [frobnicate]
        |  ^^^^^^^^^^ unknown
-      help: use `admission`, `apiserver`, `audit`, `controller-manager`, `etcd`, `files`, `kube-proxy`, `kubelet`, `network-policies`, `scheduler`, `tenants`, `imports`, `unset`, `modules`, `accept`, `cluster`, `nodes` or `apply`
+      help: use `admission`, `apiserver`, `audit`, `controller-manager`, `etcd`, `files`, `kube-proxy`, `kubelet`, `network-policies`, `object`, `scheduler`, `tenants`, `imports`, `unset`, `modules`, `accept`, `cluster`, `nodes` or `apply`
 
     error: `tenants.pay` has no field `name-spaces`
        --> harden.toml:24:1
@@ -328,7 +328,8 @@ fn a_number_is_a_quantity_too() {
 fn an_unknown_key_is_answered_with_each_key_once() {
     let said = shown(&[("harden.toml", &root("apply.gate = \"1m\""))]);
     assert!(
-        said.contains("help: use `gate-timeout`\n") || said.ends_with("help: use `gate-timeout`"),
+        said.trim_end()
+            .ends_with("help: use `gate-timeout` or `allow-delete`"),
         "{said}"
     );
 }

@@ -71,7 +71,8 @@ fn assert_good(text: &str, modules: &Modules) -> BTreeSet<String> {
 
 const TENANT: &str = "[tenants.a]\nnamespaces = [\"a\"]\nquota = { pods = \"5\" }\n\
                       limits = [{ type = \"Container\", default = { memory = \"1Gi\" } }]\n\
-                      owners = [{ kind = \"User\", name = \"anna\" }]\nautomount = false\n";
+                      owners = [{ kind = \"User\", name = \"anna\" }]\nautomount = false\n\
+                      images = \"deny\"\nimage-latest = false\nguard = \"deny\"\n";
 
 #[test]
 fn every_built_in_profile_passes() {

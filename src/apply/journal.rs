@@ -1,6 +1,6 @@
 //! The journal: written to every control-plane node that answers, read from all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Holder;
 use crate::generation::{Entry, Event, Record};
@@ -20,8 +20,19 @@ pub(crate) struct Past {
     pub(crate) records: BTreeMap<u64, Record>,
     /// Why no node has a usable copy of a record, by number and node.
     pub(crate) unreadable: BTreeMap<u64, BTreeMap<String, String>>,
+    /// The generations that were not read, since some node knows that they have ended.
+    ended: BTreeSet<u64>,
     /// The transactions on each node.
     pub(crate) steps: BTreeMap<String, Vec<Listed>>,
+}
+
+/// Which records are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// All.
+    All,
+    /// Those of runs that have not ended: a record can be large, and there may be many.
+    Open,
 }
 
 impl Past {
@@ -33,20 +44,47 @@ impl Past {
         // The number of a record that cannot be read is taken too, or that record would be lost.
         let records = self.records.keys().next_back().copied();
         let unreadable = self.unreadable.keys().next_back().copied();
-        steps.max(records).max(unreadable).unwrap_or(0) + 1
+        let ended = self.ended.last().copied();
+        steps.max(records).max(unreadable).max(ended).unwrap_or(0) + 1
     }
 
     /// The newest generation that was begun and has not ended.
     pub(super) fn interrupted(&self) -> Option<&Record> {
-        self.records.values().rev().find(|r| r.outcome().is_none())
+        let open = |r: &&Record| r.outcome().is_none() && !self.ended.contains(&r.number);
+        self.records.values().rev().find(open)
+    }
+
+    /// Drops what another node knows to have ended.
+    fn forget_ended(&mut self) {
+        let Past {
+            records,
+            unreadable,
+            ended,
+            ..
+        } = self;
+        records.retain(|number, _| !ended.contains(number));
+        unreadable.retain(|number, _| !ended.contains(number));
     }
 
     /// Adds what one node knows. Records count where they are kept only: what a worker says was
     /// interrupted must not be executed on a control plane.
-    fn add(&mut self, name: &str, client: &mut Client<'_>, keeps: bool) -> Result<(), NodeError> {
+    fn add(
+        &mut self,
+        name: &str,
+        client: &mut Client<'_>,
+        keeps: bool,
+        read: Read,
+    ) -> Result<(), NodeError> {
         let (generations, steps) = client.list()?;
         self.steps.insert(name.to_owned(), steps);
-        for number in generations.into_iter().filter(|_| keeps) {
+        for (number, has_ended) in generations.into_iter().filter(|_| keeps) {
+            if has_ended && read == Read::Open {
+                self.ended.insert(number);
+                self.unreadable.remove(&number);
+            }
+            if self.ended.contains(&number) {
+                continue;
+            }
             // A copy that was cut off or edited must not hide the good ones of other nodes.
             let record = match read_record(client, number) {
                 Ok(record) => record,
@@ -100,17 +138,24 @@ pub(crate) fn read_all(
     hosts: &Opener<'_>,
     nodes: impl Iterator<Item = String>,
     keeps: impl Fn(&str) -> bool,
+    read: Read,
 ) -> (Past, BTreeMap<String, NodeError>) {
     let (mut past, mut failed) = (Past::default(), BTreeMap::new());
     for name in nodes {
         let result = hosts(&name).map_err(NodeError::from).and_then(|mut host| {
             // Reading needs no lock, so no holder.
-            past.add(&name, &mut Client::new(host.as_mut(), ""), keeps(&name))
+            past.add(
+                &name,
+                &mut Client::new(host.as_mut(), ""),
+                keeps(&name),
+                read,
+            )
         });
         if let Err(error) = result {
             failed.insert(name, error);
         }
     }
+    past.forget_ended();
     (past, failed)
 }
 
@@ -119,8 +164,9 @@ impl Session<'_, '_> {
     pub(super) fn past(&mut self, keeps: impl Fn(&str) -> bool) -> Result<Past, NodeError> {
         let mut past = Past::default();
         for name in self.locked.clone() {
-            past.add(&name, &mut self.node(&name)?, keeps(&name))?;
+            past.add(&name, &mut self.node(&name)?, keeps(&name), Read::Open)?;
         }
+        past.forget_ended();
         Ok(past)
     }
 
@@ -150,8 +196,15 @@ impl Session<'_, '_> {
     ///
     /// # Errors
     /// When none takes it.
-    pub(super) fn journal(&mut self, record: &mut Record, event: Event) -> Result<(), String> {
-        record.journal.push(Entry { at: now(), event });
+    pub(super) fn journal(
+        &mut self,
+        record: &mut Record,
+        events: impl Iterator<Item = Event>,
+    ) -> Result<(), String> {
+        let at = now();
+        record
+            .journal
+            .extend(events.map(|event| Entry { at, event }));
         let journal = lines(record);
         let (mut kept, mut failed) = (0, Vec::new());
         for name in self.keepers(record) {

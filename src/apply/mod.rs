@@ -30,6 +30,7 @@ mod gate;
 mod health;
 mod journal;
 mod keys;
+mod ledger;
 mod mirror;
 pub mod node;
 mod planes;
@@ -37,9 +38,10 @@ mod recover;
 mod run;
 mod session;
 mod step;
+mod together;
 
 pub use error::ApplyError;
-pub(crate) use journal::read_all;
+pub(crate) use journal::{Read, read_all};
 pub use keys::{KeyChange, KeyError, KeyFile, WrittenKeys};
 
 /// Asks a node: the probe. The reason is one line for a reader.
@@ -96,6 +98,17 @@ pub enum Notice<'n> {
         total: usize,
         /// Its title.
         title: &'n str,
+    },
+    /// Steps that are done several at a time have come so far.
+    Together {
+        /// The number of the first of them, from 1.
+        first: usize,
+        /// The number of the last.
+        last: usize,
+        /// The number of steps of the plan.
+        total: usize,
+        /// How many of them are done.
+        done: usize,
     },
     /// A gate is waited for.
     Gate {

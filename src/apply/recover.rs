@@ -8,7 +8,7 @@ use crate::plan::{NodeStep, Purpose, Step};
 
 use super::gate::Watch;
 use super::node::{Id, Reason, State};
-use super::run::{Run, changed_nodes, finish};
+use super::run::{NAMED, Run, changed_nodes, finish};
 use super::session::Session;
 use super::step::{Argv, Failure, Left};
 use super::{Apply, ApplyError, Report};
@@ -20,7 +20,7 @@ pub(super) fn recover(
     // Usually there is nothing to do; finding that out takes no lock and writes nothing.
     let names = nodes.keys().cloned();
     let keeps = |name: &str| nodes.get(name) == Some(&true);
-    let (past, _) = super::read_all(apply.hosts, names, keeps);
+    let (past, _) = super::read_all(apply.hosts, names, keeps, super::Read::Open);
     let stray = past.steps.values().flatten().any(|s| open(s.state));
     if past.interrupted().is_none() && !stray {
         return Ok(None);
@@ -199,13 +199,16 @@ fn pick_up(
         .filter(|step| !run.done.contains(step))
         .map(|step| step.to_string())
         .collect();
-    *words = if left.is_empty() {
-        format!("finished generation {number}: every step was done already")
-    } else {
-        format!(
+    *words = match left.as_slice() {
+        [] => format!("finished generation {number}: every step was done already"),
+        [first, .., last] if left.len() > NAMED => format!(
+            "finished generation {number}: {} steps from {first} to {last} done now",
+            left.len()
+        ),
+        left => format!(
             "finished generation {number}: step(s) {} done now",
             left.join(", ")
-        )
+        ),
     };
     run.drive()
 }

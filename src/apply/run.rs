@@ -123,6 +123,9 @@ pub(super) fn changed_nodes(plan: &Plan) -> BTreeSet<String> {
         .collect()
 }
 
+/// How many steps are named in one line.
+pub(super) const NAMED: usize = 40;
+
 /// The steps of a record, being done.
 pub(super) struct Run<'r, 's, 'a> {
     pub(super) session: &'r mut Session<'s, 'a>,
@@ -166,6 +169,12 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
         self.steps[number - 1].1.clone()
     }
 
+    /// A step with the number of its stage.
+    pub(super) fn numbered(&self, number: usize) -> (usize, &Step) {
+        let (stage, step) = &self.steps[number - 1];
+        (*stage, step)
+    }
+
     pub(super) fn total(&self) -> usize {
         self.steps.len()
     }
@@ -176,6 +185,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
             return Err(self.fail(number, failure, false));
         }
         let mut stage = None;
+        let mut noted = false;
         while let Some(number) = self.next() {
             if self.session.interrupted() {
                 let failure = Failure::back("it was interrupted");
@@ -189,6 +199,19 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                     (stage.name, stage.steps.len())
                 };
                 self.session.tell(Notice::Stage { name, steps });
+            }
+            // Not earlier: the API may be down until the nodes are well again.
+            if matches!(step, Step::Object(_)) && !noted {
+                if let Err(failure) = self.note_objects() {
+                    return Err(self.fail(number, failure, false));
+                }
+                noted = true;
+            }
+            if let Some(group) = self.group(number) {
+                if let Err(stopped) = self.do_together(&group) {
+                    return Err(self.fail(stopped.number, stopped.failure, stopped.begun));
+                }
+                continue;
             }
             self.session.renew();
             let (title, total) = (step.title(), self.total());
@@ -258,10 +281,18 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
     }
 
     pub(super) fn journal(&mut self, event: Event) -> Result<(), String> {
-        self.session.journal(&mut self.record, event)
+        self.journal_all(std::iter::once(event))
+    }
+
+    pub(super) fn journal_all(
+        &mut self,
+        events: impl Iterator<Item = Event>,
+    ) -> Result<(), String> {
+        self.session.journal(&mut self.record, events)
     }
 
     pub(super) fn end(&mut self, outcome: Outcome) {
+        self.strike_out();
         if let Err(why) = self.journal(Event::End(outcome)) {
             self.session.note(format!(
                 "{why}; the next run finds generation {} unfinished and ends it",
@@ -422,11 +453,15 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
 
     /// Lists what stays.
     fn stays(&self) -> String {
-        let titles: Vec<String> = self
+        let mut titles: Vec<String> = self
             .done
             .iter()
+            .take(NAMED)
             .map(|number| format!("{number} ({})", self.steps[number - 1].1.title()))
             .collect();
+        if let Some(more) = self.done.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            titles.push(format!("and {more} more"));
+        }
         format!("these steps stay: {}", titles.join("; "))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::cluster::{ApiError, Holder};
+use crate::fact::ledger::Ledger;
 use crate::fact::{NodeFacts, Query};
 use crate::generation::now;
 use crate::host::{Host, HostError};
@@ -26,6 +27,8 @@ pub(super) struct Session<'s, 'a> {
     renewed: Instant,
     pub(super) notes: Vec<String>,
     pub(super) planes: Planes,
+    /// The ledger, as it was before the first step with what the steps add.
+    pub(super) ledger: Ledger,
 }
 
 impl<'s, 'a> Session<'s, 'a> {
@@ -40,6 +43,7 @@ impl<'s, 'a> Session<'s, 'a> {
             renewed: Instant::now(),
             notes: Vec::new(),
             planes: Planes::default(),
+            ledger: Ledger::default(),
         }
     }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::cluster::ApiError;
+use crate::cluster::{Api, ApiError};
 use crate::distribution::Component;
 use crate::fact::{Fact, ObjectRef, ProgramName, sha256};
 use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
 use crate::resource::kubelet::kubelet_program;
+use crate::resource::leaving::bears;
 
 use super::Notice;
 use super::gate::{Shut, Watch, changed_flags};
@@ -30,7 +31,7 @@ enum Way {
 }
 
 /// A step that could not be done.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     /// What happened, and in which state the step's place is.
     pub(super) message: String,
@@ -57,6 +58,15 @@ impl Failure {
             message: message.into(),
             left: Left::Back,
             moved: false,
+        }
+    }
+
+    /// An object is made whole or not at all.
+    pub(super) fn of_object(step: &ObjectStep, error: &ApiError) -> Self {
+        let reference = &step.reference;
+        Failure {
+            moved: matches!(error, ApiError::Moved { .. }),
+            ..Failure::back(format!("{reference}: {error}; it was not changed"))
         }
     }
 }
@@ -315,38 +325,14 @@ impl Session<'_, '_> {
 
     /// Makes an API object what it should be. Doing it twice is the same as doing it once.
     pub(super) fn do_object(&mut self, step: &ObjectStep) -> Result<(), Failure> {
-        let reference = &step.reference;
-        self.api(|api| match &step.action {
-            ObjectAction::Apply(wanted) => api.apply(wanted).map(drop),
-            ObjectAction::Restore(whole) => {
-                let live = api.get(reference)?;
-                if live.as_ref().is_some_and(|l| same_content(l, whole)) {
-                    return Ok(());
-                }
-                unmoved(reference, live.as_ref(), step.before.as_ref())?;
-                api.restore(whole)
-            }
-            ObjectAction::Delete => {
-                let Some(live) = api.get(reference)? else {
-                    return Ok(());
-                };
-                unmoved(reference, Some(&live), step.before.as_ref())?;
-                if reference.kind == "Namespace" {
-                    let held = api.contents(&reference.name)?;
-                    if !held.is_empty() {
-                        return Err(ApiError::Refused {
-                            what: format!("delete {reference}"),
-                            why: format!("it holds {}", held.join(", ")),
-                        });
-                    }
-                }
-                api.delete(reference)
-            }
-        })
-        .map_err(|error| Failure {
-            moved: matches!(error, ApiError::Moved { .. }),
-            ..Failure::back(format!("{reference}: {error}; it was not changed"))
-        })
+        let identity = step.reference.identity();
+        let is_listed = self
+            .ledger
+            .entries
+            .keys()
+            .any(|one| one.identity() == identity);
+        self.api(|api| one_object(api, step, is_listed))
+            .map_err(|error| Failure::of_object(step, &error))
     }
 
     /// Replaces a ConfigMap's key, if it is what it was; one that is replaced already is done.
@@ -474,7 +460,7 @@ impl Session<'_, '_> {
     }
 
     /// Calls the API, again while it does not answer: its servers may just have restarted.
-    fn api(
+    pub(super) fn api(
         &mut self,
         mut call: impl FnMut(&dyn crate::cluster::Api) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
@@ -501,6 +487,46 @@ impl Session<'_, '_> {
     }
 }
 
+/// Makes an API object what it should be.
+pub(super) fn one_object(
+    api: &dyn Api,
+    step: &ObjectStep,
+    is_listed: bool,
+) -> Result<(), ApiError> {
+    let reference = &step.reference;
+    match &step.action {
+        ObjectAction::Apply(wanted) => api.apply_taking(wanted, &step.taken).map(drop),
+        ObjectAction::Restore(whole) => {
+            let live = api.get(reference)?;
+            if live.as_ref().is_some_and(|l| same_content(l, whole)) {
+                return Ok(());
+            }
+            unmoved(reference, live.as_ref(), step.before.as_ref())?;
+            api.restore(whole)
+        }
+        ObjectAction::Delete => {
+            let Some(live) = api.get(reference)? else {
+                return Ok(());
+            };
+            unmoved(reference, Some(&live), step.before.as_ref())?;
+            if reference.kind == "Namespace" {
+                let held = api.contents(&reference.name)?;
+                if !held.is_empty() {
+                    return Err(ApiError::Refused {
+                        what: format!("delete {reference}"),
+                        why: format!("it holds {}", held.join(", ")),
+                    });
+                }
+            }
+            api.delete(reference)
+        }
+        ObjectAction::Prune { contents } => prune(api, step, contents, is_listed),
+        ObjectAction::Release => api.release(reference),
+        // The ledger is all that there is to it.
+        ObjectAction::Forget | ObjectAction::Note => Ok(()),
+    }
+}
+
 /// The gate of the state before: what ran before, or else what the plan says.
 fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
     let gate = step.gate.as_ref()?;
@@ -521,6 +547,50 @@ fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
         });
     }
     step.undo_gate.clone()
+}
+
+/// Deletes what has left the profile. That the ledger lists it is not enough, and neither is a field
+/// manager's name: both can be written by somebody, but hardly by the same.
+fn prune(
+    api: &dyn Api,
+    step: &ObjectStep,
+    contents: &[String],
+    is_listed: bool,
+) -> Result<(), ApiError> {
+    let reference = &step.reference;
+    let Some(live) = api.get(reference)? else {
+        return Ok(());
+    };
+    unmoved(reference, Some(&live), step.before.as_ref())?;
+    let refuse = |why: String| {
+        Err(ApiError::Refused {
+            what: format!("delete {reference}"),
+            why,
+        })
+    };
+    if !is_listed {
+        return refuse("the ledger does not list it any more".into());
+    }
+    if !bears(&live) {
+        return refuse("harden does not manage it any more".into());
+    }
+    if reference.kind == "Namespace" {
+        let held = api.contents(&reference.name)?;
+        // Pods come and go by themselves.
+        let passes = |one: &&String| ["Pod ", "ReplicaSet "].iter().any(|k| one.starts_with(k));
+        let new: Vec<&str> = held
+            .iter()
+            .filter(|one| !passes(one) && !contents.contains(one))
+            .map(String::as_str)
+            .collect();
+        if !new.is_empty() {
+            return refuse(format!(
+                "it holds what the plan does not name: {}",
+                new.join(", ")
+            ));
+        }
+    }
+    api.delete(reference)
 }
 
 /// Checks that an object is what it was when the plan was made, apart from what the server writes.

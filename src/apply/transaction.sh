@@ -569,7 +569,11 @@ verb_list() {
     for entry in "$home"/generations/*; do
         [ -d "$entry" ] || continue
         if [ -f "$entry/record" ]; then
-            printf 'generation %s\n' "${entry##*/}"
+            # A run writes that it has ended last, so that nobody needs to read all of it to know.
+            case $(tail -n 1 "$entry/journal" 2>/dev/null) in
+            *'"event":{"end":'*) printf 'ended %s\n' "${entry##*/}" ;;
+            *) printf 'generation %s\n' "${entry##*/}" ;;
+            esac
         fi
         for step in "$entry"/step-*; do
             [ -f "$step/state" ] || continue

@@ -226,13 +226,41 @@ pub(crate) struct PlanArgs {
     /// One line a change: no reasons, provenance and diffs
     #[arg(long)]
     pub(crate) short: bool,
+    /// Show only whom the plan would hit, by tenant
+    #[arg(long)]
+    pub(crate) only_impact: bool,
+    #[command(flatten)]
+    pub(crate) take: Take,
+}
+
+/// Of `plan` and `apply`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Take {
+    /// Take the fields that are in the way from this field manager; may be given several times
+    ///
+    /// The plan shows what is taken from whom, and a saved plan takes nothing else. What another manager
+    /// owns stays a conflict.
+    #[arg(long, value_name = "MANAGER", value_parser = manager)]
+    pub(crate) take_from: Vec<String>,
+}
+
+/// Reads the name of a field manager.
+/// Source: apimachinery v0.35 `pkg/apis/meta/v1/validation/validation.go`, `ValidateFieldManager`.
+fn manager(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.chars().count() > 128 || text.chars().any(char::is_control) {
+        true => Err("a field manager's name has 1 to 128 printable characters".into()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// Of `apply`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApplyArgs {
     /// A plan that `harden plan -o` saved
+    #[arg(conflicts_with = "take_from")]
     pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) take: Take,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

@@ -22,6 +22,9 @@ use super::{Exit, Failure};
 /// For how long an API that does not answer is asked again: its servers restart meanwhile.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many steps of an interrupted run are named.
+const NAMED: usize = 40;
+
 /// A run that may be interrupted.
 pub(crate) struct Execution<'s> {
     session: &'s Session,
@@ -171,7 +174,7 @@ impl<'s> Execution<'s> {
 /// Says what an apply that has not ended had left to do.
 fn unfinished(record: &Record) -> String {
     let done = record.done();
-    let steps: Vec<String> = record
+    let mut steps: Vec<String> = record
         .plan
         .steps()
         .map(|(_, step)| step.title())
@@ -179,6 +182,10 @@ fn unfinished(record: &Record) -> String {
         .filter(|(at, _)| !done.contains(&(at + 1)))
         .map(|(at, title)| format!("  {}. {title}", at + 1))
         .collect();
+    if let Some(more) = steps.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        steps.truncate(NAMED);
+        steps.push(format!("  and {more} more"));
+    }
     let what = match &record.plan.purpose {
         Purpose::Converge => String::new(),
         Purpose::Rollback(of) => format!(", a rollback of {of},"),

@@ -7,6 +7,7 @@ mod args;
 mod bootstrap;
 mod controls;
 mod encryption;
+mod eta;
 mod eval;
 mod execute;
 mod explain;

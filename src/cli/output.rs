@@ -44,6 +44,11 @@ impl Output {
         }
     }
 
+    /// Whether JSON is asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Writes the result: as text, or as JSON when asked.
     pub(crate) fn result(&self, text: &str, json: &serde_json::Value) {
         match self.format {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harden::plan::{self, Plan};
-use harden::report::{PlanText, plan_text};
+use harden::report::{PlanText, impact_json, impact_text, plan_text};
 
 use super::args::{Global, PlanArgs};
 use super::output::Output;
@@ -20,11 +20,11 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     if let Some(path) = &args.output {
         check_target(path)?;
     }
-    let session = Session::open_locked(global, PATIENCE)?;
+    let session = Session::open_locked(global, PATIENCE)?.taking_from(&args.take.take_from);
     output.findings(&session.desired.findings);
     // The nodes are asked for both at once.
     let (plan, generations) = std::thread::scope(|scope| {
-        let generations = scope.spawn(|| session.generations());
+        let generations = scope.spawn(|| session.open_generations());
         (session.plan(output), generations.join())
     });
     if let Some(open) = generations.ok().as_ref().and_then(|all| all.unfinished()) {
@@ -34,17 +34,22 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
             open.number, open.holder.who
         ));
     }
-    let json = plan::to_saved(&plan)
-        .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?;
-    output.result(
-        &plan_text(
-            &plan,
-            PlanText {
-                details: !args.short,
-            },
-        ),
-        &json,
-    );
+    // A plan of thousands of objects is large; it is written as JSON only for those who want that.
+    let json = match output.is_json() || args.output.is_some() {
+        true => plan::to_saved(&plan)
+            .map_err(|e| Failure::new(format!("cannot write the plan as JSON: {e}"), ""))?,
+        false => serde_json::Value::Null,
+    };
+    if args.only_impact {
+        let json = impact_json(&plan)
+            .map_err(|e| Failure::new(format!("cannot write the impact as JSON: {e}"), ""))?;
+        output.result(&impact_text(&plan), &json);
+    } else if output.is_json() {
+        output.result("", &json);
+    } else {
+        let details = !args.short;
+        output.result(&plan_text(&plan, PlanText { details }), &json);
+    }
     if let Some(path) = &args.output {
         save(path, &format!("{json:#}\n"), Readers::Owner)?;
         output.note(&saved_note(&global.workspace, path));

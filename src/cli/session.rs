@@ -95,6 +95,14 @@ impl Session {
         Session::new(evaluated, api)
     }
 
+    /// Lets fields that these managers own be taken from them.
+    pub(crate) fn taking_from(self, managers: &[String]) -> Self {
+        Session {
+            api: self.api.taking_from(managers.to_vec()),
+            ..self
+        }
+    }
+
     /// Like [`Session::open`], for commands that refuse a workspace that differs from its lock.
     pub(crate) fn open_locked(global: &Global, patience: Duration) -> Result<Self, Failure> {
         let (evaluated, api) = lock::open(global, patience)?;
@@ -124,16 +132,31 @@ impl Session {
         let is_joining = |name: &String, _: &mut Node| self.inventory.joining.contains_key(name);
         let joining = facts.nodes.extract_if(.., is_joining).collect();
         let mut plan = plan::build(&self.desired, &facts);
+        self.add_impact(&mut plan, &facts);
         plan.problems
             .extend(plan::not_ready(&self.desired, &joining, &facts));
         plan
+    }
+
+    /// Asks whom the plan would hit in namespaces, if it changes anything there that can.
+    fn add_impact(&self, plan: &mut Plan, facts: &Facts) {
+        let enforcement = plan::Enforcement::of(&self.desired, facts, plan);
+        if enforcement.is_empty() {
+            return;
+        }
+        let query = enforcement.query();
+        plan.impact = plan::Impact {
+            preconditions: std::mem::take(&mut plan.impact.preconditions),
+            ..enforcement.judge(&self.api.impact(&query))
+        };
     }
 
     /// Looks at everything wanted, with a bar.
     pub(crate) fn observe(&self, wanted: &Wanted, output: &Output) -> Facts {
         let bar = output.bar("reading nodes", wanted.nodes.len());
         let names = wanted.nodes.keys().cloned().collect();
-        let facts = waiting::naming(names, &bar, output.is_quiet(), |done| {
+        let tried = || self.api.count().get();
+        let facts = waiting::naming(names, &bar, output.is_quiet(), &tried, |done| {
             observe::observe(
                 wanted,
                 &self.inventory,
@@ -149,6 +172,14 @@ impl Session {
     /// Reads the records from the control-plane nodes.
     pub(crate) fn generations(&self) -> Generations {
         generation::list(
+            &|name| self.inventory.open(name),
+            &self.inventory.control_planes(),
+        )
+    }
+
+    /// Reads the records of runs that have not ended.
+    pub(crate) fn open_generations(&self) -> Generations {
+        generation::list_open(
             &|name| self.inventory.open(name),
             &self.inventory.control_planes(),
         )

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
+use super::eta::how_far;
+
 /// After how long it is said, again and again.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -15,11 +17,13 @@ const SOON: Duration = Duration::from_secs(10);
 const NAMED: usize = 5;
 
 /// Does something that tells by name who has answered; whoever has not is named on stderr meanwhile.
-/// When all have, it is the API that is waited for.
+/// When all have, it is the API that is waited for; `tried` says how many objects it was asked about, and
+/// of how many.
 pub(super) fn naming<T>(
     names: BTreeSet<String>,
     bar: &ProgressBar,
     is_quiet: bool,
+    tried: &(dyn Fn() -> (usize, usize) + Sync),
     work: impl FnOnce(&(dyn Fn(&str) + Sync)) -> T,
 ) -> T {
     let begun = Instant::now();
@@ -36,7 +40,7 @@ pub(super) fn naming<T>(
             let ended = ended;
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(SOON) {
                 let Ok(open) = open.lock() else { return };
-                let text = waits(&open, begun.elapsed());
+                let text = waits(&open, tried(), begun.elapsed());
                 if !is_quiet {
                     bar.suspend(|| {
                         let _ = writeln!(anstream::stderr(), "{text}");
@@ -50,14 +54,18 @@ pub(super) fn naming<T>(
     })
 }
 
-fn waits(open: &BTreeSet<String>, elapsed: Duration) -> String {
+fn waits(open: &BTreeSet<String>, tried: (usize, usize), elapsed: Duration) -> String {
     let mut named: Vec<&str> = open.iter().map(String::as_str).take(NAMED).collect();
     let more = format!("{} more", open.len().saturating_sub(NAMED));
     if open.len() > NAMED {
         named.push(&more);
     }
+    let api = match tried {
+        (_, 0) => "the API".to_owned(),
+        (done, of) => format!("the API (objects: {})", how_far(done, of, elapsed)),
+    };
     if named.is_empty() {
-        named.push("the API");
+        named.push(&api);
     }
     format!(
         "still waiting for {} ({} s)",
@@ -74,7 +82,7 @@ mod tests {
     fn those_that_have_not_answered_are_named() {
         let said = |names: &[&str]| {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            waits(&names, Duration::from_secs(20))
+            waits(&names, (0, 0), Duration::from_secs(20))
         };
         assert_eq!(said(&["w1", "cp2"]), "still waiting for cp2, w1 (20 s)");
         assert_eq!(
@@ -82,12 +90,17 @@ mod tests {
             "still waiting for a, b, c, d, e, 2 more (20 s)"
         );
         assert_eq!(said(&[]), "still waiting for the API (20 s)");
+        let none = BTreeSet::new();
+        assert_eq!(
+            waits(&none, (500, 1000), Duration::from_secs(20)),
+            "still waiting for the API (objects: 500 of 1000, about 20 s left) (20 s)"
+        );
     }
 
     #[test]
     fn it_ends_with_the_work_and_gives_its_result() {
         let names = BTreeSet::from(["a".to_owned()]);
-        let result = naming(names, &ProgressBar::hidden(), true, |done| {
+        let result = naming(names, &ProgressBar::hidden(), true, &|| (0, 0), |done| {
             done("a");
             7
         });

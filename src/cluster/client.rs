@@ -1,25 +1,31 @@
 //! The real API, by kube.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{ConstantBuilder, Retryable};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use kube::api::{Api as KubeApi, ListParams, Patch, PatchParams};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::throttle::{self, Throttle};
 use super::{
-    Api, ApiError, FoundNode, Holder, certificates, endpoint, impact, lease, objects, pod_security,
+    Api, ApiError, Count, FoundNode, Holder, certificates, endpoint, impact, lease, ledger,
+    objects, observation, pod_security,
 };
+use crate::fact::ledger::{Ledger, LedgerEdit};
 use crate::fact::{
-    Fact, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow, SigningRequest,
+    Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
+    ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
 
 /// The label that kubeadm puts on control-plane nodes.
@@ -48,6 +54,10 @@ pub struct Client {
     patience: Duration,
     /// How many tries are left for calls that are forbidden.
     forbidden_tries: AtomicUsize,
+    throttle: Throttle,
+    /// The managers from which fields may be taken.
+    take_from: Vec<String>,
+    count: Count,
 }
 
 impl std::fmt::Debug for Client {
@@ -95,8 +105,12 @@ impl Client {
         config.connect_timeout = Some(Duration::from_secs(5));
         config.read_timeout = Some(Duration::from_secs(30));
         config.reset_reader_on_write = true;
+        let throttle = Throttle::default();
         let kube = runtime
-            .block_on(async { KubeClient::try_from(config.clone()) })
+            .block_on(async {
+                let builder = ClientBuilder::try_from(config.clone())?;
+                Ok::<_, kube::Error>(builder.with_layer(&throttle.layer()).build())
+            })
             .map_err(|e| config_error(e, remedy))?;
         Ok(Client {
             runtime,
@@ -108,7 +122,25 @@ impl Client {
                 FORBIDDEN_TRIES
             }),
             patience,
+            throttle,
+            take_from: Vec::new(),
+            count: Count::default(),
         })
+    }
+
+    /// Lets fields that these managers own be taken from them, where they are in the way.
+    pub fn taking_from(self, take_from: Vec<String>) -> Self {
+        Client { take_from, ..self }
+    }
+
+    /// Says how many of the objects that the server is asked about are done.
+    pub fn count(&self) -> &Count {
+        &self.count
+    }
+
+    /// For the other files of this folder: whether a manager's fields may be taken.
+    pub(super) fn may_take(&self, manager: &str) -> bool {
+        self.take_from.iter().any(|one| one == manager)
     }
 
     /// Runs a call, again and again while no server answers, until the patience is at its end; and
@@ -133,6 +165,7 @@ impl Client {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
+        let call = RefCell::new(call);
         let times = (self.patience.as_millis() / EVERY.as_millis()) as usize;
         let was_forbidden = Cell::new(false);
         let again = |error: &kube::Error| {
@@ -147,14 +180,17 @@ impl Client {
             starting || no_server(error)
         };
         let result = self.runtime.block_on(async {
-            let retried = call
+            let again_and_again = || (call.borrow_mut())();
+            let unhurried = || self.throttle.pass(&again_and_again);
+            let retried = unhurried
                 .retry(
                     ConstantBuilder::default()
                         .with_delay(EVERY)
                         .with_max_times(times),
                 )
                 .when(again);
-            match tokio::time::timeout(self.patience + Duration::from_secs(40), retried).await {
+            let time = self.patience + Duration::from_secs(40) + throttle::TIME;
+            match tokio::time::timeout(time, retried).await {
                 Ok(result) => result,
                 Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
             }
@@ -175,7 +211,7 @@ fn is_forbidden(error: &kube::Error) -> bool {
 /// Whether the error says that no server took the call.
 fn no_server(error: &kube::Error) -> bool {
     match error {
-        kube::Error::Api(status) => matches!(status.code, 429 | 502 | 503 | 504),
+        kube::Error::Api(status) => matches!(status.code, 502..=504),
         kube::Error::Service(_) | kube::Error::HyperError(_) => true,
         _ => false,
     }
@@ -307,15 +343,12 @@ impl Api for Client {
         }
     }
 
-    fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
-        wanted
-            .iter()
-            .filter_map(|object| Some((ObjectRef::of(object)?, object)))
-            .map(|(reference, object)| {
-                let fact = objects::observe(self, &reference, object);
-                (reference, fact)
-            })
-            .collect()
+    fn objects(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
+        observation::observe(self, wanted)
+    }
+
+    fn live(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
+        observation::live(self, wanted)
     }
 
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
@@ -326,7 +359,11 @@ impl Api for Client {
     }
 
     fn apply(&self, wanted: &Value) -> Result<Value, ApiError> {
-        objects::apply(self, wanted)
+        objects::apply(self, wanted, &[])
+    }
+
+    fn apply_taking(&self, wanted: &Value, taken: &[FieldConflict]) -> Result<Value, ApiError> {
+        objects::apply(self, wanted, taken)
     }
 
     fn restore(&self, object: &Value) -> Result<(), ApiError> {
@@ -339,6 +376,22 @@ impl Api for Client {
 
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError> {
         objects::contents(self, namespace)
+    }
+
+    fn names_beside(&self, reference: &ObjectRef) -> Result<Vec<String>, ApiError> {
+        ledger::names_beside(self, reference)
+    }
+
+    fn release(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+        ledger::release(self, reference)
+    }
+
+    fn ledger(&self) -> Result<Ledger, ApiError> {
+        ledger::read(self)
+    }
+
+    fn edit_ledger(&self, edit: &LedgerEdit) -> Result<(), ApiError> {
+        ledger::edit(self, edit)
     }
 
     fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
@@ -391,6 +444,10 @@ impl Api for Client {
 
     fn pods_below(&self, level: &PodLevel) -> Result<PodsBelow, ApiError> {
         pod_security::pods_below(self, level)
+    }
+
+    fn impact(&self, query: &ImpactQuery) -> ImpactFacts {
+        impact::gather(self, query)
     }
 
     fn metrics(&self, through: SocketAddr) -> Result<String, ApiError> {
@@ -497,56 +554,77 @@ fn describe_node(node: Node) -> Option<(String, FoundNode)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-    use std::sync::Arc;
-    use std::time::Instant;
+    use std::sync::{Arc, Mutex};
 
+    use super::super::fake::{Answer, Asked, serve};
     use super::*;
 
     /// A client of an API that forbids the calls whose number from 0 is in this range.
-    fn forbidding(calls: std::ops::Range<usize>) -> (Client, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::new(AtomicUsize::new(0));
-        let count = seen.clone();
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let _ = connection.read(&mut [0; 8192]);
-                let number = count.fetch_add(1, Ordering::SeqCst);
-                let (status, body) = if calls.contains(&number) {
-                    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                        "message": "no rights", "reason": "Forbidden", "code": 403});
-                    ("403 Forbidden", status)
-                } else {
-                    let namespace = json!({"kind": "Namespace", "apiVersion": "v1",
-                        "metadata": {"name": "kube-system", "uid": "1"}});
-                    ("200 OK", namespace)
-                };
-                let body = body.to_string();
-                let length = body.len();
-                let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n");
-                let rest = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
-                let _ = connection.write_all((head + &rest).as_bytes());
+    fn forbidding(calls: std::ops::Range<usize>) -> (Client, Arc<Mutex<Vec<Asked>>>) {
+        let count = AtomicUsize::new(0);
+        serve(Duration::from_secs(60), move |_| {
+            match calls.contains(&count.fetch_add(1, Ordering::SeqCst)) {
+                true => Answer::refused(403, "no rights", json!({"reason": "Forbidden"})),
+                false => Answer::ok(kube_system()),
             }
+        })
+    }
+
+    fn kube_system() -> Value {
+        json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "kube-system", "uid": "1"}})
+    }
+
+    /// A client of an API that is asked for too much by the first calls.
+    fn busy(calls: usize, header: Option<&'static str>) -> (Client, Arc<Mutex<Vec<Asked>>>) {
+        let count = AtomicUsize::new(0);
+        serve(Duration::ZERO, move |_| {
+            if count.fetch_add(1, Ordering::SeqCst) >= calls {
+                return Answer::ok(kube_system());
+            }
+            // What priority and fairness answers is no Status.
+            let mut told = Answer::refused(429, "", json!({}));
+            told.body = "Too many requests, please try again later.".into();
+            match header {
+                Some(value) => told.with("Retry-After", value),
+                None => told,
+            }
+        })
+    }
+
+    #[test]
+    fn who_is_told_to_come_back_later_does_so_not_before_and_all_do() {
+        let (client, seen) = busy(2, Some("1"));
+        let begun = Instant::now();
+        assert_eq!(client.cluster_id().as_deref(), Ok("1"));
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+        assert_eq!(seen.lock().unwrap().len(), 3);
+        // Another call waits for what one was told.
+        let (client, _) = busy(1, Some("1"));
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| client.cluster_id());
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(client.cluster_id().as_deref(), Ok("1"));
+            assert!(begun.elapsed() >= Duration::from_secs(1));
         });
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("kubeconfig");
-        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {}}]});
-        std::fs::write(&path, text.to_string()).unwrap();
-        let client = Client::new(Some(&path), None, Duration::from_secs(60)).unwrap();
-        (client, seen)
+    }
+
+    #[test]
+    fn without_a_time_to_come_back_there_is_a_pause_all_the_same() {
+        for header in [None, Some("0"), Some("soon"), Some("-1")] {
+            let (client, seen) = busy(1, header);
+            let begun = Instant::now();
+            assert_eq!(client.cluster_id().as_deref(), Ok("1"));
+            assert!(begun.elapsed() >= Duration::from_millis(900), "{header:?}");
+            assert_eq!(seen.lock().unwrap().len(), 2);
+        }
     }
 
     #[test]
     fn a_server_that_has_just_started_is_asked_again() {
         let (client, seen) = forbidding(0..3);
         assert_eq!(client.cluster_id().as_deref(), Ok("1"));
-        assert_eq!(seen.load(Ordering::SeqCst), 4);
+        assert_eq!(seen.lock().unwrap().len(), 4);
         assert_eq!(
             client.forbidden_tries.load(Ordering::SeqCst),
             FORBIDDEN_TRIES
@@ -560,7 +638,7 @@ mod tests {
         for asked in [FORBIDDEN_TRIES + 1, FORBIDDEN_TRIES + 2] {
             let error = client.cluster_id().unwrap_err();
             assert!(matches!(error, ApiError::Forbidden { .. }), "{error}");
-            assert_eq!(seen.load(Ordering::SeqCst), asked);
+            assert_eq!(seen.lock().unwrap().len(), asked);
         }
         assert!(begun.elapsed() < Duration::from_secs(20));
     }

@@ -9,6 +9,10 @@ use kube::api::{Api as KubeApi, ListParams};
 use super::client::{Client, explain};
 use super::{ApiError, endpoint, pages};
 
+mod gather;
+
+pub(super) use gather::gather;
+
 /// The annotation of the API's copy of a static pod, which the kubelet reads from a file (kubernetes
 /// v1.35 staging/src/k8s.io/api/core/v1/annotation_key_constants.go: `MirrorPodAnnotationKey`).
 const MIRROR: &str = "kubernetes.io/config.mirror";

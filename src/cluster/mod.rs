@@ -1,27 +1,37 @@
 //! The Kubernetes API, as far as this program needs it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::fact::ledger::{Ledger, LedgerEdit};
 use crate::fact::{
-    Fact, FieldConflict, KubeletEndpoint, NodeInfo, ObjectFact, ObjectRef, PodLevel, PodsBelow,
-    SigningRequest,
+    Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
+    ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
 
 mod certificates;
 pub mod client;
 mod endpoint;
+#[cfg(test)]
+mod fake;
 mod holder;
 mod impact;
 mod lease;
+mod ledger;
 mod objects;
+mod observation;
 mod pages;
+mod parallel;
 mod pod_security;
+mod refusal;
 mod rewrite;
 mod served;
+mod throttle;
 
 pub use client::Client;
+pub use parallel::Count;
 pub use rewrite::{Pace, Rewritten};
 pub use served::Served;
 
@@ -54,13 +64,23 @@ pub trait Api: Send + Sync {
     ) -> Result<(), ApiError>;
 
     /// Looks at objects, and asks the server what applying the wanted ones would do.
-    fn objects(&self, wanted: &[Value]) -> BTreeMap<ObjectRef, ObjectFact>;
+    fn objects(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact>;
+
+    /// Looks at objects, and asks nothing else: [`ObjectFact::would`] is of no use.
+    fn live(&self, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
+        self.objects(wanted)
+    }
 
     /// Returns an object as it is.
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError>;
 
     /// Applies an object server-side as field manager `harden`, without force.
     fn apply(&self, wanted: &Value) -> Result<Value, ApiError>;
+
+    /// The same, and takes these fields from their managers: no other, and from nobody else.
+    fn apply_taking(&self, wanted: &Value, _taken: &[FieldConflict]) -> Result<Value, ApiError> {
+        self.apply(wanted)
+    }
 
     /// Replaces an object, or makes it, so that it is as it was.
     fn restore(&self, object: &Value) -> Result<(), ApiError>;
@@ -70,6 +90,18 @@ pub trait Api: Send + Sync {
 
     /// Returns what a namespace holds that makes deleting it a loss, for example `Pod web-1`.
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError>;
+
+    /// Returns the names of all objects that are of the same kind and namespace as this one.
+    fn names_beside(&self, reference: &ObjectRef) -> Result<Vec<String>, ApiError>;
+
+    /// Gives up all fields of an object, and leaves their values as they are.
+    fn release(&self, reference: &ObjectRef) -> Result<(), ApiError>;
+
+    /// Reads the ledger. One that is not there yet is empty.
+    fn ledger(&self) -> Result<Ledger, ApiError>;
+
+    /// Edits the ledger. What others wrote meanwhile stays; a part that is damaged is not written.
+    fn edit_ledger(&self, edit: &LedgerEdit) -> Result<(), ApiError>;
 
     /// Takes the cluster's apply lock (Lease kube-system/harden) for this holder; with `take_over`
     /// also from one that may be alive.
@@ -116,6 +148,10 @@ pub trait Api: Send + Sync {
     /// run for each namespace for which it would count. Nothing is changed. What is not known of a
     /// single namespace is no error but part of the answer.
     fn pods_below(&self, level: &PodLevel) -> Result<PodsBelow, ApiError>;
+
+    /// Asks for what tells whom a plan would hit in namespaces: lists, and a dry run for each namespace
+    /// whose Pod Security level changes. Nothing is changed. What is not answered is part of the answer.
+    fn impact(&self, query: &ImpactQuery) -> ImpactFacts;
 
     /// Fetches the metrics of the API server behind a local address (a tunnel), with the kubeconfig's
     /// credentials; its certificate is checked against the cluster's CA.
@@ -189,7 +225,7 @@ pub enum ApiError {
         why: String,
     },
     /// Other field managers own fields.
-    #[error("{reference}: {} field(s) belong to another manager", fields.len())]
+    #[error("{reference}: {}", owners(fields))]
     Conflict {
         /// The object.
         reference: String,
@@ -226,6 +262,19 @@ pub enum ApiError {
         /// The server's words.
         why: String,
     },
+}
+
+/// Says whose the fields are; the first of them are enough.
+fn owners(fields: &[FieldConflict]) -> String {
+    let named = fields.iter().take(5);
+    let named: Vec<String> = named
+        .map(|one| format!("{} belongs to {:?}", one.field, one.manager))
+        .collect();
+    match fields.len().saturating_sub(named.len()) {
+        0 if named.is_empty() => "a field belongs to another manager".into(),
+        0 => named.join(", "),
+        more => format!("{}, and {more} more", named.join(", ")),
+    }
 }
 
 /// RFC 3339, UTC.

@@ -1,5 +1,7 @@
 //! Objects of any kind: looking, trying, applying, restoring, deleting.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kube::api::{
     Api as KubeApi, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
     PatchParams, PostParams, Preconditions,
@@ -8,9 +10,8 @@ use kube::discovery::{Discovery, Scope, verbs};
 use serde_json::Value;
 
 use super::client::{Client, explain};
-use super::{ApiError, FIELD_MANAGER};
-use crate::fact::probe::clean_text;
-use crate::fact::{DryRun, Fact, FieldConflict, ObjectFact, ObjectRef};
+use super::{ApiError, FIELD_MANAGER, refusal};
+use crate::fact::{DryRun, FieldConflict, ObjectRef, held_by};
 
 /// Returns the dynamic API for an object's kind and namespace.
 pub(super) fn api_for(kube: &kube::Client, reference: &ObjectRef) -> KubeApi<DynamicObject> {
@@ -34,64 +35,104 @@ pub(super) fn to_value(object: DynamicObject) -> Result<Value, ApiError> {
     })
 }
 
-/// Looks at one object and asks the server what applying the wanted one would do.
-pub(super) fn observe(client: &Client, reference: &ObjectRef, wanted: &Value) -> ObjectFact {
-    let api = api_for(client.kube(), reference);
-    let live = match client.call(&format!("get {reference}"), || api.get_opt(&reference.name)) {
-        Ok(Some(object)) => match to_value(object) {
-            Ok(value) => Fact::Value(value),
-            Err(error) => Fact::Unreadable(error.to_string()),
-        },
-        Ok(None) => Fact::Absent,
-        Err(error) => Fact::Unreadable(error.to_string()),
-    };
-    let would = match live {
-        Fact::Unreadable(_) => DryRun::NotAsked,
-        _ => dry_run(client, reference, wanted, live == Fact::Absent),
-    };
-    ObjectFact { live, would }
-}
-
-fn dry_run(client: &Client, reference: &ObjectRef, wanted: &Value, new: bool) -> DryRun {
-    match send(client, reference, wanted, true) {
-        Ok(object) => match to_value(object) {
-            Ok(value) => DryRun::Object(value),
-            Err(error) => DryRun::Refused(error.to_string()),
-        },
+/// Asks the server what applying an object would do. When no server answers, `gone` is set, so that
+/// nobody waits for the others too.
+pub(super) fn try_apply(
+    client: &Client,
+    reference: &ObjectRef,
+    wanted: &Value,
+    new: bool,
+    gone: &AtomicBool,
+) -> DryRun {
+    let would = match send(client, reference, wanted, Way::Try) {
+        Ok(object) => return of_object(object, DryRun::Object),
         // In a namespace that does not exist yet, a dry run answers 404 for the namespace.
         Err(kube::Error::Api(status))
-            if status.code == 404 && new && !reference.namespace.is_empty() =>
+            if status.code == 404
+                && new
+                && !reference.namespace.is_empty()
+                && !refusal::is_no_such_kind(&status) =>
         {
-            DryRun::NotAsked
+            return DryRun::NotAsked;
         }
-        Err(kube::Error::Api(status)) if status.code == 409 => DryRun::Conflict(conflicts(&status)),
-        Err(error) => DryRun::Refused(explain(&format!("try {reference}"), error).to_string()),
+        Err(error) => refused(reference, error, gone),
+    };
+    let DryRun::Conflict(from) = would else {
+        return would;
+    };
+    if from.is_empty() || !from.iter().all(|one| client.may_take(&one.manager)) {
+        return DryRun::Conflict(from);
+    }
+    match send(client, reference, wanted, Way::TryTaking) {
+        Ok(object) => of_object(object, |object| DryRun::Taken { object, from }),
+        Err(error) => refused(reference, error, gone),
     }
 }
 
-/// Sends one server-side apply, without force: another manager's field is a conflict to show.
+fn of_object(object: DynamicObject, dry_run: impl FnOnce(Value) -> DryRun) -> DryRun {
+    match to_value(object) {
+        Ok(value) => dry_run(value),
+        Err(error) => DryRun::Refused(error.to_string()),
+    }
+}
+
+fn refused(reference: &ObjectRef, error: kube::Error, gone: &AtomicBool) -> DryRun {
+    if let kube::Error::Api(status) = &error
+        && let Some(would) = refusal::of_dry_run(status)
+    {
+        return would;
+    }
+    let error = explain(&format!("try {reference}"), error);
+    if matches!(error, ApiError::Unreachable { .. }) {
+        gone.store(true, Ordering::Relaxed);
+    }
+    DryRun::Refused(error.to_string())
+}
+
+/// How a server-side apply is sent. Without force, another manager's field is a conflict to show.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Try,
+    TryTaking,
+    Do,
+    DoTaking,
+}
+
 fn send(
     client: &Client,
     reference: &ObjectRef,
     wanted: &Value,
-    dry_run: bool,
+    way: Way,
 ) -> Result<DynamicObject, kube::Error> {
     let api = api_for(client.kube(), reference);
     let mut params = PatchParams::apply(FIELD_MANAGER).validation_strict();
-    params.dry_run = dry_run;
+    params.dry_run = matches!(way, Way::Try | Way::TryTaking);
+    params.force = matches!(way, Way::TryTaking | Way::DoTaking);
     let patch = Patch::Apply(wanted);
     client.try_call(|| api.patch(&reference.name, &params, &patch))
 }
 
-/// Applies server-side as field manager `harden`.
-pub(super) fn apply(client: &Client, wanted: &Value) -> Result<Value, ApiError> {
+/// Applies server-side as field manager `harden`. Only what the plan says is taken from others: the
+/// server is first asked without force, and a conflict with another manager, or of another field, stays one.
+pub(super) fn apply(
+    client: &Client,
+    wanted: &Value,
+    taken: &[FieldConflict],
+) -> Result<Value, ApiError> {
     let reference = identity(wanted, "apply")?;
-    match send(client, &reference, wanted, false) {
-        Ok(object) => to_value(object),
-        Err(kube::Error::Api(status)) if status.code == 409 => Err(ApiError::Conflict {
+    let refused = match send(client, &reference, wanted, Way::Do) {
+        Ok(object) => return to_value(object),
+        Err(kube::Error::Api(status)) if status.code == 409 => refusal::conflicts(&status),
+        Err(error) => return Err(explain(&format!("apply {reference}"), error)),
+    };
+    if refused.is_empty() || !refused.iter().all(|one| taken.contains(one)) {
+        return Err(ApiError::Conflict {
             reference: reference.to_string(),
-            fields: conflicts(&status),
-        }),
+            fields: refused,
+        });
+    }
+    match send(client, &reference, wanted, Way::DoTaking) {
+        Ok(object) => to_value(object),
         Err(error) => Err(explain(&format!("apply {reference}"), error)),
     }
 }
@@ -101,20 +142,6 @@ fn identity(object: &Value, verb: &str) -> Result<ObjectRef, ApiError> {
         what: format!("{verb} an object"),
         why: "it lacks apiVersion, kind or metadata.name".into(),
     })
-}
-
-/// Reads the managers out of a 409 answer. The manager's name stands only in the message:
-/// `conflict with "kubectl-edit" using v1`.
-/// Source: apimachinery v0.35 `pkg/util/managedfields/internal/conflict.go`.
-fn conflicts(status: &kube::core::Status) -> Vec<FieldConflict> {
-    let causes = status.details.iter().flat_map(|d| &d.causes);
-    causes
-        .filter(|cause| cause.reason == "FieldManagerConflict")
-        .map(|cause| FieldConflict {
-            field: clean_text(&cause.field),
-            manager: clean_text(cause.message.split('"').nth(1).unwrap_or(&cause.message)),
-        })
-        .collect()
 }
 
 /// Makes an object what it was: replaces it, or creates it anew when it is gone.
@@ -142,6 +169,11 @@ pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
             wanted.metadata.resource_version = None;
             wanted.metadata.uid = None;
             client.call(&what, || api.create(&params, &wanted))?;
+            // Whoever creates an object owns all of it, and as a manager of its own: one that updates is
+            // another than one of the same name that applies.
+            if let Some(managers) = object.pointer("/metadata/managedFields") {
+                super::ledger::set_managers(client, &reference, &what, managers)?;
+            }
         }
     }
     Ok(())
@@ -164,9 +196,11 @@ pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiEr
             other => other.map(|_| ()),
         }
     })?;
+    let mut holds = String::new();
     for _ in 0..240 {
         match client.call(&what, || api.get_opt(&reference.name))? {
             Some(still) if still.metadata.uid == live.metadata.uid => {
+                holds = held_by(&to_value(still)?);
                 std::thread::sleep(std::time::Duration::from_millis(250));
             }
             _ => return Ok(()),
@@ -174,7 +208,9 @@ pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiEr
     }
     Err(ApiError::Refused {
         what,
-        why: "it is still there after 60 s; `kubectl get` shows its finalizers".into(),
+        why: format!(
+            "it is still there after 60 s{holds}; have whoever set that finish, and try again"
+        ),
     })
 }
 

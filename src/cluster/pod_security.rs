@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::client::{Client, explain};
 use super::{ApiError, FIELD_MANAGER, endpoint, pages};
 use crate::fact::{
-    BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, Warnings,
-    is_dns_name,
+    BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, LevelTold, PodLevel, PodsBelow, Told,
+    Warnings, is_dns_name,
 };
 
 /// How long all namespaces together may take. The server takes one second for each at most.
@@ -76,7 +76,7 @@ pub(super) fn pods_below(client: &Client, level: &PodLevel) -> Result<PodsBelow,
 }
 
 /// Why there is no answer.
-enum Silence {
+pub(super) enum Silence {
     /// The namespace is no more.
     Gone,
     /// It cannot be told for this namespace.
@@ -85,6 +85,47 @@ enum Silence {
     Server(String),
     /// The plugin does not work.
     PluginOff,
+}
+
+/// Whether the plugin works, by a namespace that would get these labels.
+pub(super) fn plugin_works(
+    client: &Client,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), Silence> {
+    plugin_judges(client, namespace, &of_level(namespace, labels)?)
+}
+
+/// Asks what a namespace would be warned of that gets these labels.
+pub(super) fn level_told(
+    client: &Client,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<LevelTold, Silence> {
+    let labels = of_level(namespace, labels)?;
+    let warnings = warnings(client, namespace, &labels).map_err(silence)?;
+    Ok(match warnings {
+        Some(warnings) => LevelTold {
+            told: Told::of(&warnings),
+            words: warnings.texts,
+        },
+        None => LevelTold {
+            told: Told::nothing(NOT_KEPT),
+            words: Vec::new(),
+        },
+    })
+}
+
+/// The two labels that say which level holds. The name becomes a part of a path.
+fn of_level(namespace: &str, labels: &BTreeMap<String, String>) -> Result<Labels, Silence> {
+    if !is_dns_name(namespace) {
+        return Err(Silence::Namespace(
+            "it is not the name of a namespace".into(),
+        ));
+    }
+    let of = |label| labels.get(label).map(|value| (label, value.clone()));
+    let both = [of(ENFORCE_LABEL), of(ENFORCE_VERSION_LABEL)];
+    Ok(both.into_iter().flatten().collect())
 }
 
 /// Whether the plugin refuses what it must refuse. Where it is off, no answer means anything.
@@ -130,8 +171,23 @@ fn silence(error: kube::Error) -> Silence {
     }
 }
 
-/// Sends one dry run, and reads what it warns of.
+/// Sends one dry run, and reads which pods it warns of.
 fn try_labels(client: &Client, namespace: &str, labels: &Labels) -> Result<Told, kube::Error> {
+    Ok(match warnings(client, namespace, labels)? {
+        Some(warnings) => Told::of(&warnings),
+        None => Told::nothing(NOT_KEPT),
+    })
+}
+
+/// Why an answer says nothing.
+const NOT_KEPT: &str = "the namespace would not get the label: something on the way takes it off";
+
+/// Sends one dry run. `None` where the namespace would not get the labels.
+fn warnings(
+    client: &Client,
+    namespace: &str,
+    labels: &Labels,
+) -> Result<Option<Warnings>, kube::Error> {
     let path = format!("/api/v1/namespaces/{namespace}?dryRun=All&fieldManager={FIELD_MANAGER}");
     let body = json!({"metadata": {"labels": labels}}).to_string();
     let (headers, text) = client.try_call(|| async {
@@ -147,13 +203,11 @@ fn try_labels(client: &Client, namespace: &str, labels: &Labels) -> Result<Told,
         .iter()
         .all(|(label, value)| answer["metadata"]["labels"][label] == **value);
     if !kept {
-        return Ok(Told::nothing(
-            "the namespace would not get the label: something on the way takes it off",
-        ));
+        return Ok(None);
     }
     let values = headers.get_all(http::header::WARNING);
-    let warnings = Warnings::read(values.iter().map(|value| value.as_bytes()));
-    Ok(Told::of(&warnings))
+    let values = values.iter().map(|value| value.as_bytes());
+    Ok(Some(Warnings::read(values)))
 }
 
 #[cfg(test)]

@@ -12,12 +12,19 @@ use sha2::{Digest, Sha256};
 
 use encryption::{EncryptionFile, EtcdPrefix, Stored};
 
+mod deletion;
 pub mod encryption;
+mod impact;
+pub mod ledger;
 mod pod_security;
 pub mod probe;
+pub(crate) mod shared;
 mod signing;
 mod warning;
 
+use self::ledger::LedgerFacts;
+pub use deletion::held_by;
+pub use impact::{ImpactFacts, ImpactQuery, LevelTold, ListedKind, ObjectList};
 pub use pod_security::{
     BEYOND_LATEST, ENFORCE_LABEL, ENFORCE_VERSION_LABEL, PodLevel, PodsBelow, Told, is_dns_name,
 };
@@ -498,6 +505,28 @@ impl ObjectRef {
             name: text("/metadata/name")?,
         })
     }
+
+    /// Returns what tells one object from another: the group of its API, kind, namespace and name. The
+    /// version of the API does not count.
+    pub fn identity(&self) -> (&str, &str, &str, &str) {
+        let group = self.api_version.split_once('/').map_or("", |(g, _)| g);
+        (group, &self.kind, &self.namespace, &self.name)
+    }
+
+    /// Returns the name by which a profile names it: `KIND/NAME` or `KIND/NAMESPACE/NAME`, with the
+    /// group behind the kind, as kubectl has it, where Kubernetes itself does not have the kind.
+    pub fn short_name(&self) -> String {
+        let (group, kind, namespace, name) = self.identity();
+        let is_own = !group.contains('.') || group.ends_with(".k8s.io");
+        let kind = match is_own {
+            true => kind.to_owned(),
+            false => format!("{kind}.{group}"),
+        };
+        match namespace {
+            "" => format!("{kind}/{name}"),
+            _ => format!("{kind}/{namespace}/{name}"),
+        }
+    }
 }
 
 impl fmt::Display for ObjectRef {
@@ -525,12 +554,42 @@ pub struct ObjectFact {
 pub enum DryRun {
     /// It was not asked: the object's namespace does not exist yet, or the live object is unreadable.
     NotAsked,
+    /// It was not asked: the object itself proves that nothing would change. Of the live object only the
+    /// metadata is kept.
+    Same {
+        /// SHA-256 of those of its values that the wanted object names, as a plan rests on it.
+        sha256: String,
+    },
     /// The object as it would be.
     Object(serde_json::Value),
+    /// The object as it would be once fields are taken from the managers that the user named.
+    Taken {
+        /// The object.
+        object: serde_json::Value,
+        /// What is taken, and from whom.
+        from: Vec<FieldConflict>,
+    },
     /// Other field managers own fields that the profile sets.
     Conflict(Vec<FieldConflict>),
     /// The server refused it, in its own words.
     Refused(String),
+    /// The server has no such kind.
+    NoSuchKind,
+    /// The object's namespace is being deleted, so nothing new comes into it.
+    NamespaceEnds,
+    /// The server does not let this user try, or a webhook refuses dry runs: in its own words. The object
+    /// can only be compared here.
+    Untried(Untried, String),
+}
+
+/// Why an apply could not be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Untried {
+    /// The kubeconfig's user may read and not write.
+    NoRight,
+    /// An admission webhook does not support dry runs.
+    Webhook,
 }
 
 /// A field that somebody else owns.
@@ -631,6 +690,9 @@ pub struct ApiFacts {
     pub cluster_configuration: Fact<String>,
     /// The objects that the profile wants.
     pub objects: BTreeMap<ObjectRef, ObjectFact>,
+    /// What harden manages there, and what of it has left the profile.
+    #[serde(default)]
+    pub ledger: LedgerFacts,
     /// What else was asked.
     #[serde(default)]
     pub answers: BTreeMap<ApiQuery, Fact<serde_json::Value>>,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::apply::Read;
 use crate::cluster::Holder;
 use crate::host::Opener;
 use crate::plan::{Plan, Step};
@@ -169,8 +170,18 @@ impl Generations {
 
 /// Reads the generations from the control-plane nodes. Takes no lock and writes nothing.
 pub fn list(hosts: &Opener<'_>, control_planes: &[String]) -> Generations {
+    read(hosts, control_planes, Read::All)
+}
+
+/// The same, of those only that have not ended. The record of a large apply is long, and nobody needs the
+/// others to know what is going on.
+pub fn list_open(hosts: &Opener<'_>, control_planes: &[String]) -> Generations {
+    read(hosts, control_planes, Read::Open)
+}
+
+fn read(hosts: &Opener<'_>, control_planes: &[String], which: Read) -> Generations {
     let names = control_planes.iter().cloned();
-    let (past, failed) = crate::apply::read_all(hosts, names, |_| true);
+    let (past, failed) = crate::apply::read_all(hosts, names, |_| true, which);
     Generations {
         records: past.records.into_values().collect(),
         unreadable: past.unreadable,

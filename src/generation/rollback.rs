@@ -73,6 +73,7 @@ pub fn rollback_lookup(record: &Record) -> Lookup {
                 queries.sort();
                 queries.dedup();
             }
+            Step::Object(step) if only_listed(&step.action) => {}
             Step::Object(step) => {
                 lookup.objects.push(step.reference.clone());
                 if step.reference.kind == "Namespace" && step.before.is_none() {
@@ -137,7 +138,7 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
         changes: undo.changes,
         stages,
         problems: undo.problems,
-        impact: Vec::new(),
+        impact: Default::default(),
         basis: Vec::new(),
     }
 }
@@ -395,6 +396,9 @@ impl Undo<'_> {
 
     fn object(&mut self, step: &ObjectStep) -> Option<ObjectStep> {
         let reference = &step.reference;
+        if only_listed(&step.action) {
+            return None;
+        }
         let live = match self.current.objects.get(reference) {
             Some(Fact::Value(live)) => Some(live.clone()),
             Some(Fact::Absent) => None,
@@ -405,8 +409,15 @@ impl Undo<'_> {
         };
         // What this generation left, and whether that is what is there.
         let left = match (&step.action, &live) {
-            (ObjectAction::Delete, None) => true,
-            (ObjectAction::Delete, Some(_)) => false,
+            (ObjectAction::Delete | ObjectAction::Prune { .. }, None) => true,
+            // Somebody made it again.
+            (ObjectAction::Prune { .. }, Some(live))
+                if step.before.as_ref().is_some_and(|b| same_content(live, b)) =>
+            {
+                return None;
+            }
+            (ObjectAction::Delete | ObjectAction::Prune { .. }, Some(_)) => false,
+            (ObjectAction::Release | ObjectAction::Forget | ObjectAction::Note, _) => return None,
             (ObjectAction::Apply(_), None) if step.before.is_none() => return None,
             (ObjectAction::Apply(wanted), Some(live)) => covers(live, wanted),
             (ObjectAction::Restore(whole), Some(live)) => same_content(live, whole),
@@ -447,6 +458,20 @@ impl Undo<'_> {
                 }
             }
         }
+        if let ObjectAction::Prune { contents } = &step.action
+            && !contents.is_empty()
+        {
+            self.problems.push(Problem {
+                severity: Severity::Warning,
+                place: Place::Api,
+                subject: reference.to_string(),
+                message: format!(
+                    "it is made again, but the {} objects that were in it are lost",
+                    contents.len()
+                ),
+                remedy: "restore them from a backup".into(),
+            });
+        }
         let action = match (&step.before, &step.action, &live) {
             (Some(before), ..) => ObjectAction::Restore(before.clone()),
             (None, ObjectAction::Apply(wanted), Some(live)) if comes_by_itself(reference) => {
@@ -471,6 +496,7 @@ impl Undo<'_> {
             reference: reference.clone(),
             before: live,
             action,
+            taken: Vec::new(),
         })
     }
 
@@ -588,6 +614,15 @@ fn key_of(step: &ConfigMapStep) -> (String, String, String) {
 /// Source: kubernetes v1.35 `pkg/controller/serviceaccount/serviceaccounts_controller.go`.
 fn comes_by_itself(reference: &ObjectRef) -> bool {
     (reference.kind.as_str(), reference.name.as_str()) == ("ServiceAccount", "default")
+}
+
+/// Whether an action only lets go of an object, or concerns the ledger only: nothing is lost by it, and
+/// the profile itself takes it up again.
+fn only_listed(action: &ObjectAction) -> bool {
+    matches!(
+        action,
+        ObjectAction::Release | ObjectAction::Forget | ObjectAction::Note
+    )
 }
 
 /// What to look at to see whether an action's result is still there.

@@ -17,7 +17,12 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         "network-policies",
         include_str!("../../modules/network-policies.toml"),
     ),
+    ("object", include_str!("../../modules/object.toml")),
     ("scheduler", include_str!("../../modules/scheduler.toml")),
+    (
+        "tenant-fence",
+        include_str!("../../modules/tenant-fence.toml"),
+    ),
     ("tenants", include_str!("../../modules/tenants.toml")),
 ];
 

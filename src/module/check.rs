@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use toml::de::DeValue;
 
 use super::option::{Fields, OptionDecl, Rank, Type};
-use super::{rbac_subject, scalar};
+use super::{objects, rbac_subject, scalar};
 use crate::fact::canonical_json;
 use crate::profile::section::{
     Complaints, Node, Section, did_you_mean, integer, kind, nearest, one_of, quoted,
@@ -204,6 +204,7 @@ pub(crate) fn check(
             table(checked)
         }
         (Type::Object, _) => leaf(json(node, &spot.path, out)?),
+        (Type::Objects, DeValue::Array(items)) => table(objects::check(items, &spot.path, out)),
         // `fits` has refused every other pair.
         _ => None,
     }

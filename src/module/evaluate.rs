@@ -53,6 +53,7 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
         cluster: workspace.cluster.name.clone(),
         distribution: workspace.cluster.distribution,
         accept: accepted(&workspace.accept, &resources),
+        allow_delete: workspace.apply.allow_delete.clone(),
         resources,
         findings: findings.into_iter().collect(),
     })

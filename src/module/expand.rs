@@ -55,8 +55,15 @@ pub(crate) fn expand<'m>(
             module,
             expanded: &mut expanded,
         };
+        let is_shared = decl.is_shared();
+        let mut is_made = false;
         expansion.repeat(&decl.guard.loops, &mut Vec::new(), &mut |this, bindings| {
-            this.draft(decl, bindings);
+            // The first makes it, and a thousand more would make the same.
+            if is_shared && is_made {
+                this.heed(&decl.guard, bindings);
+            } else {
+                is_made |= this.draft(decl, bindings);
+            }
         });
     }
     if !module.assertions.is_empty() {
@@ -217,17 +224,26 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         }
     }
 
-    fn draft(&mut self, decl: &'m ResourceDecl, bindings: &[Binding<'m, 'v>]) {
+    /// Notes what decided over a resource that is made already.
+    fn heed(&mut self, guard: &Guard, bindings: &[Binding<'m, 'v>]) {
+        let mut uses = Vec::new();
+        applies(self.names(bindings), guard, &mut uses);
+        let compared = uses.into_iter().flat_map(|u| u.origins);
+        self.expanded.heeded.extend(compared);
+    }
+
+    /// Makes a resource, and says whether there is one.
+    fn draft(&mut self, decl: &'m ResourceDecl, bindings: &[Binding<'m, 'v>]) -> bool {
         let names = self.names(bindings);
         let mut uses = Vec::new();
         if !applies(names, &decl.guard, &mut uses) {
             let compared = uses.into_iter().flat_map(|u| u.origins);
             self.expanded.heeded.extend(compared);
-            return;
+            return false;
         }
         let data = match self.table(names, &decl.data, &mut uses) {
             Outcome::Value(data) => data,
-            Outcome::Nothing | Outcome::Unset => return,
+            Outcome::Nothing | Outcome::Unset => return false,
         };
         for binding in bindings {
             let named = &binding.named;
@@ -269,6 +285,7 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             controls: controls.into_iter().cloned().collect(),
             origins,
         });
+        true
     }
 
     fn template(

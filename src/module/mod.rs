@@ -16,6 +16,7 @@ mod evaluate;
 mod expand;
 mod expression;
 mod name;
+mod objects;
 mod option;
 mod option_type;
 mod predicate;

@@ -16,7 +16,7 @@ pub(crate) enum Shape<'m> {
     Value(&'m Type),
     /// An entry of an attribute set: its fields, and `name`.
     Entry(&'m Fields),
-    /// An entry of a map: its `value`, and `name`.
+    /// An entry of a map, or one of several objects: its `value`, and `name`.
     Pair(&'m Type),
     /// The name of an entry.
     Name,
@@ -179,6 +179,7 @@ impl<'m, 'v> Named<'m, 'v> {
         match self.shape {
             Shape::Value(Type::Attrs(fields)) => Some(Shape::Entry(fields)),
             Shape::Value(Type::Map(item)) => Some(Shape::Pair(item)),
+            Shape::Value(Type::Objects) => Some(Shape::Pair(&Type::Object)),
             Shape::Value(Type::List(item) | Type::Set(item)) => Some(Shape::Value(item)),
             _ => None,
         }

@@ -190,6 +190,9 @@ pub enum Type {
     Attrs(Fields),
     /// A structure of Kubernetes, kept as it is.
     Object,
+    /// Whole objects of Kubernetes, written as a list of tables; definitions unite object by object, each
+    /// known by its [short name](crate::fact::ObjectRef::short_name).
+    Objects,
     /// A user, a group or a service account, as a RoleBinding names it.
     RbacSubject,
     /// A value that fits one of these types.
@@ -257,6 +260,7 @@ impl Type {
             Type::List(item) => format!("a list, each item {}", item.describe()),
             Type::Set(item) => format!("a set, each item {}", item.describe()),
             Type::Map(item) => format!("a table, each value {}", item.describe()),
+            Type::Objects => "a list of Kubernetes objects".into(),
             Type::Record(_) | Type::Attrs(_) | Type::Object => "a table".into(),
         }
     }
@@ -289,7 +293,7 @@ impl Type {
             | Type::Cidr => value.is_str(),
             Type::Quantity => value.is_str() || value.is_integer(),
             Type::OneOf(types) => types.iter().any(|ty| ty.fits(value)),
-            Type::List(_) | Type::Set(_) => value.is_array(),
+            Type::List(_) | Type::Set(_) | Type::Objects => value.is_array(),
             Type::Map(_)
             | Type::Record(_)
             | Type::Attrs(_)

@@ -26,6 +26,7 @@ const TYPES: &[&str] = &[
     "attrs",
     "one-of",
     "object",
+    "objects",
     "rbac-subject",
     "secret",
 ];
@@ -54,6 +55,7 @@ pub(super) fn option_type(
     Some(match word {
         "bool" => Type::Bool,
         "object" => Type::Object,
+        "objects" => Type::Objects,
         "quantity" => Type::Quantity,
         "mode" => Type::Mode,
         "cidr" => Type::Cidr,

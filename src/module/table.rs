@@ -33,6 +33,21 @@ pub(crate) struct ResourceDecl {
     pub(crate) data: Table,
 }
 
+impl ResourceDecl {
+    /// Whether it shows nothing of the entries that it is repeated for, so that all of them want the
+    /// same one.
+    pub(crate) fn is_shared(&self) -> bool {
+        let mut shows = false;
+        self.data.references(&mut |reference, _| {
+            let loops = self.guard.loops.iter();
+            shows |= loops
+                .map(|each| &each.name)
+                .any(|name| reference.path.first() == Some(name));
+        });
+        !self.guard.loops.is_empty() && !shows
+    }
+}
+
 /// `when`, `given` and `for-each`.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {

@@ -250,7 +250,7 @@ example = 4
       --> modules/m.toml:6:8
     6 | type = "boole"
       |        ^^^^^^^ did you mean `bool`?
-      help: use `bool`, `int`, `string`, `enum`, `duration`, `quantity`, `mode`, `cidr`, `list`, `set`, `map`, `record`, `attrs`, `one-of`, `object`, `rbac-subject` or `secret`
+      help: use `bool`, `int`, `string`, `enum`, `duration`, `quantity`, `mode`, `cidr`, `list`, `set`, `map`, `record`, `attrs`, `one-of`, `object`, `objects`, `rbac-subject` or `secret`
 
     error: `m.a.risk` cannot be `high`
       --> modules/m.toml:8:8

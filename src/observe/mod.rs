@@ -1,13 +1,14 @@
 //! Observe: one probe a node and few lists a cluster give the facts. Nothing here writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::cluster::Api;
 use crate::distribution::kubeadm;
+use crate::fact::ledger::LedgerFacts;
 use crate::fact::probe;
 use crate::fact::{ApiFacts, ApiQuery, Fact, Facts, Node, NodeFacts, NodeInfo, Query, sha256};
 use crate::host::{Exit, Host, HostError, Limits, Opener, Script};
@@ -17,10 +18,12 @@ use crate::resource::{Desired, Place};
 pub(crate) mod answers;
 mod encryption;
 mod inventory;
+mod left;
 mod metrics;
 
 pub use encryption::encryption;
 pub use inventory::{Inventory, InventoryError, inventory};
+pub use left::LedgerWanted;
 
 /// The one script by which a node is looked at.
 pub const PROBE: Script = Script {
@@ -41,9 +44,13 @@ pub struct Wanted {
     /// On each node, by its name.
     pub nodes: BTreeMap<String, Vec<Query>>,
     /// In the API: objects that are wanted.
-    pub objects: Vec<Value>,
+    pub objects: Vec<Arc<Value>>,
+    /// Whether to look at the objects only, and not to ask what applying them would do.
+    pub only_live: bool,
     /// What else is to be asked.
     pub answers: BTreeSet<ApiQuery>,
+    /// The ledger, and what has left the profile, if they matter.
+    pub ledger: Option<LedgerWanted>,
 }
 
 impl Wanted {
@@ -62,6 +69,7 @@ impl Wanted {
                 )
                 .collect(),
             objects: crate::plan::wanted_objects(desired),
+            only_live: false,
             answers: crate::plan::api_queries(desired, inventory.nodes.values())
                 .into_keys()
                 .chain(crate::plan::member_queries(
@@ -69,6 +77,11 @@ impl Wanted {
                     inventory.nodes.values(),
                 ))
                 .collect(),
+            ledger: Some(LedgerWanted {
+                workspace: desired.cluster.clone(),
+                allow_delete: desired.allow_delete.clone(),
+                only: None,
+            }),
         }
     }
 
@@ -85,6 +98,7 @@ impl Wanted {
         let mut nodes: BTreeMap<String, BTreeSet<Query>> = BTreeMap::new();
         let mut objects = Vec::new();
         let mut answers = BTreeSet::new();
+        let mut left = BTreeSet::new();
         for basis in &plan.basis {
             match (&basis.place, &basis.subject) {
                 (Place::Node(name), Subject::Query(query)) => {
@@ -98,6 +112,9 @@ impl Wanted {
                 (_, Subject::Answer { query, .. }) => {
                     answers.insert(query.clone());
                 }
+                (_, Subject::Left { reference }) => {
+                    left.insert(reference.clone());
+                }
                 _ => {}
             }
         }
@@ -107,7 +124,14 @@ impl Wanted {
                 .map(|(name, queries)| (name, queries.into_iter().collect()))
                 .collect(),
             objects,
+            // A plan rests on what is there.
+            only_live: true,
             answers,
+            ledger: (!left.is_empty()).then(|| LedgerWanted {
+                workspace: plan.cluster.name.clone(),
+                allow_delete: BTreeSet::new(),
+                only: Some(left),
+            }),
         }
     }
 }
@@ -180,7 +204,14 @@ pub fn observe(
                 kubeadm::CONFIG_NAME,
                 kubeadm::CONFIG_KEY,
             ),
-            objects: api.objects(&wanted.objects),
+            ledger: match &wanted.ledger {
+                Some(about) => left::look(api, about, &wanted.objects),
+                None => LedgerFacts::default(),
+            },
+            objects: match wanted.only_live {
+                true => api.live(&wanted.objects),
+                false => api.objects(&wanted.objects),
+            },
             answers: wanted
                 .answers
                 .iter()

@@ -1,6 +1,7 @@
 //! What a plan rests on, and whether that still holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -11,11 +12,14 @@ use crate::distribution::kubeadm::fields::{FieldPath, field};
 use crate::distribution::kubeadm::{
     CONFIG_NAME, CONFIG_NAMESPACE, MANIFESTS_DIR, kubelet_config_path, manifest_path,
 };
+use crate::fact::ledger::{Ledger, LeftFact};
 use crate::fact::{
-    Answer, ApiQuery, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact, ObjectRef,
-    Query, canonical_sha256, sha256,
+    Answer, ApiQuery, DryRun, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact,
+    ObjectRef, Query, canonical_sha256, sha256,
 };
+use crate::resource::leaving::bears;
 use crate::resource::mode::Mode;
+use crate::resource::object::stripped;
 use crate::resource::precondition::Precondition;
 use crate::resource::{Desired, Kind, Place, Resource};
 
@@ -49,11 +53,11 @@ pub(super) fn may_restart(desired: &Desired, node: &NodeInfo) -> bool {
 }
 
 /// Lists the API objects that are wanted, by reference, each once.
-pub fn wanted_objects(desired: &Desired) -> Vec<Value> {
-    let mut objects: Vec<(ObjectRef, &Value)> = desired
+pub fn wanted_objects(desired: &Desired) -> Vec<Arc<Value>> {
+    let mut objects: Vec<(ObjectRef, &Arc<Value>)> = desired
         .resources
         .iter()
-        .filter_map(|resource| resource.kind.behaviour().object())
+        .filter_map(|resource| resource.kind.behaviour().shared_object())
         .filter_map(|object| Some((ObjectRef::of(object)?, object)))
         .collect();
     objects.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -161,6 +165,11 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
             && !matches!(fact.live, Fact::Unreadable(_))
         {
             basis.push(basis_of_object(&wanted, fact));
+        }
+    }
+    for (reference, fact) in &facts.api.ledger.left {
+        if !matches!(fact.live, Fact::Unreadable(_)) {
+            basis.push(basis_of_left(reference, fact, &facts.api.ledger.ledger));
         }
     }
     basis
@@ -285,18 +294,42 @@ pub fn basis_of_answer(
 
 /// Returns the basis of an object: whether it exists, and its values of those fields that the wanted
 /// object sets. What others change beside them counts for nothing.
-pub fn basis_of_object(wanted: &Value, fact: &ObjectFact) -> Basis {
+pub fn basis_of_object(wanted: &Arc<Value>, fact: &ObjectFact) -> Basis {
     Basis {
         place: Place::Api,
         subject: Subject::Object {
             wanted: wanted.clone(),
         },
-        sha256: canonical_sha256(&match &fact.live {
-            Fact::Value(live) => json!({"object": projection(wanted, live)}),
-            Fact::Absent => json!("absent"),
-            Fact::Unreadable(_) => json!("unreadable"),
-        }),
+        sha256: match (&fact.live, &fact.would) {
+            (_, DryRun::Same { sha256 }) => sha256.clone(),
+            (Fact::Value(live), _) => sha256_of_object(wanted, live),
+            (Fact::Absent, _) => canonical_sha256(&json!("absent")),
+            (Fact::Unreadable(_), _) => canonical_sha256(&json!("unreadable")),
+        },
     }
+}
+
+/// Returns the basis of an object that has left the profile: all of it but what the server counts,
+/// whether harden manages it, and what the ledger says of it.
+pub fn basis_of_left(reference: &ObjectRef, fact: &LeftFact, ledger: &Fact<Ledger>) -> Basis {
+    let entry = ledger.value().and_then(|l| l.entries.get(reference));
+    let live = match &fact.live {
+        Fact::Value(live) => json!({"object": stripped(live), "ours": bears(live)}),
+        Fact::Absent => json!("absent"),
+        Fact::Unreadable(_) => json!("unreadable"),
+    };
+    Basis {
+        place: Place::Api,
+        subject: Subject::Left {
+            reference: reference.clone(),
+        },
+        sha256: canonical_sha256(&json!({"entry": entry, "live": live})),
+    }
+}
+
+/// Returns the SHA-256 of those parts of a live object that the wanted one names.
+pub fn sha256_of_object(wanted: &Value, live: &Value) -> String {
+    canonical_sha256(&json!({"object": projection(wanted, live)}))
 }
 
 /// Returns those parts of the live value that the wanted one names. Items of a list are found by
@@ -396,6 +429,17 @@ fn now(old: &Basis, facts: &Facts) -> Result<Option<Basis>, String> {
                 },
             }
         }
+        (Place::Api, Subject::Left { reference }) => {
+            let seen = &facts.api.ledger;
+            match (&seen.ledger, seen.left.get(reference)) {
+                (Fact::Unreadable(why), _) => return unread(why),
+                (_, None) => None,
+                (_, Some(fact)) => match &fact.live {
+                    Fact::Unreadable(why) => return unread(why),
+                    _ => Some(basis_of_left(reference, fact, &seen.ledger)),
+                },
+            }
+        }
         _ => None,
     })
 }
@@ -410,6 +454,7 @@ impl std::fmt::Display for Subject {
                 "ClusterConfiguration in ConfigMap {CONFIG_NAMESPACE}/{CONFIG_NAME}"
             ),
             Subject::Answer { query, .. } => query.fmt(f),
+            Subject::Left { reference } => write!(f, "{reference}, which has left the profile"),
             Subject::Object { wanted } => match ObjectRef::of(wanted) {
                 Some(reference) => reference.fmt(f),
                 None => f.write_str("an object without a name"),

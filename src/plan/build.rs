@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::consent::{decide, withhold};
-use super::{Cluster, Plan, Purpose, SCHEMA, Step, basis, clash, members, servers, stages};
+use super::{
+    Cluster, Impact, Plan, Purpose, SCHEMA, Step, basis, clash, members, prune, servers, stages,
+};
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
 use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subject};
@@ -22,7 +24,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         stray_manifests(node, &mut draft);
     }
     let mut held = BTreeSet::new();
-    let mut impact = Vec::new();
+    let mut preconditions = Vec::new();
     // What establishes something comes before what requires it, and what is needed before what needs it.
     let mut resources: Vec<&Resource> = desired.resources.iter().collect();
     resources.sort_by_key(|resource| {
@@ -37,7 +39,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         let mut is_held = own.problems.iter().any(is_error);
         draft.problems.append(&mut own.problems);
         let mut decision = decide(resource, &own.changes, desired, facts, &mut draft);
-        impact.append(&mut decision.impact);
+        preconditions.append(&mut decision.impact);
         let why = decision
             .withheld
             .or_else(|| needs_held(kind.needs(), &held));
@@ -55,7 +57,8 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
     let leader = members::etcd_leader(facts.api.answers.iter());
-    let stages = stages::stages(&mut draft, desired.distribution, leader, facts);
+    let mut stages = stages::stages(&mut draft, desired.distribution, leader, facts);
+    prune::add(desired, facts, &mut draft, &mut stages);
     let is_plane = |name: &String| facts.nodes.get(name).is_some_and(|n| n.info.control_plane);
     let restarts = stages
         .iter()
@@ -90,7 +93,10 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             .collect(),
         stages,
         problems: draft.problems,
-        impact,
+        impact: Impact {
+            preconditions,
+            ..Impact::default()
+        },
         basis: basis::all(desired, facts),
     }
 }

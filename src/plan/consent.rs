@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Impact, StageName, Verdict};
+use super::{Guard, StageName, Verdict};
 use crate::fact::Facts;
 use crate::resource::precondition::{Judgement, Precondition, listed};
 use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Resource, Risk, Severity};
@@ -19,7 +19,7 @@ pub(super) struct Decision {
     /// Why they must not be made, and what to do about it.
     pub(super) withheld: Option<(String, String)>,
     /// What is known of those whom they could hurt.
-    pub(super) impact: Vec<Impact>,
+    pub(super) impact: Vec<Guard>,
 }
 
 /// Decides whether the changes of a resource may be made. What `draft` holds already may establish what
@@ -152,7 +152,7 @@ fn impact_of(
     precondition: Precondition,
     judgement: Judgement,
     accepted: bool,
-) -> Impact {
+) -> Guard {
     let (verdict, message, count, mut who) = match judgement {
         Judgement::Holds(evidence) => (Verdict::Holds, evidence, 0, Vec::new()),
         Judgement::ByThisPlan(places) => (
@@ -165,7 +165,7 @@ fn impact_of(
         Judgement::Unknown(why) => (Verdict::Unknown, why, 0, Vec::new()),
     };
     who.truncate(MAX_WHO);
-    Impact {
+    Guard {
         resource: resource.kind.behaviour().name(),
         precondition,
         verdict,

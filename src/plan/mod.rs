@@ -8,29 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
-use crate::fact::{ApiQuery, Ids, NodePath, ObjectRef, ProgramName, Query};
+use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
-use crate::resource::precondition::Precondition;
 use crate::resource::{Change, Place, Problem};
 
 mod basis;
 mod build;
 mod clash;
 mod consent;
+pub mod impact;
 mod members;
 mod object_order;
 mod prepare;
+mod prune;
 mod saved;
 mod servers;
 mod stages;
 
 pub use basis::{
     Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
-    basis_of_node, basis_of_object, compare, queries, wanted_objects,
+    basis_of_left, basis_of_node, basis_of_object, compare, queries, sha256_of_object,
+    wanted_objects,
 };
 pub use build::build;
+pub use impact::{
+    Effect as HitEffect, Enforcement, Guard, Hit, HitKind, Impact, TenantImpact, Unknown, Verdict,
+};
 pub(crate) use members::leader_last;
 pub use members::{etcd_leader, member_queries};
+pub(crate) use object_order::rank as object_rank;
 pub use prepare::{not_ready, prepare, queries_to_prepare};
 pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
@@ -63,46 +69,11 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// What cannot be done, and what should be known.
     pub problems: Vec<Problem>,
-    /// Who would be hit by guarded changes, as far as there is evidence.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub impact: Vec<Impact>,
+    /// Whom it would hit, as far as that can be told.
+    #[serde(default, skip_serializing_if = "Impact::is_empty")]
+    pub impact: Impact,
     /// What the plan rests on.
     pub basis: Vec<Basis>,
-}
-
-/// What is known of those whom a guarded change could hurt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Impact {
-    /// The resource whose change requires the precondition.
-    pub resource: String,
-    /// What must be so.
-    pub precondition: Precondition,
-    /// Whether it is.
-    pub verdict: Verdict,
-    /// The evidence, in one line without names.
-    pub message: String,
-    /// How many would be hit, or are mended by this plan.
-    pub count: usize,
-    /// The first of their names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub who: Vec<String>,
-    /// Whether the profile accepts the change whatever the verdict.
-    pub accepted: bool,
-}
-
-/// Whether a precondition holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It holds.
-    Holds,
-    /// It will hold before the change is made.
-    ByThisPlan,
-    /// It does not hold.
-    Fails,
-    /// It cannot be told.
-    Unknown,
 }
 
 /// The cluster that a plan is for.
@@ -159,6 +130,8 @@ pub enum StageName {
     KubeProxy,
     /// API objects that restrict.
     ObjectsEnforce,
+    /// API objects that have left the profile: only when what stands in their place is there.
+    ObjectsLeft,
     /// The ConfigMaps from which kubeadm upgrades and joins: only after the last gate has passed.
     KubeadmConfig,
 }
@@ -187,7 +160,16 @@ impl Step {
                 let what: Vec<String> = files.chain(units).collect();
                 format!("{}: {}", step.node, what.join(", "))
             }
-            Step::Object(step) => format!("API: {}", step.reference),
+            Step::Object(step) => {
+                let what = match step.action {
+                    ObjectAction::Prune { .. } => "delete ",
+                    ObjectAction::Release => "let go of ",
+                    ObjectAction::Forget => "forget ",
+                    ObjectAction::Note => "note ",
+                    ObjectAction::Apply(_) | ObjectAction::Restore(_) | ObjectAction::Delete => "",
+                };
+                format!("API: {what}{}", step.reference)
+            }
             Step::ServingCertificate(step) => {
                 format!("{}: approve the kubelet's serving certificate", step.node)
             }
@@ -378,6 +360,10 @@ pub struct ObjectStep {
     pub before: Option<serde_json::Value>,
     /// What to do.
     pub action: ObjectAction,
+    /// The fields that an apply takes from other managers, since the user asked for it. With any other
+    /// conflict it stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<FieldConflict>,
 }
 
 /// What a step does to an API object.
@@ -390,6 +376,18 @@ pub enum ObjectAction {
     Restore(serde_json::Value),
     /// Delete it, on rollback of its creation.
     Delete,
+    /// Delete it, since it has left the profile, if it still is as it was and harden manages it.
+    Prune {
+        /// What a namespace holds that is lost with it.
+        contents: Vec<String>,
+    },
+    /// Leave it as it is, and give up harden's fields, since it has left the profile.
+    Release,
+    /// Do nothing but strike it out of the ledger: it has left the profile, and harden has no part in
+    /// it any more.
+    Forget,
+    /// Do nothing but note it in the ledger, which lacks it.
+    Note,
 }
 
 /// One key of a ConfigMap, and what reads it.
@@ -453,7 +451,13 @@ pub enum Subject {
     /// Those fields of an object that the wanted object sets.
     Object {
         /// The wanted object: which object, and which fields count.
-        wanted: serde_json::Value,
+        #[serde(with = "crate::fact::shared")]
+        wanted: std::sync::Arc<serde_json::Value>,
+    },
+    /// An object that has left the profile, and what the ledger says of it.
+    Left {
+        /// Which.
+        reference: ObjectRef,
     },
 }
 

@@ -73,7 +73,7 @@ pub fn prepare(
         purpose: Purpose::Bootstrap(node.to_owned()),
         nodes,
         etcd_leader: None,
-        impact: Vec::new(),
+        impact: Default::default(),
         changes: draft
             .changes
             .into_iter()

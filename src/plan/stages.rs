@@ -15,7 +15,8 @@ use crate::distribution::kubeadm::{
 };
 use crate::distribution::{Component, ComponentEdit, Distribution};
 use crate::fact::{
-    Answer, ApiQuery, Fact, Facts, File, Ids, Meta, Node, NodePath, ObjectRef, Query, sha256,
+    Answer, ApiQuery, Fact, Facts, FieldConflict, File, Ids, Meta, Node, NodePath, ObjectRef,
+    Query, sha256,
 };
 use crate::resource::component_file::unified_diff;
 use crate::resource::kubelet::kubelet_program;
@@ -41,7 +42,7 @@ struct Effects {
     /// By node.
     kubelets: BTreeMap<String, Vec<FieldEdit>>,
     maps: BTreeMap<ConfigMapRef, Vec<FieldEdit>>,
-    objects: BTreeMap<ObjectRef, serde_json::Value>,
+    objects: BTreeMap<ObjectRef, (serde_json::Value, Vec<FieldConflict>)>,
     /// Nodes whose static pods have a change that all nodes must share.
     uniform: BTreeSet<String>,
     /// The same of kubelets.
@@ -209,8 +210,12 @@ impl Effects {
             Effect::Owner { node, path, owner } => {
                 self.owners.insert((node, path), owner);
             }
-            Effect::Object { reference, wanted } => {
-                self.objects.insert(reference, wanted);
+            Effect::Object {
+                reference,
+                wanted,
+                taken,
+            } => {
+                self.objects.insert(reference, (wanted, taken));
             }
         }
     }
@@ -547,9 +552,9 @@ impl Effects {
     /// Applies objects: namespaces that do not exist yet, and the rest, in the order of [`rank`].
     fn object_steps(&self, facts: &Facts) -> (Vec<Step>, Vec<Step>) {
         let mut sorted: Vec<_> = self.objects.iter().collect();
-        sorted.sort_by_key(|(reference, wanted)| rank(reference, wanted));
+        sorted.sort_by_key(|(reference, (wanted, _))| rank(reference, wanted));
         let (mut permit, mut enforce) = (Vec::new(), Vec::new());
-        for (reference, wanted) in sorted {
+        for (reference, (wanted, taken)) in sorted {
             let live = facts
                 .api
                 .objects
@@ -559,6 +564,7 @@ impl Effects {
                 reference: reference.clone(),
                 before: live.cloned(),
                 action: ObjectAction::Apply(wanted.clone()),
+                taken: taken.clone(),
             });
             if is_namespace(reference) && live.is_none() {
                 permit.push(step);

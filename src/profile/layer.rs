@@ -193,12 +193,12 @@ fn value(
 }
 
 fn unknown_section(name: &str, span: Range<usize>, modules: &Modules, out: &mut Complaints<'_>) {
-    let names = || {
-        modules
-            .iter()
-            .map(|(name, _)| name)
-            .chain(RESERVED.iter().copied())
-    };
+    // A module without options has no section.
+    let sections: BTreeSet<&str> = modules
+        .options()
+        .filter_map(|decl| decl.name.split('.').next())
+        .collect();
+    let names = || sections.iter().copied().chain(RESERVED.iter().copied());
     let near = nearest(name, names());
     let help = match modules.iter().find(|(module, _)| Some(*module) == near) {
         Some((module, found)) => format!("[{module}]: {}", found.summary),

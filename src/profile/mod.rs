@@ -232,18 +232,22 @@ pub enum Role {
     Worker,
 }
 
-/// `[apply]`: how patient apply is.
+/// `[apply]`: how patient apply is, and what it may delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplySettings {
     /// How long a gate may take before the node is put back; 240 s unless set. The node's own
     /// dead-man timer is this plus 30 s.
     pub gate_timeout: Duration,
+    /// Objects that may be deleted with all that they hold when they have left the profile, by their
+    /// [short names](crate::fact::ObjectRef::short_name).
+    pub allow_delete: BTreeSet<String>,
 }
 
 impl Default for ApplySettings {
     fn default() -> Self {
         ApplySettings {
             gate_timeout: Duration::from_secs(240),
+            allow_delete: BTreeSet::new(),
         }
     }
 }

@@ -272,6 +272,29 @@ fn apply(table: &DeTable<'_>, out: &mut Complaints<'_>) -> ApplySettings {
             }
         }
     }
+    for (name, span) in section.strings("allow-delete", out) {
+        if is_short_name(name) {
+            settings.allow_delete.insert(name.to_owned());
+            continue;
+        }
+        out.at(
+            span,
+            format!("{} names no object", quoted(name)),
+            "here",
+            "write \"KIND/NAME\" or \"KIND/NAMESPACE/NAME\", for example \"Namespace/old-team\"",
+        );
+    }
     section.finish(out);
     settings
+}
+
+/// Whether a text can be what [`crate::fact::ObjectRef::short_name`] gives.
+fn is_short_name(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('/').collect();
+    let word = |part: &&str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-.:_".contains(c);
+        !part.is_empty() && part.chars().all(known)
+    };
+    let is_kind = |part: &str| part.starts_with(|c: char| c.is_ascii_uppercase());
+    matches!(parts.len(), 2 | 3) && parts.iter().all(word) && is_kind(parts[0])
 }

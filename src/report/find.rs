@@ -92,6 +92,7 @@ fn declared<'m>(
             .find_map(|rest| declared(decl, item, rest, has_value))
             .or(item.is_scalar().then_some(decl))
             .or(is_entry.then_some(decl)),
+        Type::Objects => is_entry.then_some(decl),
         _ => None,
     }
 }

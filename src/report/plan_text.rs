@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
 
+use super::crowd;
 use super::problems::problems_text;
-use crate::plan::{Plan, Purpose, Stage, StageName, Step, Verdict};
+use crate::plan::{Impact, Plan, Purpose, Stage, StageName, Step, Verdict};
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -52,8 +53,15 @@ pub fn plan_text(plan: &Plan, show: PlanText) -> String {
             },
         };
         line(&mut out, format_args!("\n{HEADING}{title}{HEADING:#}"));
+        let (many, changes) = match show.details {
+            true => (Vec::new(), changes),
+            false => crowd::take(changes),
+        };
         for group in by_resource(&changes) {
             resource(&mut out, &group, show);
+        }
+        for crowd in many {
+            line(&mut out, format_args!("  {ADD}+ {}{ADD:#}", crowd.text()));
         }
     }
     problems(&mut out, plan, Severity::Error, "Cannot be done", ERROR);
@@ -82,10 +90,14 @@ fn by_place(changes: &[Change]) -> Vec<(&Place, Vec<&Change>)> {
 /// The copies of one setting stand together, and their reason is told once.
 fn by_resource<'c>(changes: &[&'c Change]) -> Vec<Vec<&'c Change>> {
     let mut groups: Vec<Vec<&Change>> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for change in changes {
-        match groups.iter_mut().find(|g| g[0].resource == change.resource) {
-            Some(group) => group.push(change),
-            None => groups.push(vec![change]),
+        match places.get(change.resource.as_str()) {
+            Some(at) => groups[*at].push(change),
+            None => {
+                places.insert(&change.resource, groups.len());
+                groups.push(vec![change]);
+            }
         }
     }
     groups
@@ -170,13 +182,19 @@ fn problems(out: &mut String, plan: &Plan, severity: Severity, title: &str, styl
 /// How many names of one precondition a reader gets; JSON has more.
 const MAX_WHO: usize = 10;
 
-/// Whom guarded changes could hurt.
+/// Whom the plan would hit.
 fn impact(out: &mut String, plan: &Plan) {
     if plan.impact.is_empty() {
         return;
     }
     line(out, format_args!("\n{HEADING}Impact{HEADING:#}"));
-    for impact in &plan.impact {
+    preconditions(out, &plan.impact);
+    super::impact_text::tenants(out, &plan.impact);
+}
+
+/// What guarded changes require, and what is known of it.
+pub(super) fn preconditions(out: &mut String, impact: &Impact) {
+    for impact in &impact.preconditions {
         let (verdict, style) = match (impact.verdict, impact.accepted) {
             (Verdict::Holds, _) => ("holds", ADD),
             (Verdict::ByThisPlan, _) => ("will hold", ADD),
@@ -210,8 +228,23 @@ fn order(out: &mut String, plan: &Plan) {
     let width = plan.steps().count().to_string().len();
     let mut number = 0;
     for stage in &plan.stages {
-        for step in &stage.steps {
+        let mut steps = stage.steps.iter();
+        while let Some(step) = steps.next() {
             number += 1;
+            let more = crowd::objects(&stage.steps[stage.steps.len() - steps.len() - 1..]);
+            if let Some((count, kinds)) = more {
+                let last = number + count - 1;
+                line(
+                    out,
+                    format_args!(
+                        "  {number:>width$}-{last}. {DIM}{}{DIM:#} API: {kinds}",
+                        stage_name(stage.name)
+                    ),
+                );
+                number = last;
+                steps.nth(count - 2);
+                continue;
+            }
             let gate = match step {
                 Step::Node(node) if node.gate.as_ref().is_some_and(|g| g.serving_certificate) => {
                     ", approves its request for a certificate, then waits for what it says it runs with, and for its Node to be Ready"
@@ -269,6 +302,7 @@ pub(crate) fn stage_name(name: StageName) -> &'static str {
         StageName::ControlPlane => "control plane",
         StageName::KubeProxy => "kube-proxy",
         StageName::ObjectsEnforce => "API objects",
+        StageName::ObjectsLeft => "left the profile",
         StageName::KubeadmConfig => "kubeadm-config",
     }
 }
@@ -394,7 +428,7 @@ mod tests {
                 steps: (1..=steps).map(step).collect(),
             }],
             problems: Vec::new(),
-            impact: Vec::new(),
+            impact: Default::default(),
             basis: Vec::new(),
         }
     }

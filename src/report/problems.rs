@@ -50,6 +50,18 @@ pub(super) fn problems_text(problems: &[&Problem]) -> String {
     groups.iter().map(Group::text).collect()
 }
 
+/// How many names of one group a reader gets; JSON has all.
+const NAMED: usize = 20;
+
+fn some(names: &[&str]) -> String {
+    match names.get(..NAMED) {
+        Some(first) if names.len() > NAMED => {
+            format!("{} and {} more", first.join(", "), names.len() - NAMED)
+        }
+        _ => names.join(", "),
+    }
+}
+
 fn push_once<'p>(list: &mut Vec<&'p str>, text: &'p str) {
     if !list.contains(&text) {
         list.push(text);
@@ -59,7 +71,7 @@ fn push_once<'p>(list: &mut Vec<&'p str>, text: &'p str) {
 impl Group<'_> {
     fn text(&self) -> String {
         let (place, cause) = (&self.first.place, self.cause);
-        let (subjects, unread) = (self.subjects.join(", "), self.unread.join(", "));
+        let (subjects, unread) = (some(&self.subjects), some(&self.unread));
         let mut text = match (self.subjects.len(), self.unread.is_empty()) {
             (_, true) => format!("  ! {place}: {subjects}: {cause}\n"),
             (1, false) => format!("  ! {place}: {subjects}: {unread}{UNREAD}{cause}\n"),

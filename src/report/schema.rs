@@ -136,6 +136,15 @@ fn shape(ty: &Type) -> Json {
         Type::Record(fields) => record(fields),
         Type::Attrs(fields) => json!({"type": "object", "additionalProperties": record(fields)}),
         Type::Object => json!({"type": "object"}),
+        Type::Objects => list(json!({
+            "type": "object",
+            "required": ["apiVersion", "kind", "metadata"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string", "not": {"const": "Secret"}},
+                "metadata": {"type": "object", "required": ["name"]},
+            },
+        })),
         Type::OneOf(types) => {
             let any: Vec<Json> = types.iter().map(shape).collect();
             json!({"anyOf": any})

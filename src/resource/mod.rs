@@ -7,16 +7,22 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest;
 
 use self::precondition::Precondition;
 use crate::distribution::k3s::Layout;
 use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit, Distribution};
-use crate::fact::{ApiQuery, Facts, Ids, Node, NodeInfo, NodePath, ObjectRef, Query};
+use crate::fact::{
+    ApiQuery, Facts, FieldConflict, Ids, Node, NodeInfo, NodePath, ObjectRef, Query,
+};
 
+pub mod allowance;
 pub mod audit_policy;
 pub mod component_file;
 mod control_plane;
+pub mod convergence;
+mod defaults;
 mod elsewhere;
 pub mod encryption;
 pub mod etcd_user;
@@ -24,9 +30,11 @@ mod field;
 pub mod flag;
 pub mod kube_proxy;
 pub mod kubelet;
+pub mod leaving;
 pub mod mode;
 pub mod object;
 pub mod precondition;
+mod quantity;
 mod servers;
 pub mod serving_certificate;
 pub mod sysctl;
@@ -77,6 +85,7 @@ kinds! {
     "component-file" => ComponentFile(component_file::ComponentFile),
     "mode" => Mode(mode::Mode),
     "object" => Object(object::Object),
+    "allowance" => Allowance(allowance::Allowance),
     "kubelet" => Kubelet(kubelet::Kubelet),
     "kube-proxy" => KubeProxy(kube_proxy::KubeProxy),
     "sysctl" => Sysctl(sysctl::Sysctl),
@@ -126,6 +135,11 @@ pub trait Behaviour {
 
     /// Returns the API object that is wanted, for kinds that are one.
     fn object(&self) -> Option<&serde_json::Value> {
+        None
+    }
+
+    /// The same, to be kept without a copy.
+    fn shared_object(&self) -> Option<&std::sync::Arc<serde_json::Value>> {
         None
     }
 
@@ -468,6 +482,10 @@ pub struct Desired {
     pub resources: Vec<Resource>,
     /// Options whose guarded or irreversible changes the profile accepts.
     pub accept: Vec<String>,
+    /// Objects that may be deleted with all that they hold when they have left the profile, by their
+    /// [short names](ObjectRef::short_name).
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub allow_delete: BTreeSet<String>,
     /// What should be known about the profile, sorted.
     pub findings: Vec<Finding>,
 }
@@ -476,22 +494,31 @@ impl Desired {
     /// Returns the SHA-256 of the desired state. Where values came from does not count, so that
     /// moving a line changes nothing.
     pub fn sha256(&self) -> String {
-        let resources: Vec<_> = self
-            .resources
-            .iter()
-            .map(|r| {
-                serde_json::json!({
-                    "kind": r.kind, "scope": r.scope, "only": r.only, "except": r.except, "uniform": r.uniform,
-                })
-            })
-            .collect();
-        let mut state = serde_json::json!({
-            "cluster": self.cluster, "resources": resources, "accept": self.accept,
-        });
-        if !self.distribution.is_kubeadm() {
-            state["distribution"] = self.distribution.name().into();
+        use crate::fact::canonical_json;
+        // Canonical JSON, one resource at a time: of thousands, the whole would be many times as large.
+        let mut hash = sha2::Sha256::new();
+        let accept = canonical_json(&serde_json::json!(self.accept));
+        let cluster = canonical_json(&serde_json::json!(self.cluster));
+        hash.update(format!("{{\"accept\":{accept},"));
+        if !self.allow_delete.is_empty() {
+            let allowed = canonical_json(&serde_json::json!(self.allow_delete));
+            hash.update(format!("\"allow-delete\":{allowed},"));
         }
-        crate::fact::canonical_sha256(&state)
+        hash.update(format!("\"cluster\":{cluster},"));
+        if !self.distribution.is_kubeadm() {
+            let name = canonical_json(&serde_json::json!(self.distribution.name()));
+            hash.update(format!("\"distribution\":{name},"));
+        }
+        hash.update("\"resources\":[");
+        for (at, r) in self.resources.iter().enumerate() {
+            let resource = serde_json::json!({
+                "kind": r.kind, "scope": r.scope, "only": r.only, "except": r.except, "uniform": r.uniform,
+            });
+            hash.update(if at == 0 { "" } else { "," });
+            hash.update(canonical_json(&resource));
+        }
+        hash.update("]}");
+        crate::fact::hex(&hash.finalize())
     }
 }
 
@@ -733,6 +760,8 @@ pub enum Effect {
         reference: ObjectRef,
         /// The fields that the profile sets.
         wanted: serde_json::Value,
+        /// The fields that are taken from other managers, as the user asked.
+        taken: Vec<FieldConflict>,
     },
 }
 

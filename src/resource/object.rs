@@ -1,13 +1,18 @@
 //! `[[object]]`: an API object, applied server-side by field manager `harden`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Subject};
+use super::{
+    Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Severity, Subject,
+};
 use crate::distribution::k3s::Layout;
-use crate::fact::{DryRun, Fact, Facts, ObjectFact, ObjectRef, Query};
+use crate::fact::{
+    DryRun, Fact, Facts, FieldConflict, ObjectFact, ObjectRef, Query, Untried, held_by,
+};
 
 /// Those fields of an object that the profile sets; all others belong to others.
 ///
@@ -19,7 +24,8 @@ use crate::fact::{DryRun, Fact, Facts, ObjectFact, ObjectRef, Query};
 pub struct Object {
     #[serde(skip)]
     reference: ObjectRef,
-    manifest: Value,
+    #[serde(serialize_with = "crate::fact::shared::serialize")]
+    manifest: Arc<Value>,
 }
 
 /// The table as a module writes it.
@@ -60,8 +66,18 @@ impl Object {
         }
         Ok(Object {
             reference,
-            manifest,
+            manifest: Arc::new(manifest),
         })
+    }
+
+    /// Returns the fields that are wanted.
+    pub(super) fn manifest(&self) -> &Value {
+        &self.manifest
+    }
+
+    /// Returns the fields that are wanted, to add to them.
+    pub(super) fn manifest_mut(&mut self) -> &mut Value {
+        Arc::make_mut(&mut self.manifest)
     }
 
     fn create(&self, resource: &Resource, draft: &mut Draft) {
@@ -76,21 +92,30 @@ impl Object {
             diff: (!lines.is_empty()).then(|| lines.join("\n")),
             ..Difference::default()
         };
-        draft.change(resource, found, vec![self.effect()]);
+        draft.change(resource, found, vec![self.effect(&[])]);
     }
 
-    fn update(&self, resource: &Resource, lines: Vec<String>, draft: &mut Draft) {
-        let fields = match lines.len() {
-            1 => "1 field".to_owned(),
-            n => format!("{n} fields"),
+    fn update(
+        &self,
+        resource: &Resource,
+        lines: Vec<String>,
+        taken: &[FieldConflict],
+        draft: &mut Draft,
+    ) {
+        let fields = count(lines.len());
+        let managers: BTreeSet<&str> = taken.iter().map(|one| one.manager.as_str()).collect();
+        let managers: Vec<String> = managers.iter().map(|name| format!("{name:?}")).collect();
+        let after = match managers.as_slice() {
+            [] => format!("{fields} changed"),
+            managers => format!("{} taken from {}", count(taken.len()), managers.join(", ")),
         };
         let found = Difference {
             before: Some(self.reference.to_string()),
-            after: Some(format!("{fields} changed")),
+            after: Some(after),
             diff: Some(lines.join("\n")),
             ..Difference::default()
         };
-        draft.change(resource, found, vec![self.effect()]);
+        draft.change(resource, found, vec![self.effect(taken)]);
     }
 
     /// Whether the object has no namespace, or the profile makes it.
@@ -104,10 +129,11 @@ impl Object {
         self.reference.namespace.is_empty() || facts.api.objects.contains_key(&namespace)
     }
 
-    fn effect(&self) -> Effect {
+    fn effect(&self, taken: &[FieldConflict]) -> Effect {
         Effect::Object {
             reference: self.reference.clone(),
-            wanted: self.manifest.clone(),
+            wanted: Value::clone(&self.manifest),
+            taken: taken.to_vec(),
         }
     }
 }
@@ -116,7 +142,7 @@ impl Behaviour for Object {
     fn as_wanted(&self) -> Vec<(Subject, Value)> {
         let kind = self.manifest.get("kind").and_then(Value::as_str);
         let subject = Subject::Object(kind.unwrap_or_default().to_owned());
-        vec![(subject, serde_json::json!({"object": self.manifest}))]
+        vec![(subject, serde_json::json!({"object": *self.manifest}))]
     }
 
     fn name(&self) -> String {
@@ -126,7 +152,7 @@ impl Behaviour for Object {
     fn parts(&self) -> Vec<Part> {
         vec![Part::Object {
             reference: self.reference.clone(),
-            manifest: self.manifest.clone(),
+            manifest: Value::clone(&self.manifest),
         }]
     }
 
@@ -136,6 +162,17 @@ impl Behaviour for Object {
 
     fn object(&self) -> Option<&Value> {
         Some(&self.manifest)
+    }
+
+    fn shared_object(&self) -> Option<&Arc<Value>> {
+        Some(&self.manifest)
+    }
+
+    fn unite(&self, other: &Kind) -> Option<Result<Kind, String>> {
+        match other {
+            Kind::Allowance(more) => Some(more.added_to(self).map(Kind::Object)),
+            _ => None,
+        }
     }
 
     fn queries_on_k3s(&self, _: &'static Layout) -> Option<Vec<Query>> {
@@ -154,6 +191,24 @@ impl Behaviour for Object {
             (Fact::Unreadable(why), _) => error(
                 format!("it could not be read: {why}"),
                 "give the kubeconfig's user the right to get it, and plan again",
+            ),
+            (_, DryRun::NoSuchKind) => error(
+                format!(
+                    "the cluster has no kind {} in {}",
+                    self.reference.kind, self.reference.api_version
+                ),
+                "install its CustomResourceDefinition first, or correct apiVersion and kind, and plan again",
+            ),
+            (_, DryRun::NamespaceEnds) => error(
+                format!(
+                    "its namespace {} is being deleted",
+                    self.reference.namespace
+                ),
+                "wait until the namespace is gone (`kubectl get namespace -o yaml` shows what it waits for), and plan again",
+            ),
+            (Fact::Value(live), _) if is_being_deleted(live) => error(
+                format!("it is being deleted{}", held_by(live)),
+                "wait until it is gone, or have whoever set what holds it finish, and plan again",
             ),
             (_, DryRun::Refused(words)) => error(
                 format!("the API server refuses it: {words}"),
@@ -181,22 +236,106 @@ impl Behaviour for Object {
                 "create the namespace, or have the profile make it",
             ),
             (Fact::Absent, DryRun::NotAsked | DryRun::Object(_)) => self.create(resource, draft),
-            (Fact::Value(_), DryRun::NotAsked) => error(
+            (Fact::Value(_), DryRun::Same { .. }) => {}
+            (Fact::Absent, DryRun::Same { .. } | DryRun::Taken { .. })
+            | (Fact::Value(_), DryRun::NotAsked) => error(
                 "the API server was not asked what would change".into(),
                 "plan again",
             ),
             (Fact::Value(live), DryRun::Object(would)) => {
                 let lines = changed_fields(&stripped(live), &stripped(would));
                 if !lines.is_empty() {
-                    self.update(resource, lines, draft);
+                    self.update(resource, lines, &[], draft);
+                }
+            }
+            (Fact::Value(live), DryRun::Taken { object, from }) => {
+                let mut lines = changed_fields(&stripped(live), &stripped(object));
+                lines.extend(
+                    from.iter()
+                        .map(|one| format!("{}: taken from {:?}", one.field, one.manager)),
+                );
+                self.update(resource, lines, from, draft);
+            }
+            (live, DryRun::Untried(why, words)) => {
+                draft.problems.push(untried(self.name(), *why, words));
+                let Fact::Value(live) = live else {
+                    return self.create(resource, draft);
+                };
+                let lines =
+                    changed_fields(&stripped(live), &stripped(&overlaid(live, &self.manifest)));
+                if !lines.is_empty() {
+                    self.update(resource, lines, &[], draft);
                 }
             }
         }
     }
 }
 
+fn count(fields: usize) -> String {
+    match fields {
+        1 => "1 field".to_owned(),
+        n => format!("{n} fields"),
+    }
+}
+
+fn is_being_deleted(live: &Value) -> bool {
+    live.pointer("/metadata/deletionTimestamp").is_some()
+}
+
+/// Says that an object could only be compared here, and why. A comparison here sees the values of the
+/// fields that are wanted; it does not see what the server fills in, refuses or removes.
+fn untried(subject: String, why: Untried, words: &str) -> Problem {
+    let remedy = match why {
+        Untried::NoRight => {
+            "for the server's own word, give the kubeconfig's user the right to patch and create it; apply needs that too"
+        }
+        Untried::Webhook => {
+            "have the webhook's owner declare sideEffects None or NoneOnDryRun; apply works without it"
+        }
+    };
+    Problem {
+        severity: Severity::Warning,
+        place: Place::Api,
+        subject,
+        message: format!(
+            "the API server could not be asked what would change, so only the wanted values were compared: {words}"
+        ),
+        remedy: remedy.into(),
+    }
+}
+
+/// Returns a live object with the wanted values in their places. Items of a list are found by their name
+/// where each has one; other lists are replaced.
+fn overlaid(live: &Value, wanted: &Value) -> Value {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            let mut all = live.clone();
+            for (key, value) in wanted {
+                let under = live.get(key).unwrap_or(&Value::Null);
+                all.insert(key.clone(), overlaid(under, value));
+            }
+            Value::Object(all)
+        }
+        (Value::Array(live), Value::Array(wanted))
+            if !wanted.is_empty() && wanted.iter().chain(live).all(|i| item_name(i).is_some()) =>
+        {
+            let mut all = live.clone();
+            for item in wanted {
+                match all.iter_mut().find(|one| item_name(one) == item_name(item)) {
+                    Some(one) => *one = overlaid(one, item),
+                    None => all.push(item.clone()),
+                }
+            }
+            Value::Array(all)
+        }
+        // The server does not keep an empty list.
+        (Value::Null, Value::Array(wanted)) if wanted.is_empty() => Value::Null,
+        _ => wanted.clone(),
+    }
+}
+
 /// Returns an object without what the server alone keeps.
-fn stripped(object: &Value) -> Value {
+pub(crate) fn stripped(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
@@ -219,7 +358,7 @@ fn stripped(object: &Value) -> Value {
 /// `spec.hard.pods: "10" → "20"`.
 pub fn changed_fields(before: &Value, after: &Value) -> Vec<String> {
     let (before, after) = (fields(before), fields(after));
-    let paths: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let show = |value: Option<&String>| value.map_or_else(|| "nothing".into(), Clone::clone);
     paths
         .into_iter()
@@ -253,8 +392,7 @@ fn collect(value: &Value, path: String, found: &mut BTreeMap<String, String>) {
             }
         }
         Value::Array(items) if !items.is_empty() => {
-            let names: std::collections::BTreeSet<&str> =
-                items.iter().filter_map(item_name).collect();
+            let names: BTreeSet<&str> = items.iter().filter_map(item_name).collect();
             for (number, item) in items.iter().enumerate() {
                 let key = match item_name(item) {
                     Some(name) if names.len() == items.len() => name.to_owned(),

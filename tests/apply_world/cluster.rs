@@ -12,14 +12,16 @@ use harden::apply::{Apply, ApplyError, Notice, Progress, Report, Settings};
 use harden::cluster::{Api, ApiError, FoundNode, Holder};
 use harden::distribution::Component;
 use harden::distribution::k3s::Layout;
+use harden::fact::ledger::{Ledger, LedgerEdit};
 use harden::fact::{
-    Answer, Fact, File, FileKind, KubeletEndpoint, Meta, Node, NodeAddress, NodeFacts, NodeInfo,
-    NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow, Process, Query, SigningRequest,
-    SigningState, sha256,
+    Answer, Fact, File, FileKind, ImpactFacts, ImpactQuery, KubeletEndpoint, Meta, Node,
+    NodeAddress, NodeFacts, NodeInfo, NodePath, ObjectFact, ObjectRef, PodLevel, PodsBelow,
+    Process, Query, SigningRequest, SigningState, sha256,
 };
 use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
 use harden::plan::*;
+use harden::resource::leaving::without_us;
 use serde_json::{Value, json};
 
 use super::Sandbox;
@@ -115,6 +117,8 @@ pub struct State {
     pub objects: BTreeMap<ObjectRef, Value>,
     pub key: String,
     pub lease: Option<Holder>,
+    /// The objects that harden manages.
+    pub ledger: Ledger,
     /// How often it was renewed.
     pub renewals: usize,
     pub kubelets: BTreeMap<String, Kubelet>,
@@ -391,6 +395,7 @@ impl Cluster {
                     vec![Step::Object(ObjectStep {
                         reference: namespace(),
                         before: None,
+                        taken: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}),
                         ),
@@ -405,6 +410,7 @@ impl Cluster {
                     vec![Step::Object(ObjectStep {
                         reference: config_map(),
                         before: state.objects.get(&config_map()).cloned(),
+                        taken: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "ResourceQuota",
                                 "metadata": {"namespace": "team", "name": "quota"},
@@ -425,7 +431,7 @@ impl Cluster {
                 ),
             ],
             problems: vec![],
-            impact: vec![],
+            impact: Default::default(),
             basis: vec![],
         }
     }
@@ -901,7 +907,7 @@ impl Api for FakeApi {
             Ok(())
         })
     }
-    fn objects(&self, _: &[Value]) -> BTreeMap<ObjectRef, ObjectFact> {
+    fn objects(&self, _: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
         unreachable!()
     }
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
@@ -931,6 +937,37 @@ impl Api for FakeApi {
     }
     fn contents(&self, _: &str) -> Result<Vec<String>, ApiError> {
         self.call(|s| Ok(s.contents.clone()))
+    }
+    fn names_beside(&self, reference: &ObjectRef) -> Result<Vec<String>, ApiError> {
+        let beside =
+            |r: &&ObjectRef| (&r.kind, &r.namespace) == (&reference.kind, &reference.namespace);
+        self.call(|s| {
+            Ok(s.objects
+                .keys()
+                .filter(beside)
+                .map(|r| r.name.clone())
+                .collect())
+        })
+    }
+    fn release(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+        self.call(|s| {
+            if let Some(live) = s.objects.get_mut(reference) {
+                *live = without_us(live);
+            }
+            Ok(())
+        })
+    }
+    fn ledger(&self) -> Result<Ledger, ApiError> {
+        self.call(|s| Ok(s.ledger.clone()))
+    }
+    fn edit_ledger(&self, edit: &LedgerEdit) -> Result<(), ApiError> {
+        self.call(|s| {
+            edit.edit(&mut s.ledger.entries);
+            Ok(())
+        })
+    }
+    fn impact(&self, _: &ImpactQuery) -> ImpactFacts {
+        unreachable!()
     }
     fn lock(&self, holder: &Holder, take_over: bool) -> Result<(), ApiError> {
         self.call(|s| match &s.lease {

@@ -38,7 +38,9 @@ fn runs(cluster: &Cluster, namespace: &str, name: &str) -> bool {
 fn impact(workspace: &Workspace, status: i32) -> Value {
     let plan = workspace.harden(&["plan", "--format", "json"]);
     let plan = plan.exits(status).json();
-    let all = plan["impact"].as_array().expect("an impact");
+    let all = plan["impact"]["preconditions"]
+        .as_array()
+        .expect("an impact");
     let ours = all
         .iter()
         .find(|one| one["precondition"] == "pods-admitted");

@@ -141,16 +141,21 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         let mut text = fs::read_to_string(from.join("harden.toml")).expect("harden.toml");
         text = text.replace("\"../kubeconfig\"", "\"kubeconfig\"");
+        let workspace = Workspace { dir };
+        let name = self.node("");
+        let name = format!("= {:?}", name.trim_end_matches('-'));
+        assert!(text.contains(&name), "harden.toml has no {name}:\n{text}");
+        text = text.replace(&name, &format!("= {:?}", workspace.name()));
         for (old, new) in replace {
             assert!(text.contains(old), "harden.toml holds no {old:?}:\n{text}");
             text = text.replace(old, new);
         }
-        fs::write(dir.path().join("harden.toml"), format!("{text}\n{more}\n")).expect("written");
+        fs::write(workspace.path("harden.toml"), format!("{text}\n{more}\n")).expect("written");
         for name in ["kubeconfig", "known_hosts", "id_ed25519"] {
-            let target = dir.path().join(name);
+            let target = workspace.path(name);
             fs::copy(self.run.join(name), &target).expect("copied");
         }
-        Workspace { dir }
+        workspace
     }
 
     /// Runs a script as root in a node, past harden and SSH.
@@ -361,6 +366,15 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// The `cluster.name` in it, which no other workspace has: what other tests applied is not pruned.
+    pub fn name(&self) -> String {
+        let path = self.dir.path().display().to_string();
+        format!(
+            "test-{}",
+            path.rsplit(['/', '.']).next().unwrap_or_default()
+        )
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harden"));
         command

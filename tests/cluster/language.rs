@@ -7,7 +7,7 @@ use crate::environment::{Cluster, Via, Workspace, single};
 use crate::thin_line::similar_asserts;
 
 /// A workspace that only knows the cluster and its nodes, with this text.
-fn bare(cluster: &Cluster, top: &str, sections: &str) -> Workspace {
+pub fn bare(cluster: &Cluster, top: &str, sections: &str) -> Workspace {
     let workspace = cluster.workspace(Via::Ssh, &[], "");
     let path = workspace.path("harden.toml");
     let text = fs::read_to_string(&path).expect("harden.toml");

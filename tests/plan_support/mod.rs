@@ -104,6 +104,7 @@ pub fn desired(resources: Vec<Resource>) -> Desired {
         distribution: Default::default(),
         resources,
         accept: Vec::new(),
+        allow_delete: Default::default(),
     }
 }
 
@@ -138,7 +139,7 @@ pub fn cluster(control_plane: &[&str], desired: &Desired) -> Facts {
         .map(|wanted| {
             let fact = ObjectFact {
                 live: Fact::Absent,
-                would: DryRun::Object(wanted.clone()),
+                would: DryRun::Object(Value::clone(&wanted)),
             };
             (ObjectRef::of(&wanted).unwrap(), fact)
         })
@@ -147,6 +148,7 @@ pub fn cluster(control_plane: &[&str], desired: &Desired) -> Facts {
         nodes,
         api: ApiFacts {
             cluster_id: Fact::Value("uid".into()),
+            ledger: Default::default(),
             cluster_configuration: Fact::Value(V1BETA4.into()),
             objects,
             answers: api_queries(desired, infos.iter())

@@ -39,7 +39,7 @@ fn record(events: Vec<Event>) -> Record {
                 steps: vec![step("a"), step("b"), step("c")],
             }],
             problems: Vec::new(),
-            impact: Vec::new(),
+            impact: Default::default(),
             basis: Vec::new(),
         },
         holder: Holder::current(),

@@ -1,9 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
+use super::super::fake::{self, serve};
 use super::*;
 
 /// What the API answers: a status, warnings, and a message where it refuses.
@@ -21,34 +20,12 @@ fn refused(status: u16, why: &str) -> Answer {
     (status, Vec::new(), why.into())
 }
 
-/// Reads a whole request: its first line and its body.
-fn request(connection: &mut impl Read) -> (String, String) {
-    let mut read = Vec::new();
-    let mut some = [0; 4096];
-    loop {
-        let text = String::from_utf8_lossy(&read).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(": ")?;
-                name.eq_ignore_ascii_case("content-length")
-                    .then(|| value.parse().unwrap())
-            });
-            if body.len() >= length.unwrap_or(0) {
-                return (head.lines().next().unwrap().to_owned(), body.to_owned());
-            }
-        }
-        let length = connection.read(&mut some).unwrap();
-        assert!(length > 0, "a request that ends: {text}");
-        read.extend(&some[..length]);
-    }
-}
-
 /// Asks a server with these namespaces which pods are below a level. `answer` says what it answers to
 /// a level that exists; the one that does not it refuses.
 fn asked(
     version: &str,
     namespaces: &[(&str, Value)],
-    answer: impl Fn(&Tried) -> Answer + Send + 'static,
+    answer: impl Fn(&Tried) -> Answer + Send + Sync + 'static,
 ) -> (Result<PodsBelow, ApiError>, Vec<Tried>) {
     let judged = move |tried: &Tried| match tried.1.as_str() {
         NO_LEVEL => refused(422, &format!("{ENFORCE_LABEL}: Invalid value")),
@@ -62,58 +39,34 @@ fn asked(
 fn asked_of(
     version: &str,
     namespaces: &[(&str, Value)],
-    answer: impl Fn(&Tried) -> Answer + Send + 'static,
+    answer: impl Fn(&Tried) -> Answer + Send + Sync + 'static,
 ) -> (Result<PodsBelow, ApiError>, Vec<Tried>) {
     let items: Vec<Value> = namespaces
         .iter()
         .map(|(name, labels)| json!({"metadata": {"name": name, "labels": labels}}))
         .collect();
     let list = json!({"kind": "NamespaceList", "apiVersion": "v1", "metadata": {}, "items": items});
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
     let all_tried = Arc::new(Mutex::new(Vec::new()));
     let seen = all_tried.clone();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            let (line, body) = request(&mut connection);
-            let (status, warnings, body) = match line.strip_prefix("PATCH /api/v1/namespaces/") {
-                None => (200, Vec::new(), list.to_string()),
-                Some(rest) => {
-                    let (name, query) = rest.split_once('?').unwrap();
-                    assert_eq!(query, "dryRun=All&fieldManager=harden HTTP/1.1");
-                    let body: Value = serde_json::from_str(&body).unwrap();
-                    let label = |name| body["metadata"]["labels"][name].as_str().unwrap();
-                    let labels = [label(ENFORCE_LABEL), label(ENFORCE_VERSION_LABEL)];
-                    let tried = (name.to_owned(), labels[0].to_owned(), labels[1].to_owned());
-                    let (status, warnings, message) = answer(&tried);
-                    seen.lock().unwrap().push(tried);
-                    let body = match (status, message.as_str()) {
-                        (200, "") => body,
-                        (200, _) => json!({"metadata": {"labels": {}}}),
-                        _ => json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-                            "status": "Failure", "message": message, "reason": "x", "code": status}),
-                    };
-                    (status, warnings, body.to_string())
-                }
-            };
-            let length = body.len();
-            let mut head = format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\n");
-            for warning in warnings {
-                head.push_str(&format!("Warning: {warning}\r\n"));
-            }
-            let rest = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
-            let _ = connection.write_all((head + &rest).as_bytes());
-        }
+    let (client, _) = serve(Duration::ZERO, move |asked| {
+        let Some(rest) = asked.line.strip_prefix("PATCH /api/v1/namespaces/") else {
+            return fake::Answer::ok(list.clone());
+        };
+        let (name, query) = rest.split_once('?').unwrap();
+        assert_eq!(query, "dryRun=All&fieldManager=harden");
+        let label = |name| asked.body["metadata"]["labels"][name].as_str().unwrap();
+        let labels = [label(ENFORCE_LABEL), label(ENFORCE_VERSION_LABEL)];
+        let tried = (name.to_owned(), labels[0].to_owned(), labels[1].to_owned());
+        let (status, warnings, message) = answer(&tried);
+        seen.lock().unwrap().push(tried);
+        let told = match (status, message.as_str()) {
+            (200, "") => fake::Answer::ok(asked.body.clone()),
+            (200, _) => fake::Answer::ok(json!({"metadata": {"labels": {}}})),
+            _ => fake::Answer::refused(status, &message, json!({"reason": "x"})),
+        };
+        let warn = |told: fake::Answer, text| told.with("Warning", text);
+        warnings.into_iter().fold(told, warn)
     });
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("kubeconfig");
-    let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {}}]});
-    std::fs::write(&path, text.to_string()).unwrap();
-    let client = Client::new(Some(&path), None, Duration::ZERO).unwrap();
     let level = PodLevel {
         level: "baseline".into(),
         version: version.into(),

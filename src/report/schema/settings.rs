@@ -75,10 +75,11 @@ pub(super) fn settings(modules: &Modules) -> Map<String, Json> {
     ]));
     cluster["required"] = json!(["name"]);
     let gate = "How long a gate may take before the node is put back, from 1s to 1h.";
-    let apply = table(Map::from_iter([(
-        "gate-timeout".to_owned(),
-        said(gate, text(TIME)),
-    )]));
+    let allow = "Objects that may be deleted with all that they hold when they have left the profile: Namespace/old-team.";
+    let apply = table(Map::from_iter([
+        ("gate-timeout".to_owned(), said(gate, text(TIME))),
+        ("allow-delete".to_owned(), said(allow, list(string()))),
+    ]));
     let modules_doc = "Modules of the workspace: .toml files, or directories of them.";
     let sections: Vec<&str> = modules.iter().map(|(name, _)| name).collect();
     let accept = "Options whose guarded changes may be made; a name covers what is below it.";
@@ -99,7 +100,10 @@ pub(super) fn settings(modules: &Modules) -> Map<String, Json> {
             "nodes".to_owned(),
             said("The nodes, and how they are reached.", nodes),
         ),
-        ("apply".to_owned(), said("How patient apply is.", apply)),
+        (
+            "apply".to_owned(),
+            said("How patient apply is, and what it may delete.", apply),
+        ),
     ])
 }
 

@@ -37,6 +37,7 @@ fn facts(answers: Vec<(ApiQuery, Fact<Value>)>) -> Facts {
         nodes: ["cp1", "cp2", "worker"].map(node).into(),
         api: ApiFacts {
             cluster_id: Fact::Value("uid".into()),
+            ledger: Default::default(),
             cluster_configuration: Fact::Absent,
             objects: BTreeMap::new(),
             answers: answers.into_iter().collect(),

@@ -45,6 +45,7 @@ fn judged(kind: &Kind, answer: Fact<Value>) -> Judgement {
         nodes: BTreeMap::new(),
         api: ApiFacts {
             cluster_id: Fact::Absent,
+            ledger: Default::default(),
             cluster_configuration: Fact::Absent,
             objects: BTreeMap::new(),
             answers: answers.collect(),

@@ -1,0 +1,341 @@
+//! What has left the profile: it is deleted, or it stays and harden lets go of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+mod lost;
+mod noted;
+
+use self::lost::lost;
+use self::noted::note;
+use super::object_order::{is_namespace, rank};
+use super::{ObjectAction, ObjectStep, Stage, StageName, Step};
+use crate::fact::ledger::{Ledger, LeftFact};
+use crate::fact::{Fact, Facts, ObjectRef};
+use crate::resource::leaving::{Fate, fate};
+use crate::resource::{Change, Desired, Draft, Place, Problem, Risk, Severity};
+
+/// How many names of a namespace's contents a change shows.
+const SHOWN: usize = 50;
+
+/// Adds to a plan what has left the profile, and what the ledger lacks.
+pub(super) fn add(desired: &Desired, facts: &Facts, draft: &mut Draft, stages: &mut Vec<Stage>) {
+    let ledger = match &facts.api.ledger.ledger {
+        Fact::Absent => return,
+        Fact::Unreadable(why) => {
+            let wants = desired.resources.iter().any(wants_object);
+            draft.problems.push(Problem {
+                // Without the right to read it, a profile without objects misses nothing of its own.
+                severity: if wants { Severity::Error } else { Severity::Warning },
+                place: Place::Api,
+                subject: "ledger".into(),
+                message: format!("which objects have left the profile is not known: {why}"),
+                remedy: "give the kubeconfig's user the right to list ConfigMaps in kube-system, and plan again".into(),
+            });
+            return;
+        }
+        Fact::Value(ledger) => ledger,
+    };
+    if !ledger.damaged.is_empty() {
+        draft.problems.extend(ledger.damaged.iter().map(damage));
+        return;
+    }
+    let mut leaving = Leaving {
+        desired,
+        facts,
+        going: BTreeMap::new(),
+        kept: Vec::new(),
+        problems: Vec::new(),
+    };
+    leaving.sort_out(ledger);
+    leaving.stale_consent();
+    leaving.what_opens();
+    let mut steps = leaving.steps(draft);
+    steps.extend(note(ledger, desired, facts, draft));
+    draft.problems.append(&mut leaving.problems);
+    // What is only struck out waits for something to do.
+    if steps.is_empty() || draft.changes.is_empty() {
+        return;
+    }
+    let stage = Stage {
+        name: StageName::ObjectsLeft,
+        steps,
+    };
+    let before = |other: &Stage| other.name < StageName::ObjectsLeft;
+    let at = stages.iter().take_while(|other| before(other)).count();
+    stages.insert(at, stage);
+}
+
+fn wants_object(resource: &crate::resource::Resource) -> bool {
+    resource.kind.behaviour().object().is_some()
+}
+
+fn damage((name, why): (&String, &String)) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        place: Place::Api,
+        subject: format!("ConfigMap kube-system/{name}"),
+        message: format!("this part of the ledger is damaged, so nothing is deleted: {why}"),
+        remedy: "restore it from a backup; or delete it: harden then notes anew what the profile wants, and what had left the profile before stays where it is".into(),
+    }
+}
+
+struct Leaving<'f> {
+    desired: &'f Desired,
+    facts: &'f Facts,
+    /// What is deleted, with how much that can hurt.
+    going: BTreeMap<&'f ObjectRef, (Risk, &'f Value, &'f [String])>,
+    /// What stays or is gone already, with what is to be done about it.
+    kept: Vec<(&'f ObjectRef, Option<&'f Value>, ObjectAction)>,
+    problems: Vec<Problem>,
+}
+
+impl<'f> Leaving<'f> {
+    fn problem(&mut self, severity: Severity, subject: String, message: String, remedy: String) {
+        self.problems.push(Problem {
+            severity,
+            place: Place::Api,
+            subject,
+            message,
+            remedy,
+        });
+    }
+
+    /// Decides about each object of this workspace that the profile does not want any more.
+    fn sort_out(&mut self, ledger: &'f Ledger) {
+        let wanted: BTreeSet<ObjectRef> = wanted(self.desired).collect();
+        let wanted: BTreeSet<_> = wanted.iter().map(ObjectRef::identity).collect();
+        for (reference, entry) in &ledger.entries {
+            if entry.workspace != self.desired.cluster || wanted.contains(&reference.identity()) {
+                continue;
+            }
+            let Some(LeftFact { live, contents }) = self.facts.api.ledger.left.get(reference)
+            else {
+                continue;
+            };
+            let live = match live {
+                Fact::Unreadable(why) => {
+                    self.problem(
+                        Severity::Error,
+                        reference.to_string(),
+                        format!("it has left the profile, and could not be read: {why}"),
+                        "give the kubeconfig's user the right to get it, and plan again".into(),
+                    );
+                    continue;
+                }
+                live => live.value(),
+            };
+            let short = reference.short_name();
+            let allowed = self.desired.allow_delete.contains(&short);
+            match (fate(reference, entry.how, live, allowed), live) {
+                (Fate::Deleted(risk), Some(live)) => {
+                    let contents = match contents {
+                        Fact::Value(contents) => contents.as_slice(),
+                        Fact::Absent if !is_namespace(reference) => &[],
+                        other => {
+                            let why = match other {
+                                Fact::Unreadable(why) => why.as_str(),
+                                _ => "it was not asked",
+                            };
+                            self.problem(
+                                Severity::Error,
+                                reference.to_string(),
+                                format!("what would be lost with it is not known: {why}"),
+                                "give the kubeconfig's user the right to list everything in it, and plan again".into(),
+                            );
+                            continue;
+                        }
+                    };
+                    self.going.insert(reference, (risk, live, contents));
+                }
+                (Fate::Kept(why, may_be_allowed), live) => {
+                    let remedy = match may_be_allowed {
+                        true => format!(
+                            "nothing needs to be done; to have it deleted instead, put {short:?} into `allow-delete` under [apply] before you apply"
+                        ),
+                        false => "nothing needs to be done".to_owned(),
+                    };
+                    self.problem(
+                        Severity::Warning,
+                        reference.to_string(),
+                        format!(
+                            "it has left the profile and stays as it is: {why}; harden does not look after it any more"
+                        ),
+                        remedy,
+                    );
+                    self.kept.push((reference, live, ObjectAction::Release));
+                }
+                (Fate::Forgotten | Fate::Deleted(_), live) => {
+                    self.kept.push((reference, live, ObjectAction::Forget));
+                }
+            }
+        }
+    }
+
+    /// Tells of names in `allow-delete` that allow nothing now, and one day too much.
+    fn stale_consent(&mut self) {
+        let wanted: BTreeSet<String> = wanted(self.desired).map(|r| r.short_name()).collect();
+        let left = &self.facts.api.ledger.left;
+        let left: BTreeSet<String> = left.keys().map(ObjectRef::short_name).collect();
+        for name in &self.desired.allow_delete {
+            let message = if wanted.contains(name) {
+                "`allow-delete` names it, and the profile wants it"
+            } else if left.contains(name) {
+                continue;
+            } else {
+                "`allow-delete` names it, and harden does not manage it"
+            };
+            self.problem(
+                Severity::Warning,
+                name.clone(),
+                message.into(),
+                "take the name out, so that it allows nothing later".into(),
+            );
+        }
+    }
+
+    /// Tells which namespaces are left without the NetworkPolicies that went.
+    fn what_opens(&mut self) {
+        let is_policy =
+            |r: &ObjectRef| r.identity().0 == "networking.k8s.io" && r.kind == "NetworkPolicy";
+        let going: Vec<&ObjectRef> = self
+            .going
+            .keys()
+            .copied()
+            .filter(|r| is_policy(r))
+            .collect();
+        let mut namespaces: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for policy in going {
+            let of_namespace = namespaces.entry(&policy.namespace).or_default();
+            of_namespace.insert(&policy.name);
+        }
+        let kept: Vec<ObjectRef> = wanted(self.desired).filter(is_policy).collect();
+        for (namespace, going) in namespaces {
+            let is_gone = |r: &&ObjectRef| is_namespace(r) && r.name == namespace;
+            if self.going.keys().any(is_gone) {
+                continue;
+            }
+            let names = kept.iter().filter(|r| r.namespace == namespace);
+            let mut stay: BTreeSet<&str> = names.map(|r| r.name.as_str()).collect();
+            let message = match self.facts.api.ledger.policies.get(namespace) {
+                Some(Fact::Value(live)) => {
+                    let live = live.iter().map(String::as_str);
+                    stay.extend(live.filter(|name| !going.contains(name)));
+                    if stay.is_empty() {
+                        "it will have no NetworkPolicy: everybody may connect to its pods, and they to everything".to_owned()
+                    } else {
+                        let names = |names: &BTreeSet<&str>| {
+                            names.iter().copied().collect::<Vec<_>>().join(", ")
+                        };
+                        format!(
+                            "it loses the NetworkPolicies {}, and keeps {}",
+                            names(&going),
+                            names(&stay)
+                        )
+                    }
+                }
+                Some(Fact::Unreadable(why)) => {
+                    format!("whether it keeps any NetworkPolicy is not known: {why}")
+                }
+                _ => "whether it keeps any NetworkPolicy is not known".to_owned(),
+            };
+            self.problem(
+                Severity::Warning,
+                format!("Namespace {namespace}"),
+                message,
+                "if that is not meant, keep its tenant or its policies in the profile".into(),
+            );
+        }
+    }
+
+    /// Makes the steps, and tells of each as a change: those that let people in go first, and what
+    /// allows something goes after what only refuses, so that nothing is cut off on the way.
+    fn steps(&self, draft: &mut Draft) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut going: Vec<_> = self.going.iter().collect();
+        going.sort_by_key(|(reference, (_, live, _))| {
+            std::cmp::Reverse((rank(reference, live), **reference))
+        });
+        for (reference, (risk, live, contents)) in going {
+            let before = match contents.len() {
+                0 => "there".to_owned(),
+                1 => "there, with 1 object in it".to_owned(),
+                n => format!("there, with {n} objects in it"),
+            };
+            let lost: Vec<String> = lost(reference, live)
+                .into_iter()
+                .chain(
+                    contents
+                        .iter()
+                        .take(SHOWN)
+                        .map(|one| format!("lost with it: {one}")),
+                )
+                .chain(
+                    (contents.len() > SHOWN)
+                        .then(|| format!("lost with it: {} more", contents.len() - SHOWN)),
+                )
+                .collect();
+            draft.changes.push((
+                Change {
+                    before: Some(before),
+                    diff: (!lost.is_empty()).then(|| lost.join("\n")),
+                    ..change(reference, "it has left the profile", *risk)
+                },
+                Vec::new(),
+            ));
+            let contents = contents.to_vec();
+            steps.push(step(
+                reference,
+                Some(live),
+                ObjectAction::Prune { contents },
+            ));
+        }
+        for (reference, live, action) in &self.kept {
+            if *action == ObjectAction::Release {
+                draft.changes.push((
+                    Change {
+                        before: Some("managed by harden".into()),
+                        after: Some("let go, and left as it is".into()),
+                        ..change(reference, "it has left the profile", Risk::Safe)
+                    },
+                    Vec::new(),
+                ));
+            }
+            steps.push(step(reference, *live, action.clone()));
+        }
+        steps
+    }
+}
+
+/// The objects that the profile wants.
+fn wanted(desired: &Desired) -> impl Iterator<Item = ObjectRef> {
+    let objects = desired.resources.iter();
+    objects.filter_map(|r| r.kind.behaviour().object().and_then(ObjectRef::of))
+}
+
+fn change(reference: &ObjectRef, reason: &str, risk: Risk) -> Change {
+    Change {
+        resource: reference.to_string(),
+        place: Place::Api,
+        copy: None,
+        before: None,
+        after: None,
+        diff: None,
+        reason: reason.into(),
+        controls: Vec::new(),
+        origins: Vec::new(),
+        risk,
+        uniform: false,
+        restarts: None,
+    }
+}
+
+fn step(reference: &ObjectRef, live: Option<&Value>, action: ObjectAction) -> Step {
+    Step::Object(ObjectStep {
+        reference: reference.clone(),
+        before: live.cloned(),
+        action,
+        taken: Vec::new(),
+    })
+}
