@@ -29,6 +29,7 @@ mod error;
 mod gate;
 mod health;
 mod journal;
+mod keys;
 mod ledger;
 mod mirror;
 pub mod node;
@@ -41,6 +42,7 @@ mod together;
 
 pub use error::ApplyError;
 pub(crate) use journal::{Read, read_all};
+pub use keys::{KeyChange, KeyError, KeyFile, WrittenKeys};
 
 /// Asks a node: the probe. The reason is one line for a reader.
 pub type Look<'a> = dyn Fn(&mut dyn Host, &[Query]) -> Result<NodeFacts, String> + 'a;

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::fact::{Ids, ProgramName, sha256};
+use zeroize::Zeroizing;
+
+use crate::fact::{Ids, NodePath, ProgramName, sha256};
 use crate::host::{Host, HostError, Limits, Script};
 use crate::plan::{FileAction, FileState, FileTarget};
 
@@ -321,6 +323,53 @@ impl<'h> Client<'h> {
         Ok((state, why))
     }
 
+    /// Reads a file that holds keys.
+    ///
+    /// # Errors
+    /// When it cannot be read; nothing of it is in the error.
+    pub fn secret(&mut self, path: &NodePath) -> Result<Zeroizing<Vec<u8>>, NodeError> {
+        let dump = match self.call("secret", format!("{path}\n").as_bytes()) {
+            Ok(dump) => Zeroizing::new(dump),
+            // What the node said instead may be a part of the file.
+            Err(NodeError::Protocol { .. }) => {
+                return Err(self.protocol(format!("{path} was not sent whole")));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Zeroizing::new(Vec::with_capacity(dump.len() / 3));
+        let digits = dump
+            .split(u8::is_ascii_whitespace)
+            .filter(|d| !d.is_empty());
+        for pair in digits {
+            let byte = std::str::from_utf8(pair)
+                .ok()
+                .filter(|pair| pair.len() == 2);
+            match byte.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+                Some(byte) => bytes.push(byte),
+                None => return Err(self.protocol(format!("{path} was not sent whole"))),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Puts a file that holds keys in the place of the one with this hash, with mode 0600 and root's, at
+    /// once and without a copy of the old one. One that is there already is left alone.
+    ///
+    /// # Errors
+    /// [`Code::Moved`], [`Code::Unwritable`]: nothing was changed.
+    pub fn replace(
+        &mut self,
+        path: &NodePath,
+        before: &str,
+        content: &[u8],
+    ) -> Result<(), NodeError> {
+        let mut data = Zeroizing::new(Vec::with_capacity(content.len() + 2048));
+        data.extend_from_slice(format!("{path}\n{before}\n").as_bytes());
+        data.extend_from_slice(content);
+        self.call(&format!("replace {}", sha256(content)), &data)
+            .map(drop)
+    }
+
     fn wire<'f>(&self, file: &'f FileAction) -> Result<Wire<'f>, NodeError> {
         let mut wire = Wire {
             before: self.state(&file.before)?,
@@ -413,10 +462,13 @@ impl<'h> Client<'h> {
             time: Duration::from_secs(60),
             output: MAX_ANSWER,
         };
-        let mut bytes = std::mem::take(&mut stdin).into_bytes();
+        // Keys may be in both ways, so both are wiped.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(stdin.len() + data.len()));
+        bytes.extend_from_slice(std::mem::take(&mut stdin).as_bytes());
         bytes.extend_from_slice(data);
-        let output = self.host.run(SCRIPT, &bytes, limits)?;
-        let Some(body) = body(&output.stdout, &nonce) else {
+        let mut output = self.host.run(SCRIPT, &bytes, limits)?;
+        let stdout = Zeroizing::new(std::mem::take(&mut output.stdout));
+        let Some(body) = body(&stdout, &nonce) else {
             return Err(self.protocol(if output.stderr.is_empty() {
                 "the script gave no answer".into()
             } else {

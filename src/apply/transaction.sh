@@ -787,6 +787,38 @@ verb_revert() { # GENERATION NUMBER active|committed; why in a line
     esac
 }
 
+verb_secret() { # a file that holds keys, as hexadecimal digits; its path in a line
+    line
+    path=$line
+    holds
+    [ ! -L "$path" ] && [ -f "$path" ] || fail unknown 'it is no regular file'
+    [ "$(stat -c %s "$path")" -le 131072 ] || fail unknown 'it is larger than 131072 bytes'
+    od -An -v -tx1 <"$path" 2>/dev/null || fail unknown 'it cannot be read'
+}
+
+verb_replace() { # SHA256 of what shall be there; in a line each its path and the SHA256 of what is; then all of it
+    # No pre-image is kept: a key that is dropped shall be gone. The rename makes it whole or nothing.
+    line
+    path=$line
+    line
+    expected=$line
+    holds
+    case $path in /*) ;; *) fail input 'no path' ;; esac
+    parent "$path"
+    [ ! -L "$path" ] && [ -f "$path" ] || fail moved "$path: it is no regular file"
+    content=$(sum "$path")
+    [ "$content" != "$1" ] || return 0
+    [ "$content" = "$expected" ] || fail moved "$path: it is not what it was"
+    rm -f "${dir%/}"/.harden.keys.*
+    temp=${dir%/}/.harden.keys.$$
+    if (set -C && cat >"$temp") 2>/dev/null && [ "$(sum "$temp")" = "$1" ] && chown 0:0 "$temp" &&
+        chmod 0600 "$temp" && fsync "$temp" && mv -f "$temp" "$path" && fsync "$dir"; then
+        return 0
+    fi
+    rm -f "$temp"
+    fail unwritable "$path: it cannot be written"
+}
+
 verb_status() { # GENERATION NUMBER
     at "$1" "$2"
     state
@@ -816,7 +848,7 @@ main() {
     shift 5
     printf '\nharden-begin %s\n' "$nonce"
     case $verb in
-    lock | unlock | who | put | read | list | begin | stage | activate | commit | revert | status)
+    lock | unlock | who | put | read | list | begin | stage | activate | commit | revert | status | secret | replace)
         "verb_$verb" "$@"
         ;;
     *) fail input "there is no verb $verb" ;;

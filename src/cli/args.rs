@@ -134,6 +134,87 @@ pub(crate) enum Command {
     ///
     /// Exit status: 0 done, 1 error.
     Bootstrap(BootstrapArgs),
+    /// See how Secrets and other objects are encrypted in etcd, and have them written anew
+    #[command(subcommand)]
+    Encryption(EncryptionCommand),
+}
+
+/// What to do about encryption.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EncryptionCommand {
+    /// Show the file of each control plane, what its API server has loaded, and what lies in etcd
+    ///
+    /// Of each resource that the files name: which keys read it, and how many objects etcd has under
+    /// each key and in clear, counted in every member. No key leaves a node.
+    ///
+    /// Exit status: 0 seen, 1 something could not be seen.
+    Status,
+    /// The same, as a check: for a timer or a pipeline
+    ///
+    /// Exit status: 0 every object is under the key that writes, and every API server has loaded the
+    /// same file; 2 not so; 1 something could not be seen.
+    Verify,
+    /// Have the API server write every object anew that is not under the key that writes
+    ///
+    /// After a key was put first in the files of all control planes, or encryption has begun. Nothing but
+    /// the form in etcd changes, no object's content is read here, and it can be ended and begun again at
+    /// any time. It is refused while an API server has not loaded its file, or could not read what
+    /// another one writes.
+    ///
+    /// Exit status: 0 every object is under the key that writes, 1 refused or not every object is.
+    Rewrite(RewriteArgs),
+    /// Make a new key and bring every object under it, on clusters that encrypt already
+    ///
+    /// The key is backed up, added to the file of every control plane, loaded by every API server, put
+    /// first, loaded again; every object is written anew, counted in every etcd member, and then the old
+    /// keys are dropped. A run that ended anywhere is taken up by the next one, from any workstation.
+    ///
+    /// Exit status: 0 done, or done but for the old keys, which stay without --drop; 1 stopped.
+    Rotate(RotateArgs),
+}
+
+/// Of `encryption rotate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArgs {
+    /// Back the new key up in this file, which must not exist yet; it gets the mode 0600
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    pub(crate) backup: Option<PathBuf>,
+    /// What encrypts: secretbox, or aescbc or aesgcm with their limits (docs/encryption.md)
+    #[arg(long, value_name = "NAME", default_value = "secretbox")]
+    pub(crate) provider: ProviderName,
+    /// Also drop the old keys, without asking. It cannot be undone, and older snapshots of etcd need them
+    #[arg(long)]
+    pub(crate) drop: bool,
+    /// Objects a second that are written anew, at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) rate: u32,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+    /// Back the new key up by this program, which gets it on stdin: `-- age -r age1… -o key.age`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// What can encrypt with a key that harden makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProviderName {
+    /// XSalsa20 and Poly1305
+    Secretbox,
+    /// AES-CBC
+    Aescbc,
+    /// AES-GCM
+    Aesgcm,
+}
+
+/// Of `encryption rewrite`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RewriteArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Objects a second, at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) rate: u32,
 }
 
 /// Of `plan`.

@@ -201,7 +201,7 @@ fn unfinished(record: &Record) -> String {
 }
 
 /// Asks on the terminal; without one, `--yes` must have been given.
-fn ask(question: &str) -> Result<(), Failure> {
+pub(super) fn ask(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(Failure::new(
             "there is no terminal to ask on; nothing was changed",

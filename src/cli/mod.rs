@@ -6,12 +6,14 @@ mod apply;
 mod args;
 mod bootstrap;
 mod controls;
+mod encryption;
 mod eta;
 mod eval;
 mod execute;
 mod explain;
 mod failure;
 mod generations;
+mod key_backup;
 mod lock;
 mod options;
 mod outcome;
@@ -20,6 +22,7 @@ mod plan;
 mod progress;
 mod render;
 mod rollback;
+mod rotate;
 mod save;
 mod session;
 mod tree;
@@ -49,6 +52,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema(own) => options::schema(own, global, &output),
         Command::Render(own) => render::run(own, global, &output),
         Command::Bootstrap(own) => bootstrap::run(own, global, &output),
+        Command::Encryption(own) => encryption::run(own, global, &output),
     };
     let code = result.unwrap_or_else(|failure| {
         output.failure(&failure);

@@ -26,10 +26,14 @@ mod pages;
 mod parallel;
 mod pod_security;
 mod refusal;
+mod rewrite;
+mod served;
 mod throttle;
 
 pub use client::Client;
 pub use parallel::Count;
+pub use rewrite::{Pace, Rewritten};
+pub use served::Served;
 
 /// The name under which the API server records the fields that this program sets.
 pub const FIELD_MANAGER: &str = "harden";

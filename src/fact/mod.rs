@@ -10,7 +10,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use encryption::{EncryptionFile, EtcdPrefix, Stored};
+
 mod deletion;
+pub mod encryption;
 mod impact;
 pub mod ledger;
 mod pod_security;
@@ -173,6 +176,12 @@ pub enum Query {
     Config(NodePath),
     /// What systemd says of this unit.
     Unit(ProgramName),
+    /// What an EncryptionConfiguration says, without its keys. Only block style with one thing a line is
+    /// understood, as people and programs write it; anything else is unreadable.
+    Encryption(NodePath),
+    /// In which forms the objects below this prefix lie in the etcd member of this node: how many are in
+    /// clear, and under which key. Absent where the node runs no etcd.
+    Stored(EtcdPrefix),
 }
 
 impl fmt::Display for Query {
@@ -189,6 +198,8 @@ impl fmt::Display for Query {
             Query::Journal(p) => write!(f, "journal of {p}"),
             Query::Config(p) => write!(f, "arguments in {p} and its drop-ins"),
             Query::Unit(p) => write!(f, "unit {p}"),
+            Query::Encryption(p) => write!(f, "encryption configuration {p}"),
+            Query::Stored(p) => write!(f, "forms of the objects below {p} in etcd"),
         }
     }
 }
@@ -323,6 +334,10 @@ pub enum Answer {
     Config(BTreeMap<String, File>),
     /// Of [`Query::Unit`].
     Unit(Unit),
+    /// Of [`Query::Encryption`].
+    Encryption(EncryptionFile),
+    /// Of [`Query::Stored`].
+    Stored(Stored),
 }
 
 /// A systemd unit.
@@ -623,6 +638,9 @@ pub enum ApiQuery {
     /// How many stale tokens the API server on this node has counted since it started: `count` and
     /// `any`.
     StaleTokens(String),
+    /// What the API server on this node says of the encryption configuration that it has loaded:
+    /// [`Loaded`](encryption::Loaded). Absent where it says nothing of one.
+    LoadedEncryption(String),
     /// The pods that this Pod Security level would refuse when they are made again, in the namespaces
     /// for which it would count: [`PodsBelow`].
     PodsBelow(PodLevel),
@@ -650,6 +668,12 @@ impl fmt::Display for ApiQuery {
             ApiQuery::NeverPulled => f.write_str("pods with imagePullPolicy Never"),
             ApiQuery::StaleTokens(node) => {
                 write!(f, "stale tokens that the API server of {node} counted")
+            }
+            ApiQuery::LoadedEncryption(node) => {
+                write!(
+                    f,
+                    "encryption configuration that the API server of {node} has loaded"
+                )
             }
             ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
             ApiQuery::PodsBelow(level) => write!(f, "pods below the Pod Security level {level}"),

@@ -8,6 +8,7 @@
 use super::{Answer, Fact, NodeFacts, Query};
 
 mod answer;
+mod encryption;
 mod text;
 
 pub use text::{clean_text, container_log};
@@ -97,6 +98,8 @@ pub fn encode(nonce: &str, queries: &[Query]) -> Vec<u8> {
             Query::Journal(name) => ("journal", name.as_str()),
             Query::Config(path) => ("config", path.as_str()),
             Query::Unit(name) => ("unit", name.as_str()),
+            Query::Encryption(path) => ("encryption", path.as_str()),
+            Query::Stored(prefix) => ("stored", prefix.as_str()),
         };
         text.push_str(kind);
         text.push(' ');

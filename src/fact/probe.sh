@@ -1,8 +1,8 @@
 # The probe of `harden`: answers queries about this node and changes nothing.
 #
 # stdin:   harden-probe 1 NONCE, then a query a line (file PATH, stat PATH, dir PATH, below PATH,
-#          owners PATH, account NAME, process NAME, log NAME, journal UNIT, config PATH, unit UNIT),
-#          then end.
+#          owners PATH, account NAME, process NAME, log NAME, journal UNIT, config PATH, unit UNIT,
+#          encryption PATH, stored PREFIX), then end.
 # stdout:  harden-probe-begin NONCE, then per query INDEX value, INDEX absent or
 #          INDEX unreadable REASON; a value is followed by its data and INDEX end STATUS;
 #          then harden-probe-end NONCE COUNT.
@@ -437,6 +437,235 @@ query_unit() {
     answer end 0
 }
 
+# unquoted TEXT: puts a scalar of YAML into $text, without the quotes around it.
+unquoted() {
+    text=$1
+    case $text in
+        \"*\" | \'*\')
+            text=${text#?}
+            text=${text%?}
+            ;;
+    esac
+}
+
+# What an EncryptionConfiguration says, and of `secret` nothing but that it is there: a line is passed
+# on only where it is known to hold no key. Whatever is written in another way is not understood.
+query_encryption() {
+    look "$1" || return 0
+    size=${meta#*:}
+    size=${size%%:*}
+    if [ -L "$1" ] || [ ! -f "$1" ]; then
+        unreadable 'it is no regular file'
+        return 0
+    elif [ "$size" -gt 131072 ]; then
+        unreadable 'it is larger than 131072 bytes'
+        return 0
+    elif [ ! -r "$1" ]; then
+        unreadable 'Permission denied'
+        return 0
+    fi
+    sum=$(sha256sum <"$1" 2>/dev/null)
+    sum=${sum%% *}
+    written=$(stat -c %Y "$1" 2>/dev/null)
+    case $sum:$written in
+        : | :* | *: | *[!0-9a-f:]*)
+            unreadable 'it cannot be read'
+            return 0
+            ;;
+    esac
+    found=
+    at=
+    provider=
+    bad=
+    count=0
+    while IFS= read -r text || [ -n "$text" ]; do
+        count=$((count + 1))
+        text=${text#"${text%%[! ]*}"}
+        text=${text%"${text##*[! ]}"}
+        item=
+        case $text in
+            '' | '#'* | ---) continue ;;
+            '- '*)
+                item=-
+                text=${text#- }
+                text=${text#"${text%%[! ]*}"}
+                ;;
+        esac
+        case $item$text in
+            'apiVersion: '*)
+                unquoted "${text#apiVersion: }"
+                case $at:$provider:$text in
+                    *:apiserver.config.k8s.io/v1 | provider:kms:v1 | provider:kms:v2) ;;
+                    *) bad=$count ;;
+                esac
+                ;;
+            'kind: '*)
+                unquoted "${text#kind: }"
+                [ "$text" = EncryptionConfiguration ] || bad=$count
+                ;;
+            'resources:')
+                if [ -z "$at" ]; then at=groups; else at=resources; fi
+                ;;
+            '-resources:' | '-providers:')
+                [ -n "$at" ] || bad=$count
+                found="${found}g$newline"
+                at=${text%:}
+                ;;
+            'providers:') at=providers ;;
+            '-identity: {}') found="${found}i$newline" at=providers ;;
+            '-secretbox:' | '-aescbc:' | '-aesgcm:' | '-kms:')
+                provider=${text%:}
+                at=provider
+                ;;
+            'keys:') if [ "$at" = provider ] && [ "$provider" != kms ]; then at=keys; else bad=$count; fi ;;
+            'name: '* | '-name: '*)
+                unquoted "${text#name: }"
+                case $at$item:$provider:$text in
+                    *:*:*[!A-Za-z0-9._-]*) bad=$count ;;
+                    keys*:*:?* | provider:kms:?*) found="${found}k $provider $text$newline" ;;
+                    *) bad=$count ;;
+                esac
+                ;;
+            'secret: '* | '-secret: '*)
+                unquoted "${text#secret: }"
+                case $at:$text in
+                    keys:*[!A-Za-z0-9+/=]*) bad=$count ;;
+                    keys:?*) ;;
+                    *) bad=$count ;;
+                esac
+                ;;
+            'endpoint: '* | 'cachesize: '* | 'timeout: '*)
+                if [ "$at" != provider ] || [ "$provider" != kms ]; then bad=$count; fi
+                ;;
+            -*)
+                unquoted "$text"
+                case $at:$text in
+                    resources:*[!a-z0-9.*-]*) bad=$count ;;
+                    resources:?*) found="${found}r $text$newline" ;;
+                    *) bad=$count ;;
+                esac
+                ;;
+            *) bad=$count ;;
+        esac
+        [ -z "$bad" ] || break
+    done <"$1"
+    text=
+    again=$(sha256sum <"$1" 2>/dev/null)
+    if [ "${again%% *}" != "$sum" ]; then
+        unreadable 'it changes while it is read'
+    elif [ -n "$bad" ]; then
+        unreadable "line $bad is not in the plain block style that harden reads without seeing the keys"
+    else
+        answer value "$meta"
+        printf 'h %s %s\n%s' "$sum" "$written" "$found"
+        answer end 0
+    fi
+}
+
+# etcd_process: puts the id of this node's etcd into $pid; 1 where there is none, 2 where nobody knows.
+etcd_process() {
+    home=$(readlink /proc/1/ns/net 2>/dev/null) && [ -n "$home" ] || return 2
+    set +f
+    set -- /proc/[0-9]*
+    set -f
+    for dir in "$@"; do
+        { IFS= read -r comm <"$dir/comm"; } 2>/dev/null || continue
+        [ "$comm" = etcd ] || continue
+        net=$(readlink "$dir/ns/net" 2>/dev/null) && [ -n "$net" ] || return 2
+        [ "$net" = "$home" ] || continue
+        pid=${dir#/proc/}
+        return 0
+    done
+    return 1
+}
+
+# stored_page FROM TO: lines `K KEY` and `V VALUE`, both in base64, of at most 200 objects; `H` first.
+# The value is cut: what counts are its first bytes.
+stored_page() {
+    "$etcdctl" --endpoints=https://127.0.0.1:2379 --command-timeout=30s \
+        --cacert="$pki/ca.crt" --cert="$pki/healthcheck-client.crt" --key="$pki/healthcheck-client.key" \
+        get "$1" "$2" --limit=200 --write-out=json 2>/dev/null | tr ',' '\n' | sed -n \
+        -e 's/^.*"header":.*$/H/p' \
+        -e 's/^.*"key":"\([A-Za-z0-9+/=]*\)".*$/K \1/p' \
+        -e 's/^"value":"\([A-Za-z0-9+/=]*\)".*$/V \1/p' | cut -c 1-1500
+}
+
+# Each value becomes just 120 bytes, and so a line of its own.
+stored_forms() {
+    fill=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+    sed -n -e 's/^V //p' | sed -e 's/=*$//' -e "s/\$/$fill$fill$fill$fill/" -e 's/^\(.\{160\}\).*/\1/' \
+        | tr -d '\n' | base64 -d | tr -c 'A-Za-z0-9._:{-' '?' | fold -b -w 120 | sed \
+        -e 's/^k8s:enc:\([a-z]*\):v[0-9]:\([A-Za-z0-9._-]\{1,63\}\):.*/e \1 \2/' -e t \
+        -e 's/^k8s?.*/c/' -e t -e 's/^{.*/c/' -e t -e 's/.*/o/' \
+        | sort | uniq -c | while read -r count form; do
+        printf '%s %s\n' "$form" "$count"
+    done
+}
+
+# In which forms the objects below a prefix lie in the etcd of this node. etcdctl is that of etcd's own
+# image, where the node has none. It asks with the certificate of kubeadm's own health check.
+query_stored() {
+    pki=/etc/kubernetes/pki/etcd
+    etcd_process
+    case $? in
+        0) ;;
+        1)
+            answer absent
+            return 0
+            ;;
+        *)
+            unreadable 'the network namespaces of processes cannot be read without root'
+            return 0
+            ;;
+    esac
+    etcdctl=/proc/$pid/root/usr/local/bin/etcdctl
+    if [ ! -x "$etcdctl" ] && ! etcdctl=$(command -v etcdctl); then
+        unreadable "etcdctl is neither in etcd's image nor on the node"
+        return 0
+    fi
+    if [ ! -r "$pki/healthcheck-client.key" ]; then
+        unreadable "$pki/healthcheck-client.key is not there or not readable"
+        return 0
+    fi
+    from=$1
+    found=
+    total=0
+    while :; do
+        page=$(stored_page "$from" "${1%/}0")
+        case $page in
+            H*) ;;
+            *)
+                unreadable 'etcd gave no answer'
+                return 0
+                ;;
+        esac
+        count=$(printf '%s\n' "$page" | grep -c '^K ')
+        [ "$count" -gt 0 ] || break
+        total=$((total + count))
+        forms=$(printf '%s\n' "$page" | stored_forms)
+        [ -z "$forms" ] || found="$found$forms$newline"
+        values=$(printf '%s\n' "$page" | grep -c '^V ')
+        [ "$values" -ge "$count" ] || found="${found}o $((count - values))$newline"
+        [ "$count" -ge 200 ] || break
+        last=$(printf '%s\n' "$page" | sed -n -e 's/^K //p' | tail -n 1 | base64 -d)
+        # The first name that can follow: no key of Kubernetes' has a character below this one.
+        case $last in
+            *[!A-Za-z0-9._:/-]* | '')
+                unreadable 'a key in etcd has characters that Kubernetes does not use'
+                return 0
+                ;;
+            "$1"*) from="$last!" ;;
+            *)
+                unreadable 'etcd gave keys that were not asked for'
+                return 0
+                ;;
+        esac
+    done
+    answer value
+    printf 't %s\n%s' "$total" "$found"
+    answer end 0
+}
+
 # Programs must not eat the queries.
 exec 3<&0 </dev/null
 IFS= read -r line <&3 || exit 3
@@ -465,6 +694,9 @@ while IFS= read -r line <&3; do
         'journal '[a-z0-9-]*) query_journal "${line#journal }" ;;
         'config /'*) query_config "${line#config }" ;;
         'unit '[a-z0-9-]*) query_unit "${line#unit }" ;;
+        'encryption /'*) query_encryption "${line#encryption }" ;;
+        'stored '*[!a-z0-9./-]*) exit 3 ;;
+        'stored /'*/) query_stored "${line#stored }" ;;
         end)
             printf 'harden-probe-end %s %s\n' "$nonce" "$index"
             exit 0

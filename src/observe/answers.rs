@@ -13,6 +13,8 @@ use crate::fact::{Answer, ApiQuery, Fact, NodeFacts, NodePath, Query, ServingCer
 use crate::host::{Host, HostError};
 use crate::resource::precondition::Found;
 
+use super::metrics;
+
 /// Where kube-proxy serves metrics and its configuration, unless told otherwise (kubernetes v1.35
 /// pkg/cluster/ports/ports.go: `ProxyStatusPort`).
 const KUBE_PROXY_PORT: u16 = 10249;
@@ -29,7 +31,8 @@ pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
         | ApiQuery::KubeProxyConfig(node)
         | ApiQuery::EtcdMember(node)
         | ApiQuery::ServingCertificate(node)
-        | ApiQuery::StaleTokens(node) => Some(node),
+        | ApiQuery::StaleTokens(node)
+        | ApiQuery::LoadedEncryption(node) => Some(node),
     }
 }
 
@@ -49,7 +52,8 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
         | ApiQuery::KubeProxyConfig(_)
         | ApiQuery::EtcdMember(_)
         | ApiQuery::ServingCertificate(_)
-        | ApiQuery::StaleTokens(_) => Fact::Unreadable("it is a question about a node".into()),
+        | ApiQuery::StaleTokens(_)
+        | ApiQuery::LoadedEncryption(_) => Fact::Unreadable("it is a question about a node".into()),
     }
 }
 
@@ -70,7 +74,18 @@ pub(super) fn ask_node(
             | ApiQuery::NeverPulled
             | ApiQuery::PodsBelow(_) => continue,
             ApiQuery::StaleTokens(_) => match host.as_deref_mut() {
-                Some(host) => stale_tokens(api, host),
+                Some(host) => match server_metrics(api, host) {
+                    Ok(page) => stale_tokens(&page),
+                    Err(why) => Fact::Unreadable(why),
+                },
+                None => Fact::Unreadable("the node was not reached".into()),
+            },
+            ApiQuery::LoadedEncryption(_) => match host.as_deref_mut() {
+                Some(host) => match server_metrics(api, host) {
+                    Ok(page) => metrics::loaded_encryption(&page)
+                        .map(|loaded| serde_json::to_value(loaded).unwrap_or_default()),
+                    Err(why) => Fact::Unreadable(why),
+                },
                 None => Fact::Unreadable("the node was not reached".into()),
             },
             ApiQuery::KubeletConfig(node) => match api.kubelet_config(node) {
@@ -196,13 +211,18 @@ const STALE_TOKENS: &str = "serviceaccount_stale_tokens_total";
 /// The port of an API server that no manifest tells.
 const API_PORT: u16 = 6443;
 
-fn stale_tokens(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
+fn stale_tokens(page: &str) -> Fact<Value> {
+    match metrics::counter(page, STALE_TOKENS) {
+        Some(count) => Fact::Value(json!({"count": count, "any": count > 0.0})),
+        None => Fact::Absent,
+    }
+}
+
+/// Fetches the metrics of the API server on a node, through a tunnel to that very server.
+fn server_metrics(api: &dyn Api, host: &mut dyn Host) -> Result<String, String> {
     let manifest = manifest_path(Component::KubeApiserver);
     let query = Query::File(manifest.clone());
-    let seen = match super::look(host, std::slice::from_ref(&query)) {
-        Ok(seen) => seen,
-        Err(why) => return Fact::Unreadable(why),
-    };
+    let seen = super::look(host, std::slice::from_ref(&query))?;
     // The manifest tells the port.
     let port = match seen.get(&query) {
         Some(Fact::Value(Answer::File(file))) => std::str::from_utf8(&file.content)
@@ -214,32 +234,13 @@ fn stale_tokens(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
         _ => None,
     };
     let Some(port) = port else {
-        return Fact::Unreadable(format!("{manifest} does not tell the API server's port"));
+        return Err(format!("{manifest} does not tell the API server's port"));
     };
     match through(host, port, |local| api.metrics(local)) {
-        Ok(Ok(page)) => match counter(&page, STALE_TOKENS) {
-            Some(count) => Fact::Value(json!({"count": count, "any": count > 0.0})),
-            None => Fact::Absent,
-        },
-        Ok(Err(error)) => Fact::Unreadable(error.to_string()),
-        Err(error) => Fact::Unreadable(error.to_string()),
+        Ok(Ok(page)) => Ok(page),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
-}
-
-/// Finds a counter without labels on a page in Prometheus' text format.
-fn counter(page: &str, name: &str) -> Option<f64> {
-    let value = |line: &str| {
-        line.strip_prefix(name)?
-            .strip_prefix(' ')
-            .map(str::to_owned)
-    };
-    let mut words = page.lines().find_map(value)?;
-    // A time may follow.
-    if let Some(at) = words.find(' ') {
-        words.truncate(at);
-    }
-    let count: f64 = words.parse().ok()?;
-    (count.is_finite() && count >= 0.0).then_some(count)
 }
 
 fn kube_proxy_config(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {
@@ -399,21 +400,5 @@ mod tests {
             Fact::Absent
         );
         assert!(matches!(asked(1, Some(MANIFEST)), Fact::Unreadable(_)));
-    }
-
-    #[test]
-    fn a_counter_is_found_by_its_whole_name() {
-        let page = "# HELP serviceaccount_stale_tokens_total x\n\
-            # TYPE serviceaccount_stale_tokens_total counter\n\
-            serviceaccount_stale_tokens_total_other 7\n\
-            serviceaccount_stale_tokens_total 2.5e+06 1700000000\n";
-        assert_eq!(counter(page, STALE_TOKENS), Some(2_500_000.0));
-        for bad in [
-            "",
-            "serviceaccount_stale_tokens_total NaN",
-            "serviceaccount_stale_tokens_total -1",
-        ] {
-            assert_eq!(counter(bad, STALE_TOKENS), None, "{bad}");
-        }
     }
 }

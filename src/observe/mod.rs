@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -16,9 +16,12 @@ use crate::plan::{Plan, Subject};
 use crate::resource::{Desired, Place};
 
 pub(crate) mod answers;
+mod encryption;
 mod inventory;
 mod left;
+mod metrics;
 
+pub use encryption::encryption;
 pub use inventory::{Inventory, InventoryError, inventory};
 pub use left::LedgerWanted;
 
@@ -31,6 +34,9 @@ pub const PROBE: Script = Script {
 /// How many nodes are looked at at the same time. More would trip sshd's MaxStartups (10:30:100)
 /// on a bastion that many share.
 const PARALLEL: usize = 10;
+
+/// How long the objects in etcd may be counted: a member reads about 4,000 a second.
+const COUNTING: Duration = Duration::from_secs(900);
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -285,7 +291,7 @@ fn ask(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, Silent> {
     let nonce = nonce(host.name());
     let request = probe::encode(&nonce, queries);
     let output = host
-        .run(PROBE, &request, Limits::default())
+        .run(PROBE, &request, limits(queries))
         .map_err(|e| Silent::of(&e))?;
     // The sentinel decides, not the exit status: a killed script can look successful over SSH.
     probe::parse(&nonce, queries, &output.stdout).map_err(|error| {
@@ -302,6 +308,16 @@ fn ask(host: &mut dyn Host, queries: &[Query]) -> Result<NodeFacts, Silent> {
             remedy: String::new(),
         }
     })
+}
+
+/// How long a probe may take: every object of a large cluster is looked at in no 30 seconds.
+fn limits(queries: &[Query]) -> Limits {
+    let is_long = |query: &Query| matches!(query, Query::Stored(_));
+    let mut limits = Limits::default();
+    if queries.iter().any(is_long) {
+        limits.time = COUNTING;
+    }
+    limits
 }
 
 /// A word that the node cannot have printed by chance: unique among runs.

@@ -225,6 +225,9 @@ fn of_answer(answer: &Answer) -> Value {
             json!({"process": argv})
         }
         Answer::Log(text) => json!({"log": sha256(text)}),
+        Answer::Encryption(file) => json!({"encryption": file.sha256, "meta": of_meta(&file.meta)}),
+        // Objects come and go.
+        Answer::Stored(stored) => json!({"stored": stored.keys().collect::<Vec<_>>()}),
     }
 }
 

@@ -24,6 +24,7 @@ mod control_plane;
 pub mod convergence;
 mod defaults;
 mod elsewhere;
+pub mod encryption;
 pub mod etcd_user;
 mod field;
 pub mod flag;

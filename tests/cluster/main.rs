@@ -10,6 +10,7 @@ mod bad_input;
 mod born;
 mod controls;
 mod copies;
+mod encryption;
 mod environment;
 mod etcd_user;
 mod fence;

@@ -116,6 +116,25 @@ impl Manifest {
         ))
     }
 
+    /// Returns where on the node a path in the container is; `None` where it is in no directory of the
+    /// node. The innermost mount counts.
+    pub fn on_node(&self, inside: &str) -> Option<String> {
+        let text =
+            |value: &Value, pointer: &str| Some(value.pointer(pointer)?.as_str()?.to_owned());
+        let mounted = self.mounts.iter().filter_map(|mount| {
+            let path = text(mount, "/mountPath")?;
+            let rest = inside.strip_prefix(path.trim_end_matches('/'))?.to_owned();
+            let is_below = rest.is_empty() || rest.starts_with('/');
+            is_below.then_some((path.len(), mount, rest))
+        });
+        let (_, mount, rest) = mounted.max_by_key(|(length, _, _)| *length)?;
+        let volume = named(&self.volumes, mount.get("name")?.as_str()?).next()?;
+        let path = text(volume, "/hostPath/path")?;
+        // A part of the volume may be mounted.
+        let below = text(mount, "/subPath").map_or_else(String::new, |part| format!("/{part}"));
+        Some(format!("{}{below}{rest}", path.trim_end_matches('/')))
+    }
+
     /// Returns the port of `--secure-port`, by default 6443 (kubernetes v1.35
     /// pkg/kubeapiserver/options/serving.go: `NewSecureServingOptions`).
     pub fn secure_port(&self) -> u16 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Answer, Fact, MAX_ARGV, MAX_CONFIG, MAX_CONFIGS, MAX_ENTRIES, MAX_FILE, MAX_LOG, MAX_OWNERS,
-    MAX_UNIT, Query, number, text,
+    MAX_UNIT, Query, encryption, number, text,
 };
 use crate::fact::{File, FileKind, Ids, Meta, Process, ProgramName, Unit};
 
@@ -34,6 +34,8 @@ pub(super) fn decode(query: &Query, head: &[u8], data: &[&[u8]]) -> Result<Fact<
         Query::Log(_) | Query::Journal(_) => no_head().and_then(|()| log(data)),
         Query::Config(_) => no_head().and_then(|()| config(data)),
         Query::Unit(_) => no_head().and_then(|()| unit(data)),
+        Query::Encryption(_) => encryption::file(meta(head)?, data),
+        Query::Stored(_) => no_head().and_then(|()| encryption::stored(data)),
     }
 }
 

@@ -1,0 +1,183 @@
+//! The backup of a key, before it encrypts anything: a file, or a program that gets it on stdin.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use harden::fact::encryption::Form;
+use harden::resource::encryption::keys::Secret;
+use zeroize::Zeroizing;
+
+use super::Failure;
+use super::args::RotateArgs;
+use super::session::Session;
+
+/// Checks, before anything is done, that it is said where to, and that nothing is there.
+pub(super) fn check(own: &RotateArgs) -> Result<(), Failure> {
+    match &own.backup {
+        Some(path) if path.symlink_metadata().is_ok() => Err(Failure::new(
+            format!("{} is there already; nothing was changed", path.display()),
+            "each key has a backup of its own: name a file that does not exist",
+        )),
+        None if own.command.is_empty() => Err(Failure::new(
+            "it is not said where the new key is backed up; nothing was changed",
+            "without its key nobody can read what it encrypts: `--backup FILE`, or a program that \
+             takes it on stdin, as in `-- age -r age1… -o key.age`",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Backs a key up.
+pub(super) fn write(
+    own: &RotateArgs,
+    session: &Session,
+    form: &Form,
+    secret: &Secret,
+) -> Result<(), Failure> {
+    check(own)?;
+    let text = text(&session.workspace.cluster.name, form, secret);
+    match &own.backup {
+        Some(path) => to_file(path, &text),
+        None => to_program(&own.command, &text),
+    }
+}
+
+/// What is backed up: as it stands in an EncryptionConfiguration, with the cluster's name.
+fn text(cluster: &str, form: &Form, secret: &Secret) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(1024 + cluster.len()));
+    let Form::Key { provider, name } = form else {
+        return text;
+    };
+    for part in [
+        "# A key of the cluster ",
+        cluster.lines().next().unwrap_or_default(),
+        ", as it stands in its EncryptionConfiguration.\n- ",
+        provider.name(),
+        ":\n    keys:\n    - name: \"",
+        name.as_str(),
+        "\"\n      secret: ",
+        secret.expose(),
+        "\n",
+    ] {
+        text.push_str(part);
+    }
+    text
+}
+
+fn to_file(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(
+            format!(
+                "the key could not be backed up in {}: {error}; nothing was changed",
+                path.display()
+            ),
+            "name a file that does not exist, in a directory that you may write",
+        )
+    };
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)
+}
+
+/// The program's stdout is not shown: what it writes there is lost, and so the key is not backed up.
+fn to_program(command: &[String], text: &str) -> Result<(), Failure> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Failure::new("no program is named", ""));
+    };
+    let failed = |why: String| {
+        Failure::new(
+            format!("the key could not be backed up by {program}: {why}; nothing was changed"),
+            "run the program by hand; it gets the key on stdin, and must write it to a file of its own",
+        )
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let written = match child.stdin.take() {
+        // Dropped at once, so that the program sees the end.
+        Some(mut stdin) => stdin.write_all(text.as_bytes()),
+        None => Ok(()),
+    };
+    let output = child
+        .wait_with_output()
+        .map_err(|error| failed(error.to_string()))?;
+    let said = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        return Err(failed(output.status.to_string()));
+    }
+    written.map_err(|error| failed(error.to_string()))?;
+    match said.is_empty() {
+        true => Ok(()),
+        false => Err(failed(
+            "it wrote to its stdout, which is kept nowhere".into(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use harden::fact::encryption::Provider;
+
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    fn what(failure: Result<(), Failure>) -> String {
+        match failure {
+            Err(Failure::Other { what, .. }) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_new_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let form = Form::key(Provider::Secretbox, "k1").unwrap();
+        let text = text("prod", &form, &Secret::of(&[7; 32]));
+        to_file(&path, &text).unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            written.contains("- secretbox:\n    keys:\n    - name: \"k1\"\n      secret: BwcH")
+        );
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(what(to_file(&path, &text)).contains("could not be backed up"));
+        // A way out of the directory by a link that somebody else left.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
+        assert!(to_file(&link, &text).is_err());
+    }
+
+    #[test]
+    fn a_program_must_take_it_and_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let command = format!("dd status=none of={}", path.display());
+        to_program(&words(&command), "the key\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the key\n");
+        assert!(what(to_program(&words("cat"), "canary")).contains("stdout"));
+        for bad in ["false", "/none/of/it"] {
+            let what = what(to_program(&words(bad), "canary"));
+            assert!(what.contains("nothing was changed") && !what.contains("canary"));
+        }
+    }
+}
