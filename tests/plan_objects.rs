@@ -119,10 +119,25 @@ fn items_of_lists_go_by_name() {
 }
 
 #[test]
-fn taking_over_ownership_alone_is_no_change() {
+fn an_object_that_is_as_wanted_and_not_ours_is_adopted_once() {
     let desired = desired(vec![object(quota("10"))]);
     let mut facts = cluster(&["cp1"], &desired);
     let live = served(quota("10"), "1", "kubectl");
+    let would = served(quota("10"), "22", "harden");
+    observe(
+        &mut facts,
+        &quota("10"),
+        Fact::Value(live),
+        DryRun::Object(would),
+    );
+    let plan = build(&desired, &facts);
+    let [change] = &plan.changes[..] else {
+        panic!("{:?}", plan.changes)
+    };
+    assert_eq!(change.after.as_deref(), Some("managed by harden as well"));
+    assert_eq!(change.risk, Risk::Safe);
+    // Ours already, written down at another time.
+    let live = served(quota("10"), "1", "harden");
     let would = served(quota("10"), "22", "harden");
     observe(
         &mut facts,

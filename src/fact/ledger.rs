@@ -20,7 +20,7 @@ pub const LEDGER_NAMESPACE: &str = "kube-system";
 pub const LEDGER_LABEL: &str = "harden.dev/ledger";
 
 /// What the names of its parts begin with; a hexadecimal digit follows.
-const PREFIX: &str = "harden-ledger-";
+pub const LEDGER_PREFIX: &str = "harden-ledger-";
 
 /// The key `schema` of each part.
 const SCHEMA: &str = "harden.dev/ledger/v1";
@@ -166,7 +166,7 @@ impl LedgerEdit {
 pub fn part_of(reference: &ObjectRef) -> String {
     let (group, kind, namespace, name) = reference.identity();
     let hash = sha256(format!("{group}\n{kind}\n{namespace}\n{name}"));
-    format!("{PREFIX}{}", &hash[..1])
+    format!("{LEDGER_PREFIX}{}", &hash[..1])
 }
 
 /// Reads one part.

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::leaving::bears;
 use super::{
-    Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Severity, Subject,
+    Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, Severity,
+    Subject,
 };
 use crate::distribution::k3s::Layout;
+use crate::fact::ledger::{LEDGER_NAMESPACE, LEDGER_PREFIX};
 use crate::fact::{
     DryRun, Fact, Facts, FieldConflict, ObjectFact, ObjectRef, Query, Untried, held_by,
 };
 
 /// Those fields of an object that the profile sets; all others belong to others.
 ///
-/// A dry run of the server-side apply says what would change. When nothing would but the ownership
-/// of the fields (another manager set them to the same values), that is no change: the object is as
-/// wanted, and an apply that only writes managedFields would be noise in every plan.
+/// A dry run of the server-side apply says what would change. An object that is as wanted and of which
+/// harden owns nothing is adopted, once: fields that leave the profile one day would stay otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Object {
@@ -59,6 +61,9 @@ impl Object {
             if manifest.pointer(&pointer).is_some() {
                 return Err(format!("manifest.{field}: only the server sets it"));
             }
+        }
+        if reference.namespace == LEDGER_NAMESPACE && reference.name.starts_with(LEDGER_PREFIX) {
+            return Err("manifest.metadata.name: the ledger is harden's own".into());
         }
         // Evaluation, plans and records would all hold it in the clear.
         if reference.api_version == "v1" && reference.kind == "Secret" {
@@ -116,6 +121,18 @@ impl Object {
             ..Difference::default()
         };
         draft.change(resource, found, vec![self.effect(taken)]);
+    }
+
+    /// What is as wanted and was made by somebody else: unless harden owns the fields, one that leaves the
+    /// profile would stay.
+    fn adopt(&self, resource: &Resource, draft: &mut Draft) {
+        let found = Difference {
+            before: Some("as wanted, and not managed by harden".into()),
+            after: Some("managed by harden as well".into()),
+            risk: Some(Risk::Safe),
+            ..Difference::default()
+        };
+        draft.change(resource, found, vec![self.effect(&[])]);
     }
 
     /// Whether the object has no namespace, or the profile makes it.
@@ -218,7 +235,7 @@ impl Behaviour for Object {
                 for conflict in conflicts {
                     error(
                         format!("{} belongs to {:?}", conflict.field, conflict.manager),
-                        "leave the field to that manager and unset the option, or have the manager give it up",
+                        "leave the field to that manager and unset the option, have the manager give it up, or take it with `--take-from MANAGER`",
                     );
                 }
                 if conflicts.is_empty() {
@@ -246,6 +263,8 @@ impl Behaviour for Object {
                 let lines = changed_fields(&stripped(live), &stripped(would));
                 if !lines.is_empty() {
                     self.update(resource, lines, &[], draft);
+                } else if !bears(live) && bears(would) {
+                    self.adopt(resource, draft);
                 }
             }
             (Fact::Value(live), DryRun::Taken { object, from }) => {
@@ -344,6 +363,15 @@ fn overlaid(live: &Value, wanted: &Value, owned: &[&Value]) -> Value {
         }
         // The server does not keep an empty list.
         (Value::Null, Value::Array(wanted)) if wanted.is_empty() => Value::Null,
+        // Nor does it take the defaults out that it filled in.
+        (Value::Array(live), Value::Array(wanted)) if live.len() == wanted.len() => {
+            let pairs = live.iter().zip(wanted);
+            Value::Array(
+                pairs
+                    .map(|(live, item)| overlaid(live, item, &[]))
+                    .collect(),
+            )
+        }
         _ => wanted.clone(),
     }
 }
