@@ -496,8 +496,11 @@ pub(super) fn one_object(
     let reference = &step.reference;
     match &step.action {
         ObjectAction::Apply(wanted) => {
-            // What somebody made since is not ours, and would be deleted one day as if it were.
+            // What somebody made since is not ours, and would be deleted one day as if it were. The account
+            // `default` comes with its namespace, and is never deleted.
+            let (group, kind, _, name) = reference.identity();
             if step.before.is_none()
+                && (group, kind, name) != ("", "ServiceAccount", "default")
                 && let Some(live) = api.get(reference)?
                 && !bears(&live)
             {
