@@ -199,6 +199,31 @@ fn wherever_the_client_dies_no_object_is_there_without_an_entry() {
     assert!(deaths > 10, "{deaths}");
 }
 
+/// A workspace that is no more would keep it for ever; one that still wants it notes it again.
+#[test]
+fn what_is_made_anew_belongs_to_whoever_made_it() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let (new, kept) = (policy("new"), policy("kept"));
+    put(&cluster, &ours(kept.clone()), Some(How::Made));
+    for one in [&new, &kept] {
+        let mut state = cluster.state.lock().unwrap();
+        let workspaces = ["former".to_owned()].into();
+        let how = How::Made;
+        let entry = Entry { how, workspaces };
+        state.ledger.entries.insert(reference(one), entry);
+    }
+    let before = Some(ours(kept.clone()));
+    let plan = plan(&cluster, vec![apply(&new, None), apply(&kept, before)]);
+    cluster.client(&Fate::new()).run(&plan).unwrap();
+    let state = cluster.state.lock().unwrap();
+    let names = |one| state.ledger.entries[&reference(one)].workspaces.clone();
+    assert_eq!(names(&new), ["c".to_owned()].into());
+    assert_eq!(names(&kept), ["c".to_owned(), "former".to_owned()].into());
+    drop(state);
+    cluster.forget();
+}
+
 /// Many are done several at a time, and noted before the first of them all the same.
 #[test]
 fn of_many_none_is_there_without_an_entry_either() {

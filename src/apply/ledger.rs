@@ -98,13 +98,15 @@ fn additions(
             }
             _ => continue,
         };
-        let mut workspaces = known.map(|entry| entry.workspaces.clone());
-        let workspaces = workspaces.get_or_insert_default();
-        workspaces.insert(workspace.to_owned());
-        let entry = Entry {
-            how,
-            workspaces: std::mem::take(workspaces),
+        // One that is made anew is nobody else's: whoever wants it as well notes it with its next apply, and
+        // a workspace that is no more does not keep it for ever.
+        let others = match &step.before {
+            Some(live) if bears(live) || step.action == ObjectAction::Note => known,
+            _ => None,
         };
+        let mut workspaces = others.map_or_else(BTreeSet::new, |entry| entry.workspaces.clone());
+        workspaces.insert(workspace.to_owned());
+        let entry = Entry { how, workspaces };
         if known != Some(&&entry) {
             edit.add.insert(step.reference, entry);
         }
