@@ -94,7 +94,16 @@ impl Enforcement {
     /// Finds them: what the plan does to objects in namespaces that exist, and what it would do if it
     /// had consent. What is as it is wanted is not among them, and so has no impact.
     pub fn of(desired: &Desired, facts: &Facts, plan: &Plan) -> Self {
-        let done: BTreeSet<&str> = plan.changes.iter().map(|c| c.resource.as_str()).collect();
+        // Of what is only noted in the ledger nothing changes.
+        let noted = plan.steps().filter_map(|(_, step)| match step {
+            Step::Object(step) if step.action == ObjectAction::Note => {
+                Some(step.reference.to_string())
+            }
+            _ => None,
+        });
+        let noted: BTreeSet<String> = noted.collect();
+        let done = plan.changes.iter().map(|c| c.resource.as_str());
+        let done: BTreeSet<&str> = done.filter(|name| !noted.contains(*name)).collect();
         let errors = plan.problems.iter();
         let withheld: BTreeSet<&str> = errors
             .filter(|problem| problem.severity == Severity::Error)
