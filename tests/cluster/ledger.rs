@@ -227,8 +227,17 @@ fn a_tenant_that_leaves_loses_what_harden_made_and_keeps_its_namespace() {
         &workspace,
         "NetworkPolicy ledger-a/harden-default-deny made"
     ));
-    // They are as they were: the profile that wants them has nothing to do to them.
+    // They are as they were, and what was let go of is taken up again: else nothing that leaves the
+    // tenant later would leave its namespace.
     profile(&workspace, TENANT);
+    workspace
+        .harden(&["plan"])
+        .exits(2)
+        .says("2 changes (2 safe)")
+        .says(
+            "Namespace ledger-a: as wanted, and not managed by harden → managed by harden as well",
+        );
+    workspace.harden(&["apply", "--yes"]).exits(0);
     workspace.harden(&["plan"]).exits(0).says("No changes");
 }
 
