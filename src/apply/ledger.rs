@@ -41,7 +41,7 @@ impl Run<'_, '_, '_> {
             }
             match step.action {
                 ObjectAction::Delete | ObjectAction::Prune { .. } => {
-                    edit.remove.insert(step.reference);
+                    edit.remove.insert(step.reference.clone());
                 }
                 ObjectAction::Release | ObjectAction::Forget => {
                     let entry = known.get(&step.reference.identity());
@@ -52,9 +52,9 @@ impl Run<'_, '_, '_> {
                             let how = entry.how;
                             let workspaces = left;
                             let entry = Entry { how, workspaces };
-                            edit.add.insert(step.reference, entry);
+                            edit.add.insert(step.reference.clone(), entry);
                         }
-                        _ => _ = edit.remove.insert(step.reference),
+                        _ => _ = edit.remove.insert(step.reference.clone()),
                     }
                 }
                 _ => {}
@@ -71,8 +71,8 @@ impl Run<'_, '_, '_> {
     }
 
     /// The object steps with their numbers.
-    fn objects(&self) -> impl Iterator<Item = (usize, ObjectStep)> + '_ {
-        (1..=self.total()).filter_map(|number| match self.step(number) {
+    fn objects(&self) -> impl Iterator<Item = (usize, &ObjectStep)> {
+        (1..=self.total()).filter_map(|number| match self.numbered(number).1 {
             Step::Object(step) => Some((number, step)),
             _ => None,
         })
@@ -80,8 +80,8 @@ impl Run<'_, '_, '_> {
 }
 
 /// Returns what has to be noted for these steps.
-fn additions(
-    steps: impl Iterator<Item = (usize, ObjectStep)>,
+fn additions<'s>(
+    steps: impl Iterator<Item = (usize, &'s ObjectStep)>,
     ledger: &Ledger,
     workspace: &str,
 ) -> LedgerEdit {
@@ -108,7 +108,7 @@ fn additions(
         workspaces.insert(workspace.to_owned());
         let entry = Entry { how, workspaces };
         if known != Some(&&entry) {
-            edit.add.insert(step.reference, entry);
+            edit.add.insert(step.reference.clone(), entry);
         }
     }
     edit
