@@ -15,6 +15,8 @@ use super::Client;
 pub(super) struct Asked {
     /// Method and path with its query, as `GET /api/v1/namespaces?limit=500`.
     pub(super) line: String,
+    /// The whole request: its head, and its body after an empty line.
+    pub(super) text: String,
     /// Null where it is no JSON.
     pub(super) body: Value,
 }
@@ -114,6 +116,7 @@ fn request(connection: &mut impl Read) -> Option<Asked> {
                 let line = head.lines().next()?.trim_end_matches(" HTTP/1.1");
                 return Some(Asked {
                     line: line.to_owned(),
+                    text: text.clone(),
                     body: serde_json::from_str(body).unwrap_or_default(),
                 });
             }

@@ -222,68 +222,28 @@ async fn write(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
     use std::sync::{Arc, Mutex};
 
     use kube::api::ApiResource;
 
     use super::*;
-
-    /// Requests with their bodies, in the order in which they came.
-    type Asked = Arc<Mutex<Vec<String>>>;
+    use crate::cluster::fake::{Answer, Asked, serve};
 
     /// An API server that answers each request by `answer`, which gets the request's line and how often
     /// it has come before.
-    fn api(answer: fn(&str, usize) -> (u16, Value)) -> (Client, Asked) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = Asked::default();
-        let noted = asked.clone();
-        std::thread::spawn(move || {
-            let mut times: BTreeMap<String, usize> = BTreeMap::new();
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let mut request = Vec::new();
-                let mut buffer = [0; 4096];
-                loop {
-                    let read = connection.read(&mut buffer).unwrap_or(0);
-                    request.extend_from_slice(&buffer[..read]);
-                    let text = String::from_utf8_lossy(&request);
-                    let length = text
-                        .lines()
-                        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-                    let head = text.find("\r\n\r\n");
-                    if read == 0
-                        || head.is_some_and(|at| text.len() >= at + 4 + length.unwrap_or(0))
-                    {
-                        break;
-                    }
-                }
-                let text = String::from_utf8_lossy(&request).into_owned();
-                let line = text.lines().next().unwrap_or_default().to_owned();
-                let count = times.entry(line.clone()).or_insert(0);
-                let (status, body) = answer(&line, *count);
-                *count += 1;
-                noted.lock().unwrap().push(text);
-                let body = body.to_string();
-                let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n");
-                let length = body.len();
-                let rest = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
-                let _ = connection.write_all((head + &rest).as_bytes());
+    fn api(answer: fn(&str, usize) -> (u16, Value)) -> (Client, Arc<Mutex<Vec<Asked>>>) {
+        let times: Mutex<BTreeMap<String, usize>> = Mutex::default();
+        serve(Duration::ZERO, move |asked| {
+            let mut times = times.lock().unwrap();
+            let count = times.entry(asked.line.clone()).or_insert(0);
+            let (status, body) = answer(&asked.line, *count);
+            *count += 1;
+            Answer {
+                status,
+                headers: Vec::new(),
+                body: body.to_string(),
             }
-        });
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("kubeconfig");
-        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {}}]});
-        std::fs::write(&path, text.to_string()).unwrap();
-        (
-            Client::new(Some(&path), None, Duration::ZERO).unwrap(),
-            asked,
-        )
+        })
     }
 
     fn secrets() -> Served {
@@ -349,7 +309,8 @@ mod tests {
         assert_eq!(done.refused["d/refused"], "code 422");
         assert_eq!(told, [2, 3, 5, 6, 8]);
         let asked = asked.lock().unwrap();
-        let patches: Vec<&String> = asked
+        let asked: Vec<&String> = asked.iter().map(|asked| &asked.text).collect();
+        let patches: Vec<&&String> = asked
             .iter()
             .filter(|text| text.starts_with("PATCH"))
             .collect();

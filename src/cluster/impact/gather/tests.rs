@@ -1,63 +1,23 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::cluster::fake::{Answer, Asked, serve};
 
-/// Answers each request, whose first line and `Accept` are given, with a status, warnings and a body.
+/// Answers each request, of which the line and all of it are given, with a status, warnings and a body.
 fn client(
-    answer: impl Fn(&str, &str) -> (u16, Vec<&'static str>, Value) + Send + 'static,
-) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let asked = seen.clone();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            let mut read = Vec::new();
-            let mut some = [0; 8192];
-            // A body, where there is one, comes with its head in one piece or is asked for.
-            let text = loop {
-                let length = connection.read(&mut some).unwrap();
-                read.extend(&some[..length]);
-                let text = String::from_utf8_lossy(&read).into_owned();
-                let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                    continue;
-                };
-                let length = head.lines().find_map(|line| {
-                    let (name, value) = line.split_once(": ")?;
-                    name.eq_ignore_ascii_case("content-length")
-                        .then(|| value.parse::<usize>().unwrap())
-                });
-                if body.len() >= length.unwrap_or(0) {
-                    break text;
-                }
-            };
-            let line = text.lines().next().unwrap().replace(" HTTP/1.1", "");
-            asked.lock().unwrap().push(line.clone());
-            let (status, warnings, body) = answer(&line, &text);
-            let body = body.to_string();
-            let mut head = format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\n");
-            for warning in warnings {
-                head.push_str(&format!("Warning: 299 - \"{warning}\"\r\n"));
-            }
-            let length = body.len();
-            let rest = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
-            let _ = connection.write_all((head + &rest).as_bytes());
+    answer: impl Fn(&str, &str) -> (u16, Vec<&'static str>, Value) + Send + Sync + 'static,
+) -> (Client, Arc<Mutex<Vec<Asked>>>) {
+    serve(Duration::ZERO, move |asked| {
+        let (status, warnings, body) = answer(&asked.line, &asked.text);
+        let header = |warning| ("Warning", format!("299 - \"{warning}\""));
+        Answer {
+            status,
+            headers: warnings.into_iter().map(header).collect(),
+            body: body.to_string(),
         }
-    });
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("kubeconfig");
-    let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {}}]});
-    std::fs::write(&path, text.to_string()).unwrap();
-    let client = Client::new(Some(&path), None, Duration::ZERO).unwrap();
-    (client, seen)
+    })
 }
 
 fn status(code: u16, message: &str) -> Value {
@@ -103,7 +63,8 @@ fn few_namespaces_are_listed_each_and_many_by_one_list_of_all() {
         facts.of(ObjectList::Pods, "a").unwrap()[0]["metadata"].get("uid"),
         None
     );
-    let seen = seen.lock().unwrap().clone();
+    let seen = seen.lock().unwrap();
+    let seen: Vec<&String> = seen.iter().map(|asked| &asked.line).collect();
     assert_eq!(seen.len(), 3, "{seen:?}");
     assert!(
         seen[0].starts_with("GET /api/v1/namespaces/a/pods?"),
