@@ -3,31 +3,11 @@
 
 mod plan_support;
 
-use harden::module::{Modules, evaluate};
 use harden::plan::build;
-use harden::profile::{Failure, load};
 use harden::resource::{Desired, Risk};
 use plan_support::cluster;
+use plan_support::tenants::{good, wrong};
 use serde_json::Value;
-
-fn read(text: &str) -> Result<Desired, Failure> {
-    let dir = tempfile::tempdir().unwrap();
-    let head = "cluster.name = \"x\"\naccept = [\"tenants\"]\n";
-    std::fs::write(dir.path().join("harden.toml"), format!("{head}{text}")).unwrap();
-    let modules = Modules::builtin()?;
-    evaluate(&load(dir.path(), &modules)?, &modules)
-}
-
-fn good(text: &str) -> Desired {
-    read(text).unwrap_or_else(|e| panic!("{text}\n{e:#}"))
-}
-
-fn wrong(text: &str) -> String {
-    match read(text) {
-        Err(failure) => format!("{failure:#}"),
-        Ok(_) => panic!("nothing is wrong with {text}"),
-    }
-}
 
 /// The objects without a namespace, apart from namespaces, with their risks.
 fn policies(desired: &Desired) -> Vec<String> {

@@ -5,31 +5,12 @@ mod plan_support;
 
 use std::collections::BTreeSet;
 
-use harden::module::{Modules, evaluate};
+use harden::module::Modules;
 use harden::plan::{StageName, build};
-use harden::profile::{Failure, load};
 use harden::resource::{Desired, Resource};
 use plan_support::cluster;
+use plan_support::tenants::{good, wrong};
 use serde_json::Value;
-
-fn read(text: &str) -> Result<Desired, Failure> {
-    let dir = tempfile::tempdir().unwrap();
-    let head = "cluster.name = \"x\"\naccept = [\"tenants\"]\n";
-    std::fs::write(dir.path().join("harden.toml"), format!("{head}{text}")).unwrap();
-    let modules = Modules::builtin()?;
-    evaluate(&load(dir.path(), &modules)?, &modules)
-}
-
-fn good(text: &str) -> Desired {
-    read(text).unwrap_or_else(|e| panic!("{text}\n{e:#}"))
-}
-
-fn wrong(text: &str) -> String {
-    match read(text) {
-        Err(failure) => format!("{failure:#}"),
-        Ok(_) => panic!("nothing is wrong with {text}"),
-    }
-}
 
 fn names(desired: &Desired) -> Vec<String> {
     let name = |r: &Resource| format!("{} {:?}", r.kind.behaviour().name(), r.risk);

@@ -13,6 +13,8 @@ use harden::plan::*;
 use harden::resource::*;
 use serde_json::{Value, json};
 
+pub mod tenants;
+
 pub const MANIFESTS: [(Component, &str); 4] = [
     (
         Component::KubeApiserver,
