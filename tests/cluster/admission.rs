@@ -63,9 +63,7 @@ fn whom_a_default_level_would_refuse_is_said_before_and_refused_after() {
         ),
     );
     for namespace in [NAMESPACE, OWN_LEVEL] {
-        cluster
-            .kubectl(&["create", "namespace", namespace])
-            .exits(0);
+        cluster.create_namespace(namespace);
     }
     let own = "pod-security.kubernetes.io/enforce=privileged";
     cluster

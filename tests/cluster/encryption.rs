@@ -507,9 +507,7 @@ impl Encrypted<'_> {
                     "metadata": {"name": name, "namespace": NAMESPACE}})
             })
             .collect();
-        self.cluster
-            .kubectl(&["create", "namespace", NAMESPACE])
-            .exits(0);
+        self.cluster.create_namespace(NAMESPACE);
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         self.cluster.write(&self.node, "/root/secrets.json", &list);
         let create = ["create", "-f", "/root/secrets.json"];

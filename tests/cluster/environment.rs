@@ -189,6 +189,16 @@ impl Cluster {
         self.kubectl_on(&self.node("control-plane"), args)
     }
 
+    /// Makes a namespace that takes pods: the controller manager gives it its account `default` some time
+    /// after the server has said that it is created, and no pod is admitted before.
+    #[track_caller]
+    pub fn create_namespace(&self, name: &str) {
+        self.kubectl(&["create", "namespace", name]).exits(0);
+        let account = ["serviceaccount/default", "--for=create", "--timeout=60s"];
+        let wait = [&["-n", name, "wait"][..], &account].concat();
+        self.kubectl(&wait).exits(0);
+    }
+
     pub fn kubectl_on(&self, node: &str, args: &[&str]) -> Said {
         run(Command::new("docker")
             .args([

@@ -167,9 +167,7 @@ fn whom_a_tenant_s_settings_hit_is_said_before_and_true_after() {
     );
     cluster.on(&cluster.node("control-plane"), &gone);
     let _gone = cluster.afterwards(&cluster.node("control-plane"), &gone);
-    cluster
-        .kubectl(&["create", "namespace", NAMESPACE])
-        .exits(0);
+    cluster.create_namespace(NAMESPACE);
     workspace(&cluster, BEFORE, "\"tenants\"")
         .harden(&["apply", "--yes"])
         .exits(0);

@@ -81,9 +81,7 @@ pub fn begin(cluster: &Cluster, namespaces: &[&str]) -> Afterwards {
     );
     shell(cluster, &gone).exits(0);
     for namespace in namespaces {
-        cluster
-            .kubectl(&["create", "namespace", namespace])
-            .exits(0);
+        cluster.create_namespace(namespace);
     }
     cluster.afterwards(&cluster.node("control-plane"), &gone)
 }

@@ -128,9 +128,7 @@ fn both_seed_policies_are_applied_as_given_and_told_what_they_leave_open() {
     cluster
         .kubectl(&["delete", "namespace", "tenant-1", "--ignore-not-found"])
         .exits(0);
-    cluster
-        .kubectl(&["create", "namespace", "tenant-1"])
-        .exits(0);
+    cluster.create_namespace("tenant-1");
     let policies = || {
         let said = cluster
             .kubectl(&["get", "networkpolicies", "-A", "-o", "name"])

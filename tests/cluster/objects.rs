@@ -170,9 +170,7 @@ fn whatever_happens_to_an_object_the_next_plan_says_so_and_apply_puts_it_right()
 #[ignore = "needs testenv/up single"]
 fn objects_that_kubectl_made_with_the_same_values_are_adopted_without_a_conflict() {
     let cluster = single();
-    cluster
-        .kubectl(&["create", "namespace", "every-thing"])
-        .exits(0);
+    cluster.create_namespace("every-thing");
     cluster
         .kubectl(&[
             "-n",
@@ -228,9 +226,7 @@ fn killed_among_many_objects_the_next_apply_converges() {
 #[ignore = "needs testenv/up single"]
 fn a_namespace_that_is_being_deleted_is_named_with_what_holds_it() {
     let cluster = single();
-    cluster
-        .kubectl(&["create", "namespace", "every-thing"])
-        .exits(0);
+    cluster.create_namespace("every-thing");
     let kubectl = |args: &[&str]| {
         cluster
             .kubectl(&[&["-n", "every-thing"], args].concat())

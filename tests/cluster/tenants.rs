@@ -178,9 +178,7 @@ fn begin(cluster: &Cluster) -> crate::environment::Afterwards {
     );
     cluster.on(&cluster.node("control-plane"), &gone);
     for namespace in [NAMESPACE, OTHER] {
-        cluster
-            .kubectl(&["create", "namespace", namespace])
-            .exits(0);
+        cluster.create_namespace(namespace);
     }
     cluster.afterwards(&cluster.node("control-plane"), &gone)
 }
