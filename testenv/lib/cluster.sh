@@ -6,7 +6,7 @@ cluster_name() { echo "$PREFIX-$1"; }
 # The nodes that a topology has, in kind's names.
 cluster_nodes() {
   case $1 in
-    single) printf "$PREFIX-single-%s " control-plane worker ;;
+    single | second) printf "$PREFIX-$1-%s " control-plane worker ;;
     ha) printf "$PREFIX-ha-%s " control-plane control-plane2 control-plane3 worker ;;
   esac
 }

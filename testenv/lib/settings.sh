@@ -68,8 +68,8 @@ only_topologies() { # WORD...: refuse what is not one
   local word
   for word; do
     case $word in
-      single | ha) ;;
-      *) refuse "unknown topology '$word': single or ha" ;;
+      single | second | ha) ;;
+      *) refuse "unknown topology '$word': single, second or ha" ;;
     esac
   done
 }

@@ -93,7 +93,7 @@ impl Born {
 
     /// The image that the environment's own cluster runs.
     fn image(&self) -> String {
-        let node = self.name.replace("-born", "-single-control-plane");
+        let node = single().node("control-plane");
         let said =
             run(Command::new("docker").args(["inspect", "--format", "{{.Config.Image}}", &node]));
         said.exits(0).stdout.trim().to_owned()

@@ -85,8 +85,14 @@ pub fn eventually(what: &str, limit: Duration, mut ask: impl FnMut() -> bool) {
     }
 }
 
+/// The cluster with one control plane. There are two of them, so that two halves of the tests can run at
+/// the same time: `HARDEN_TESTENV_SINGLE` names the one that these have.
 pub fn single() -> Cluster {
-    Cluster::of("single")
+    match std::env::var("HARDEN_TESTENV_SINGLE").as_deref() {
+        Err(_) | Ok("single") => Cluster::of("single"),
+        Ok("second") => Cluster::of("second"),
+        Ok(other) => panic!("HARDEN_TESTENV_SINGLE is single or second, not {other:?}"),
+    }
 }
 
 pub fn ha() -> Cluster {
