@@ -53,6 +53,9 @@ fn the_state_with_places() {
     log-max-size   = 100  # builtin:baseline:28
     policy         = "metadata"  # builtin:baseline:24
 
+    [certificates]
+    days-left = 30  # builtin:baseline:40
+
     [controller-manager]
     profiling = false  # builtin:baseline:14
 
@@ -79,8 +82,8 @@ fn the_state_with_places() {
 
     # controller-manager.terminated-pod-gc-threshold is taken back by `unset`  # harden.toml:2
 
-    29 resources: 21 on control-plane nodes, 2 on every node, 6 in the API
-    SHA-256 of the desired state: b7cb0017ffac58f601f04a392d616e1a4fbc51e844c6595b59739a5518f6efd6
+    44 resources: 21 on control-plane nodes, 17 on every node, 6 in the API
+    SHA-256 of the desired state: 717e6ac083e07a5bf903e1c83e1585ff2703b01c4036efb54086360106d3c063
     --- stderr
     warning: the tenant `payments` has an egress rule without `to`: its ports are open to every tenant and every private range
       tenants.payments at harden.toml:9, tenants.payments at team/a.toml:5
@@ -113,7 +116,7 @@ fn a_node_with_values_of_its_own_and_one_whose_role_is_known() {
     };
     assert_eq!(
         count(&cp1),
-        "21 resources: 19 on control-plane nodes, 2 on every node"
+        "36 resources: 19 on control-plane nodes, 17 on every node"
     );
     assert!(cp1.contains("Only the API knows whether cp1"), "{cp1}");
     let worker = stdout(dir.path(), &["eval", "--node", "w1"]);
@@ -121,7 +124,7 @@ fn a_node_with_values_of_its_own_and_one_whose_role_is_known() {
         worker.contains("\nkeys-mode         = \"0600\"  # builtin:baseline:36\n"),
         "{worker}"
     );
-    assert_eq!(count(&worker), "2 resources: 2 on every node");
+    assert_eq!(count(&worker), "17 resources: 17 on every node");
     assert!(!worker.contains("Only the API"), "{worker}");
     // One that the workspace does not name has what all share.
     let other = json(dir.path(), &["eval", "--node", "cp2"]);

@@ -52,6 +52,21 @@ ControlPlane mode of /etc/kubernetes/pki/etcd/*.crt [Safe] files.certificates-mo
 ControlPlane mode of /etc/kubernetes/pki/etcd/*.key [Safe] files.keys-mode at builtin:baseline:36
 ControlPlane mode of /etc/kubernetes/scheduler.conf [Safe] files.kubeconfigs-mode at builtin:baseline:33
 ControlPlane mode of /etc/kubernetes/super-admin.conf [Safe] files.kubeconfigs-mode at builtin:baseline:33
+Nodes certificate /etc/kubernetes/admin.conf [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/controller-manager.conf [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/apiserver-etcd-client.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/apiserver-kubelet-client.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/apiserver.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/ca.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/etcd/ca.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/etcd/healthcheck-client.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/etcd/peer.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/etcd/server.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/front-proxy-ca.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/pki/front-proxy-client.crt [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/scheduler.conf [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /etc/kubernetes/super-admin.conf [Manual] certificates.days-left at builtin:baseline:40
+Nodes certificate /var/lib/kubelet/pki/kubelet-client-current.pem [Manual] certificates.days-left at builtin:baseline:40
 Nodes mode of /etc/kubernetes/kubelet.conf [Safe] files.kubelet-mode at builtin:baseline:34
 Nodes mode of /var/lib/kubelet/config.yaml [Safe] files.kubelet-mode at builtin:baseline:34
 "#);

@@ -67,13 +67,14 @@ fn the_tree() {
     let said = harden(dir.path(), &["render", "out"]);
     assert_eq!(
         said,
-        "exit 0\n--- stdout\n--- stderr\n14 files are in out.\n"
+        "exit 0\n--- stdout\n--- stderr\n15 files are in out.\n"
     );
     let tree = tree(&dir.path().join("out"));
     let list: Vec<&str> = tree.keys().map(String::as_str).collect();
     insta::assert_snapshot!(list.join("\n"), @"
     .harden-render
     desired.sha256
+    nodes/_all/certificates.yaml
     nodes/_all/modes.yaml
     nodes/_control-plane/etc/kubernetes/harden/audit-policy-9d3d4b9f76eb.yaml
     nodes/_control-plane/flags.yaml

@@ -10,8 +10,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use certificate::Certificates;
 use encryption::{EncryptionFile, EtcdPrefix, Stored};
 
+pub mod certificate;
 mod deletion;
 pub mod encryption;
 mod impact;
@@ -179,6 +181,9 @@ pub enum Query {
     /// What an EncryptionConfiguration says, without its keys. Only block style with one thing a line is
     /// understood, as people and programs write it; anything else is unreadable.
     Encryption(NodePath),
+    /// The certificates in a file: in PEM, or a kubeconfig's `client-certificate-data`. A symlink is
+    /// followed, as the kubelet's is one.
+    Certificates(NodePath),
     /// In which forms the objects below this prefix lie in the etcd member of this node: how many are in
     /// clear, and under which key. Absent where the node runs no etcd.
     Stored(EtcdPrefix),
@@ -199,6 +204,7 @@ impl fmt::Display for Query {
             Query::Config(p) => write!(f, "arguments in {p} and its drop-ins"),
             Query::Unit(p) => write!(f, "unit {p}"),
             Query::Encryption(p) => write!(f, "encryption configuration {p}"),
+            Query::Certificates(p) => write!(f, "certificates in {p}"),
             Query::Stored(p) => write!(f, "forms of the objects below {p} in etcd"),
         }
     }
@@ -336,6 +342,8 @@ pub enum Answer {
     Unit(Unit),
     /// Of [`Query::Encryption`].
     Encryption(EncryptionFile),
+    /// Of [`Query::Certificates`].
+    Certificates(Certificates),
     /// Of [`Query::Stored`].
     Stored(Stored),
 }

@@ -8,6 +8,7 @@
 use super::{Answer, Fact, NodeFacts, Query};
 
 mod answer;
+mod certificate;
 mod encryption;
 mod text;
 
@@ -99,6 +100,7 @@ pub fn encode(nonce: &str, queries: &[Query]) -> Vec<u8> {
             Query::Config(path) => ("config", path.as_str()),
             Query::Unit(name) => ("unit", name.as_str()),
             Query::Encryption(path) => ("encryption", path.as_str()),
+            Query::Certificates(path) => ("certificates", path.as_str()),
             Query::Stored(prefix) => ("stored", prefix.as_str()),
         };
         text.push_str(kind);

@@ -2,7 +2,7 @@
 #
 # stdin:   harden-probe 1 NONCE, then a query a line (file PATH, stat PATH, dir PATH, below PATH,
 #          owners PATH, account NAME, process NAME, log NAME, journal UNIT, config PATH, unit UNIT,
-#          encryption PATH, stored PREFIX), then end.
+#          encryption PATH, certificates PATH, stored PREFIX), then end.
 # stdout:  harden-probe-begin NONCE, then per query INDEX value, INDEX absent or
 #          INDEX unreadable REASON; a value is followed by its data and INDEX end STATUS;
 #          then harden-probe-end NONCE COUNT.
@@ -562,6 +562,42 @@ query_encryption() {
     fi
 }
 
+# pem_lines: of what comes in PEM the certificates, and of whatever else is in it nothing.
+pem_lines() {
+    inside=
+    while IFS= read -r text || [ -n "$text" ]; do
+        case $text in
+            '-----BEGIN CERTIFICATE-----')
+                inside=1
+                echo b
+                ;;
+            *[!A-Za-z0-9+/=]* | '') inside= ;;
+            *) [ -z "$inside" ] || printf 'c %s\n' "$text" ;;
+        esac
+    done
+    text=
+}
+
+query_certificates() {
+    look "$1" || return 0
+    size=$(stat -L -c %s "$1" 2>/dev/null)
+    if [ ! -f "$1" ] || [ -z "$size" ]; then
+        unreadable 'it is no regular file, and leads to none'
+    elif [ "$size" -gt 131072 ]; then
+        unreadable 'it is larger than 131072 bytes'
+    elif [ ! -r "$1" ]; then
+        unreadable 'Permission denied'
+    else
+        answer value
+        printf 'd %s\n' "$(date +%s)"
+        found=$(pem_lines <"$1")
+        [ -n "$found" ] || found=$(sed -n 's/^ *client-certificate-data: *"\{0,1\}\([A-Za-z0-9+\/=]*\)"\{0,1\} *$/\1/p' "$1" \
+            | head -n 1 | base64 -d 2>/dev/null | pem_lines)
+        [ -z "$found" ] || printf '%s\n' "$found"
+        answer end 0
+    fi
+}
+
 # etcd_process: puts the id of this node's etcd into $pid; 1 where there is none, 2 where nobody knows.
 etcd_process() {
     home=$(readlink /proc/1/ns/net 2>/dev/null) && [ -n "$home" ] || return 2
@@ -695,6 +731,7 @@ while IFS= read -r line <&3; do
         'config /'*) query_config "${line#config }" ;;
         'unit '[a-z0-9-]*) query_unit "${line#unit }" ;;
         'encryption /'*) query_encryption "${line#encryption }" ;;
+        'certificates /'*) query_certificates "${line#certificates }" ;;
         'stored '*[!a-z0-9./-]*) exit 3 ;;
         'stored /'*/) query_stored "${line#stored }" ;;
         end)

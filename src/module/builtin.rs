@@ -6,6 +6,10 @@ pub(super) const MODULES: &[(&str, &str)] = &[
     ("apiserver", include_str!("../../modules/apiserver.toml")),
     ("audit", include_str!("../../modules/audit.toml")),
     (
+        "certificates",
+        include_str!("../../modules/certificates.toml"),
+    ),
+    (
         "controller-manager",
         include_str!("../../modules/controller-manager.toml"),
     ),

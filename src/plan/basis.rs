@@ -226,6 +226,8 @@ fn of_answer(answer: &Answer) -> Value {
         }
         Answer::Log(text) => json!({"log": sha256(text)}),
         Answer::Encryption(file) => json!({"encryption": file.sha256, "meta": of_meta(&file.meta)}),
+        // The time goes on.
+        Answer::Certificates(found) => json!({"certificates": found.list}),
         // Objects come and go.
         Answer::Stored(stored) => json!({"stored": stored.keys().collect::<Vec<_>>()}),
     }

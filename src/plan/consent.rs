@@ -39,9 +39,9 @@ pub(super) fn decide(
         };
     }
     if resource.risk == Risk::Manual {
-        let remedy = "do it by hand: nothing here can do it safely";
+        let remedy = resource.kind.behaviour().by_hand();
         return Decision {
-            withheld: Some(("only a person can do it".into(), remedy.into())),
+            withheld: Some(("only a person can do it".into(), remedy)),
             impact,
         };
     }

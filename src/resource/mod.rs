@@ -19,6 +19,7 @@ use crate::fact::{
 
 pub mod allowance;
 pub mod audit_policy;
+pub mod certificate;
 pub mod component_file;
 mod control_plane;
 pub mod convergence;
@@ -91,6 +92,7 @@ kinds! {
     "sysctl" => Sysctl(sysctl::Sysctl),
     "serving-certificate" => ServingCertificate(serving_certificate::ServingCertificate),
     "etcd-user" => EtcdUser(etcd_user::EtcdUser),
+    "certificate" => Certificate(certificate::Certificate),
 }
 
 /// The path of no field: a plan that asks for an answer does not rest on what it is.
@@ -168,6 +170,11 @@ pub trait Behaviour {
     /// this.
     fn needs(&self) -> Vec<Subject> {
         Vec::new()
+    }
+
+    /// Says what a person does about a difference that only a person can mend ([`Risk::Manual`]).
+    fn by_hand(&self) -> String {
+        "do it by hand: nothing here can do it safely".into()
     }
 
     /// Compares with the facts and drafts what to change.

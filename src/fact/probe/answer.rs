@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Answer, Fact, MAX_ARGV, MAX_CONFIG, MAX_CONFIGS, MAX_ENTRIES, MAX_FILE, MAX_LOG, MAX_OWNERS,
-    MAX_UNIT, Query, encryption, number, text,
+    MAX_UNIT, Query, certificate, encryption, number, text,
 };
 use crate::fact::{File, FileKind, Ids, Meta, Process, ProgramName, Unit};
 
@@ -35,6 +35,7 @@ pub(super) fn decode(query: &Query, head: &[u8], data: &[&[u8]]) -> Result<Fact<
         Query::Config(_) => no_head().and_then(|()| config(data)),
         Query::Unit(_) => no_head().and_then(|()| unit(data)),
         Query::Encryption(_) => encryption::file(meta(head)?, data),
+        Query::Certificates(_) => no_head().and_then(|()| certificate::certificates(data)),
         Query::Stored(_) => no_head().and_then(|()| encryption::stored(data)),
     }
 }
