@@ -658,6 +658,42 @@ fn a_tenant_cannot_have_the_clusters_own_namespaces() {
 }
 
 #[test]
+fn a_tenants_name_is_one_that_objects_can_have() {
+    let text = |name: &str| format!("# a comment\n[tenants.{name:?}]\nnamespaces = [\"mine\"]\n");
+    for name in [
+        "Pay",
+        "pay_ments",
+        "-pay",
+        "pay.ments",
+        "",
+        &"p".repeat(64),
+        "pay\u{1b}[2J",
+    ] {
+        let said = wrong(&[("harden.toml", &text(name).replace("\\u{1b}", "\\u001b"))]);
+        assert!(
+            said.contains("is no name for an entry of `tenants`"),
+            "{said}"
+        );
+        assert!(said.contains("harden.toml:3:"), "{said}");
+        assert!(said.contains("help: write "), "{said}");
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+    }
+    for name in ["pay", "p", "pay-2", &"p".repeat(63), "*"] {
+        good(&[("harden.toml", &text(name))]);
+    }
+    // Where a module says nothing of names, a control character is none all the same.
+    let said = wrong(&[(
+        "harden.toml",
+        "[apiserver.jwt.\"a\\u001b[2J\"]\nissuer = {}\n",
+    )]);
+    assert!(
+        said.contains("is no name for an entry of `apiserver.jwt`"),
+        "{said}"
+    );
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+#[test]
 fn the_default_namespace_and_policies_of_the_cluster_itself_are_told() {
     let text = "accept = [\"network-policies\"]\n[tenants.a]\nnamespaces = [\"default\"]\n\
                 [network-policies.dns]\nnamespace = \"kube-system\"\npodSelector = {}\npolicyTypes = [\"Ingress\"]\n";
