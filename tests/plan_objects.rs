@@ -644,6 +644,27 @@ fn a_plan_file_reads_back_as_the_same_plan_and_only_unchanged() {
         refused(&other)
     );
     assert!(from_saved("[]").is_err());
+    // One of an earlier version is refused for that, whatever else has changed since.
+    let mut old = saved.clone();
+    old["schema"] = "harden.dev/plan/v1".into();
+    old["impact"] = json!([]);
+    assert_eq!(
+        refused(&old),
+        "has schema \"harden.dev/plan/v1\"; this version reads \"harden.dev/plan/v2\""
+    );
+}
+
+#[test]
+fn a_record_of_an_earlier_version_reads_back() {
+    let desired = desired(vec![object(quota("1"))]);
+    let plan = build(&desired, &cluster(&["cp1"], &desired));
+    let mut old = serde_json::to_value(&plan).unwrap();
+    old["schema"] = "harden.dev/plan/v1".into();
+    old["impact"] = json!([{"resource": "a", "precondition": "no-external-ips", "verdict": "holds",
+        "message": "none", "count": 0, "accepted": false}]);
+    let read: Plan = serde_json::from_value(old).unwrap();
+    assert_eq!(read.impact.preconditions[0].message, "none");
+    assert_eq!(read.stages, plan.stages);
 }
 
 #[test]

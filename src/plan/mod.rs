@@ -42,7 +42,7 @@ pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
 
 /// The `schema` field of a plan file.
-pub const SCHEMA: &str = "harden.dev/plan/v1";
+pub const SCHEMA: &str = "harden.dev/plan/v2";
 
 /// What `harden plan` prints and `harden apply` executes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,11 @@ pub struct Plan {
     /// What cannot be done, and what should be known.
     pub problems: Vec<Problem>,
     /// Whom it would hit, as far as that can be told.
-    #[serde(default, skip_serializing_if = "Impact::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Impact::is_empty",
+        deserialize_with = "impact::of_any_schema"
+    )]
     pub impact: Impact,
     /// What the plan rests on.
     pub basis: Vec<Basis>,
