@@ -272,6 +272,24 @@ impl Found {
         });
     }
 
+    /// Leaves of the last hit's origins only those of these entries, where any is: the other values of the
+    /// same object hit nobody.
+    fn because_of(&mut self, entries: &[&str]) {
+        let Some(hit) = self.hits.last_mut() else {
+            return;
+        };
+        let is_one = |origin: &Origin| {
+            let names = |entry: &&str| {
+                let above = origin.option.strip_suffix(*entry);
+                above.is_some_and(|above| above.ends_with('.'))
+            };
+            entries.iter().any(names)
+        };
+        if hit.origins.iter().any(is_one) {
+            hit.origins.retain(is_one);
+        }
+    }
+
     /// Adds what is not known of a namespace.
     fn unknown(&mut self, kind: HitKind, namespace: &str, message: impl AsRef<str>) {
         // So that what is the same in many namespaces is said once.
