@@ -677,6 +677,7 @@ fn a_binding_that_the_plan_deletes_takes_what_it_gave() {
             reference: ObjectRef::of(&gone).unwrap(),
             before: Some(gone.clone()),
             taken: Vec::new(),
+            strays: Vec::new(),
             action: ObjectAction::Delete,
         })],
     });

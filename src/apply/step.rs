@@ -10,6 +10,7 @@ use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
 use crate::resource::kubelet::kubelet_program;
 use crate::resource::leaving::bears;
+use crate::resource::stray::{Stray, strays};
 
 use super::Notice;
 use super::gate::{Shut, Watch, changed_flags};
@@ -508,7 +509,7 @@ pub(super) fn one_object(
                     what: reference.to_string(),
                 });
             }
-            api.apply_taking(wanted, &step.taken).map(drop)
+            apply(api, step, wanted)
         }
         ObjectAction::Restore(whole) => {
             let live = api.get(reference)?;
@@ -538,6 +539,31 @@ pub(super) fn one_object(
         ObjectAction::Release => api.release(reference),
         // The ledger is all that there is to it.
         ObjectAction::Forget | ObjectAction::Note => Ok(()),
+    }
+}
+
+/// Applies an object, and takes away what others added to it and the plan names. What came since, the next
+/// plan shows.
+fn apply(api: &dyn Api, step: &ObjectStep, wanted: &serde_json::Value) -> Result<(), ApiError> {
+    let reference = &step.reference;
+    if !step.strays.is_empty()
+        && let Some(live) = api.get(reference)?
+        && strays(wanted, &live).iter().any(|one| {
+            let field = |known: &&Stray| known.field == one.field;
+            step.strays
+                .iter()
+                .find(field)
+                .is_some_and(|known| known != one)
+        })
+    {
+        return Err(ApiError::Moved {
+            what: reference.to_string(),
+        });
+    }
+    api.apply_taking(wanted, &step.taken)?;
+    match step.strays.is_empty() {
+        true => Ok(()),
+        false => api.remove(wanted, &step.strays),
     }
 }
 

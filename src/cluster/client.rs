@@ -27,6 +27,7 @@ use crate::fact::{
     Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
     ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
+use crate::resource::stray::Stray;
 
 /// The label that kubeadm puts on control-plane nodes.
 /// Source: kubernetes v1.35 `cmd/kubeadm/app/constants/constants.go`, `LabelNodeRoleControlPlane`.
@@ -364,6 +365,10 @@ impl Api for Client {
 
     fn apply_taking(&self, wanted: &Value, taken: &[FieldConflict]) -> Result<Value, ApiError> {
         objects::apply(self, wanted, taken)
+    }
+
+    fn remove(&self, wanted: &Value, strays: &[Stray]) -> Result<(), ApiError> {
+        objects::remove(self, wanted, strays)
     }
 
     fn restore(&self, object: &Value) -> Result<(), ApiError> {

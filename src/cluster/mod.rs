@@ -10,6 +10,7 @@ use crate::fact::{
     Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
     ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
+use crate::resource::stray::Stray;
 
 mod certificates;
 pub mod client;
@@ -81,6 +82,9 @@ pub trait Api: Send + Sync {
     fn apply_taking(&self, wanted: &Value, _taken: &[FieldConflict]) -> Result<Value, ApiError> {
         self.apply(wanted)
     }
+
+    /// Takes those of these fields out of an object that are there, are not wanted and still are what they were.
+    fn remove(&self, wanted: &Value, strays: &[Stray]) -> Result<(), ApiError>;
 
     /// Replaces an object, or makes it, so that it is as it was.
     fn restore(&self, object: &Value) -> Result<(), ApiError>;

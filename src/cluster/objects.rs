@@ -10,10 +10,14 @@ use kube::core::PartialObjectMeta;
 use kube::discovery::{Discovery, Scope, verbs};
 use serde_json::Value;
 
-use super::client::{Client, explain};
+use super::client::{Client, config_error, explain};
 use super::{ApiError, FIELD_MANAGER, refusal};
 use crate::fact::probe::clean_text;
 use crate::fact::{DryRun, FieldConflict, ObjectRef, held_by};
+use crate::resource::stray::{Stray, removal, strays};
+
+/// How often an object that somebody else keeps writing is tried again.
+const TRIES: usize = 5;
 
 /// Returns the dynamic API for an object's kind and namespace.
 pub(super) fn api_for(kube: &kube::Client, reference: &ObjectRef) -> KubeApi<DynamicObject> {
@@ -143,6 +147,42 @@ fn identity(object: &Value, verb: &str) -> Result<ObjectRef, ApiError> {
     ObjectRef::of(object).ok_or_else(|| ApiError::Refused {
         what: format!("{verb} an object"),
         why: "it lacks apiVersion, kind or metadata.name".into(),
+    })
+}
+
+/// Takes fields out of an object. An apply cannot: it leaves alone what other managers own.
+pub(super) fn remove(client: &Client, wanted: &Value, planned: &[Stray]) -> Result<(), ApiError> {
+    let reference = identity(wanted, "take fields out of")?;
+    let api = api_for(client.kube(), &reference);
+    let what = format!("take fields out of {reference}");
+    for _ in 0..TRIES {
+        let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
+            return Ok(());
+        };
+        let live = to_value(live)?;
+        let mut left = strays(wanted, &live);
+        left.retain(|one| planned.contains(one));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let operations = removal(&live["metadata"]["resourceVersion"], &left);
+        let operations: json_patch::Patch = serde_json::from_value(operations)
+            .map_err(|e| config_error(e, "report this as a fault of harden"))?;
+        let patch = Patch::Json::<()>(operations);
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        match client.try_call(|| api.patch(&reference.name, &params, &patch)) {
+            Ok(_) => return Ok(()),
+            // The test failed (422), or somebody wrote in between: look again.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
+            Err(error) => return Err(explain(&what, error)),
+        }
+    }
+    Err(ApiError::Refused {
+        what,
+        why: "somebody else keeps writing it; try again".into(),
     })
 }
 

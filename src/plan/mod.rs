@@ -10,6 +10,7 @@ use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
 use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
+use crate::resource::stray::Stray;
 use crate::resource::{Change, Place, Problem};
 
 mod basis;
@@ -368,6 +369,9 @@ pub struct ObjectStep {
     /// conflict it stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<FieldConflict>,
+    /// What others added to an object that harden makes whole: an apply takes it away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
 }
 
 /// What a step does to an API object.

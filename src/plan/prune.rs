@@ -381,5 +381,6 @@ fn step(reference: &ObjectRef, live: Option<&Value>, action: ObjectAction) -> St
         before: live.cloned(),
         action,
         taken: Vec::new(),
+        strays: Vec::new(),
     })
 }

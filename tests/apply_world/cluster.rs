@@ -22,6 +22,7 @@ use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
 use harden::plan::*;
 use harden::resource::leaving::without_us;
+use harden::resource::stray::{Stray, strays, without};
 use serde_json::{Value, json};
 
 use super::Sandbox;
@@ -396,6 +397,7 @@ impl Cluster {
                         reference: namespace(),
                         before: None,
                         taken: Vec::new(),
+                        strays: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}),
                         ),
@@ -411,6 +413,7 @@ impl Cluster {
                         reference: config_map(),
                         before: state.objects.get(&config_map()).cloned(),
                         taken: Vec::new(),
+                        strays: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "ResourceQuota",
                                 "metadata": {"namespace": "team", "name": "quota"},
@@ -926,6 +929,16 @@ impl Api for FakeApi {
             s.objects
                 .insert(ObjectRef::of(&wanted).unwrap(), wanted.clone());
             Ok(wanted)
+        })
+    }
+    fn remove(&self, wanted: &Value, planned: &[Stray]) -> Result<(), ApiError> {
+        self.call(|s| {
+            if let Some(live) = s.objects.get_mut(&ObjectRef::of(wanted).unwrap()) {
+                let mut left = strays(wanted, live);
+                left.retain(|one| planned.contains(one));
+                *live = without(live, &left);
+            }
+            Ok(())
         })
     }
     fn restore(&self, object: &Value) -> Result<(), ApiError> {
