@@ -14,6 +14,7 @@ use crate::resource::stray::Stray;
 
 mod certificates;
 pub mod client;
+mod content;
 mod endpoint;
 #[cfg(test)]
 mod fake;

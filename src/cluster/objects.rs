@@ -82,7 +82,7 @@ fn of_object(object: DynamicObject, dry_run: impl FnOnce(Value) -> DryRun) -> Dr
     }
 }
 
-fn refused(reference: &ObjectRef, error: kube::Error, gone: &AtomicBool) -> DryRun {
+pub(super) fn refused(reference: &ObjectRef, error: kube::Error, gone: &AtomicBool) -> DryRun {
     if let kube::Error::Api(status) = &error
         && let Some(would) = refusal::of_dry_run(status)
     {
@@ -97,14 +97,14 @@ fn refused(reference: &ObjectRef, error: kube::Error, gone: &AtomicBool) -> DryR
 
 /// How a server-side apply is sent. Without force, another manager's field is a conflict to show.
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+pub(super) enum Way {
     Try,
     TryTaking,
     Do,
     DoTaking,
 }
 
-fn send(
+pub(super) fn send(
     client: &Client,
     reference: &ObjectRef,
     wanted: &Value,
