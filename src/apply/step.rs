@@ -524,6 +524,7 @@ pub(super) fn one_object(
                 return Ok(());
             };
             unmoved(reference, Some(&live), step.before.as_ref())?;
+            let uid = uid(step, &live);
             if reference.kind == "Namespace" {
                 let held = api.contents(&reference.name)?;
                 if !held.is_empty() {
@@ -533,7 +534,7 @@ pub(super) fn one_object(
                     });
                 }
             }
-            accepted(api.delete(reference))
+            accepted(api.delete(reference, uid))
         }
         ObjectAction::Prune { contents } => prune(api, step, contents, is_listed),
         ObjectAction::Release => api.release(reference),
@@ -630,7 +631,14 @@ fn prune(
             ));
         }
     }
-    accepted(api.delete(reference))
+    accepted(api.delete(reference, uid(step, &live)))
+}
+
+/// The uid of what the plan saw. What was made anew since, however alike, is not what was planned.
+fn uid<'s>(step: &'s ObjectStep, live: &'s serde_json::Value) -> &'s str {
+    let of = |object: &'s serde_json::Value| object.pointer("/metadata/uid")?.as_str();
+    let seen = step.before.as_ref().and_then(of);
+    seen.or_else(|| of(live)).unwrap_or_default()
 }
 
 /// A deletion that the server has taken on is done: it cannot be taken back, and a rollback has to know.

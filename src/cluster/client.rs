@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use super::throttle::{self, Throttle};
 use super::{
     Api, ApiError, Count, FoundNode, Holder, certificates, endpoint, impact, lease, ledger,
-    objects, observation, pod_security,
+    objects, observation, pod_security, served,
 };
 use crate::fact::ledger::{Ledger, LedgerEdit};
 use crate::fact::{
@@ -353,10 +353,7 @@ impl Api for Client {
     }
 
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
-        let api = objects::api_for(&self.kube, reference);
-        self.call(&format!("get {reference}"), || api.get_opt(&reference.name))?
-            .map(objects::to_value)
-            .transpose()
+        objects::get(self, reference)
     }
 
     fn apply(&self, wanted: &Value) -> Result<Value, ApiError> {
@@ -375,8 +372,8 @@ impl Api for Client {
         objects::restore(self, object)
     }
 
-    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError> {
-        objects::delete(self, reference)
+    fn delete(&self, reference: &ObjectRef, uid: &str) -> Result<(), ApiError> {
+        objects::delete(self, reference, uid)
     }
 
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError> {
@@ -437,6 +434,10 @@ impl Api for Client {
 
     fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError> {
         certificates::approve(self, request, message)
+    }
+
+    fn may(&self, verb: &str, group: &str, resource: &str) -> Result<bool, ApiError> {
+        served::may(self, verb, group, resource)
     }
 
     fn external_ips(&self) -> Result<Vec<String>, ApiError> {

@@ -221,27 +221,37 @@ pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Deletes an object and waits until it is gone.
-pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiError> {
-    let api = api_for(client.kube(), reference);
+/// Deletes an object and waits until it is gone. The server compares the uid with that of the object that was
+/// looked at, so that one that was made anew in between stays.
+pub(super) fn delete(client: &Client, reference: &ObjectRef, uid: &str) -> Result<(), ApiError> {
     let what = format!("delete {reference}");
-    let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
+    let Some(reference) = &in_served_version(client, reference)? else {
         return Ok(());
     };
+    let api = api_for(client.kube(), reference);
     let params = DeleteParams::foreground().preconditions(Preconditions {
-        uid: live.metadata.uid.clone(),
+        uid: Some(uid.to_owned()),
         resource_version: None,
     });
-    client.call(&what, || async {
+    let deleted = client.try_call(|| async {
         match api.delete(&reference.name, &params).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => other.map(|_| ()),
         }
-    })?;
+    });
+    match deleted {
+        Ok(()) => {}
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            return Err(ApiError::Moved {
+                what: reference.to_string(),
+            });
+        }
+        Err(error) => return Err(explain(&what, error)),
+    }
     let mut holds = String::new();
     for _ in 0..240 {
         match client.call(&what, || api.get_opt(&reference.name))? {
-            Some(still) if still.metadata.uid == live.metadata.uid => {
+            Some(still) if still.metadata.uid.as_deref() == Some(uid) => {
                 holds = held_by(&to_value(still)?);
                 std::thread::sleep(std::time::Duration::from_millis(250));
             }
@@ -252,6 +262,41 @@ pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiEr
         what: reference.to_string(),
         why: format!("it is still there after 60 s{holds}"),
     })
+}
+
+/// Looks for an object that may have been noted long ago: in its version, and where the server does not have
+/// that any more, in the one that it has. `None` when it is not there.
+///
+/// # Errors
+/// [`ApiError::NoKind`] where the server has no such kind in any version: then nothing is known of it.
+pub(super) fn get(client: &Client, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
+    let what = format!("get {reference}");
+    let api = api_for(client.kube(), reference);
+    let missing = match client.try_call(|| api.get(&reference.name)) {
+        Ok(object) => return to_value(object).map(Some),
+        Err(kube::Error::Api(status)) if status.code == 404 => status,
+        Err(error) => return Err(explain(&what, error)),
+    };
+    if !refusal::is_no_such_kind(&missing) {
+        return Ok(None);
+    }
+    let Some(served) = client.served_reference(reference)? else {
+        return Err(ApiError::NoKind {
+            kind: reference.kind.clone(),
+            api_version: reference.api_version.clone(),
+        });
+    };
+    let api = api_for(client.kube(), &served);
+    let found = client.call(&what, || api.get_opt(&reference.name))?;
+    found.map(to_value).transpose()
+}
+
+/// The object's reference in a version that the server has; `None` when it is not there.
+pub(super) fn in_served_version(
+    client: &Client,
+    reference: &ObjectRef,
+) -> Result<Option<ObjectRef>, ApiError> {
+    Ok(get(client, reference)?.as_ref().and_then(ObjectRef::of))
 }
 
 /// What every namespace holds without anybody having put it there, and what only reports.

@@ -17,6 +17,7 @@ mod basis;
 mod build;
 mod clash;
 mod consent;
+mod fence;
 pub mod impact;
 mod members;
 mod object_order;
@@ -32,6 +33,7 @@ pub use basis::{
     wanted_objects,
 };
 pub use build::build;
+pub use fence::query as fence_query;
 pub use impact::{
     Effect as HitEffect, Enforcement, Guard, Hit, HitKind, Impact, TenantImpact, Unknown, Verdict,
 };
@@ -133,6 +135,9 @@ pub enum StageName {
     ControlPlane,
     /// kube-proxy, by its ConfigMap and a rolling restart.
     KubeProxy,
+    /// RoleBindings that have left the profile, in namespaces that change: before what bounds those whom
+    /// they let in goes.
+    BindingsLeft,
     /// API objects that restrict.
     ObjectsEnforce,
     /// API objects that have left the profile: only when what stands in their place is there.

@@ -948,8 +948,15 @@ impl Api for FakeApi {
             Ok(())
         })
     }
-    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+    fn delete(&self, reference: &ObjectRef, uid: &str) -> Result<(), ApiError> {
         self.call(|s| {
+            let live = s.objects.get(reference);
+            let live = live.and_then(|live| live.pointer("/metadata/uid"));
+            if live.is_some_and(|live| live != uid) {
+                return Err(ApiError::Moved {
+                    what: reference.to_string(),
+                });
+            }
             s.objects.remove(reference);
             Ok(())
         })
@@ -1089,6 +1096,9 @@ impl Api for FakeApi {
             found.state = SigningState::Approved;
             Ok(())
         })
+    }
+    fn may(&self, _: &str, _: &str, _: &str) -> Result<bool, ApiError> {
+        unreachable!()
     }
     fn external_ips(&self) -> Result<Vec<String>, ApiError> {
         unreachable!("an apply asks for no evidence")
