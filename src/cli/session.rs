@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use harden::cluster::{Api, ApiError, Client, Holder};
+use harden::cluster::{Api, ApiError, Client, Holder, each};
 use harden::control::{self, Catalogue};
 use harden::fact::{Fact, Facts, Node};
 use harden::generation::{self, Current, Generations, Lookup};
@@ -194,32 +194,32 @@ impl Session {
         };
         let api = &self.api;
         let facts = self.observe(&wanted, output);
+        let (objects, namespaces) = (&lookup.objects, &lookup.namespaces);
+        let bar = output.bar("reading objects", objects.len() + namespaces.len());
+        let objects = each(objects.iter().collect(), |reference| {
+            let fact = match api.get(reference) {
+                Ok(Some(object)) => Fact::Value(object),
+                Ok(None) => Fact::Absent,
+                Err(error) => Fact::Unreadable(error.to_string()),
+            };
+            bar.inc(1);
+            (reference.clone(), fact)
+        });
+        // What one holds takes a list of every kind.
+        let namespaces = each(namespaces.iter().collect(), |namespace| {
+            let fact = match api.contents(namespace) {
+                Ok(contents) => Fact::Value(contents),
+                Err(error) => Fact::Unreadable(error.to_string()),
+            };
+            bar.inc(1);
+            (namespace.clone(), fact)
+        });
+        bar.finish_and_clear();
         Current {
             nodes: facts.nodes,
             answers: facts.api.answers,
-            objects: lookup
-                .objects
-                .iter()
-                .map(|reference| {
-                    let fact = match api.get(reference) {
-                        Ok(Some(object)) => Fact::Value(object),
-                        Ok(None) => Fact::Absent,
-                        Err(error) => Fact::Unreadable(error.to_string()),
-                    };
-                    (reference.clone(), fact)
-                })
-                .collect(),
-            namespaces: lookup
-                .namespaces
-                .iter()
-                .map(|namespace| {
-                    let fact = match api.contents(namespace) {
-                        Ok(contents) => Fact::Value(contents),
-                        Err(error) => Fact::Unreadable(error.to_string()),
-                    };
-                    (namespace.clone(), fact)
-                })
-                .collect(),
+            objects: objects.into_iter().collect(),
+            namespaces: namespaces.into_iter().collect(),
             keys: lookup
                 .keys
                 .iter()

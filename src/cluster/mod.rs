@@ -33,7 +33,7 @@ mod served;
 mod throttle;
 
 pub use client::Client;
-pub use parallel::Count;
+pub use parallel::{Count, each};
 pub use rewrite::{Pace, Rewritten};
 pub use served::Served;
 
