@@ -12,7 +12,7 @@ use harden::module::{self, Modules};
 use harden::observe::{self, Inventory, Wanted};
 use harden::plan::{self, Plan};
 use harden::profile::{self, Workspace};
-use harden::resource::Desired;
+use harden::resource::{Desired, Place, Problem, Severity};
 
 use super::args::Global;
 use super::output::Output;
@@ -135,6 +135,9 @@ impl Session {
         self.add_impact(&mut plan, &facts);
         plan.problems
             .extend(plan::not_ready(&self.desired, &joining, &facts));
+        if let Some((none, others)) = self.api.take_from_nobody() {
+            plan.problems.push(take_from_nobody(&none, &others));
+        }
         plan
     }
 
@@ -231,5 +234,26 @@ impl Session {
     /// Names this process as the one that takes the locks.
     pub(crate) fn holder(&self) -> Holder {
         Holder::current()
+    }
+}
+
+/// Says that there is nothing to take from some managers: a name that is misspelt takes nothing, and says so.
+fn take_from_nobody(none: &[String], others: &[String]) -> Problem {
+    let quoted = |names: &[String]| {
+        let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        names.join(", ")
+    };
+    Problem {
+        severity: Severity::Error,
+        place: Place::Api,
+        subject: format!("--take-from {}", none.join(",")),
+        message: "no object that the profile wants has a field of that manager".into(),
+        remedy: match others.is_empty() {
+            true => "leave it out: harden alone has fields there".into(),
+            false => format!(
+                "leave it out, or name one that has fields there: {}",
+                quoted(others)
+            ),
+        },
     }
 }

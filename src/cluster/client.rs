@@ -1,11 +1,11 @@
 //! The real API, by kube.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use backon::{ConstantBuilder, Retryable};
@@ -23,6 +23,7 @@ use super::{
     objects, observation, pod_security, served,
 };
 use crate::fact::ledger::{Ledger, LedgerEdit};
+use crate::fact::probe::clean_text;
 use crate::fact::{
     Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
     ObjectRef, PodLevel, PodsBelow, SigningRequest,
@@ -46,6 +47,9 @@ const EVERY: Duration = Duration::from_millis(500);
 /// wait for each of their calls, so this is for all calls together, until one of them passes.
 const FORBIDDEN_TRIES: usize = 10;
 
+/// How many managers a message names.
+const MANAGERS: usize = 20;
+
 /// A connection to the API of one cluster.
 pub struct Client {
     runtime: Runtime,
@@ -58,6 +62,7 @@ pub struct Client {
     throttle: Throttle,
     /// The managers from which fields may be taken.
     take_from: Vec<String>,
+    managers: Mutex<BTreeSet<String>>,
     count: Count,
 }
 
@@ -125,6 +130,7 @@ impl Client {
             patience,
             throttle,
             take_from: Vec::new(),
+            managers: Mutex::default(),
             count: Count::default(),
         })
     }
@@ -137,6 +143,30 @@ impl Client {
     /// Says how many of the objects that the server is asked about are done.
     pub fn count(&self) -> &Count {
         &self.count
+    }
+
+    /// Says which of the managers that may be taken from have no field of any object that was looked at, and
+    /// which managers have: no more than a few names of each.
+    pub fn take_from_nobody(&self) -> Option<(Vec<String>, Vec<String>)> {
+        let managers = self.managers.lock().ok()?;
+        let is_none = |name: &&String| !managers.contains(*name);
+        let none: Vec<String> = self.take_from.iter().filter(is_none).cloned().collect();
+        let others = managers.iter().filter(|name| *name != super::FIELD_MANAGER);
+        let others = others.take(MANAGERS).map(|name| clean_text(name));
+        (!none.is_empty()).then(|| (none, others.collect()))
+    }
+
+    /// For the other files of this folder: notes who has fields of an object.
+    pub(super) fn note_managers(&self, live: &Value) {
+        if self.take_from.is_empty() {
+            return;
+        }
+        let entries = live.pointer("/metadata/managedFields");
+        let entries = entries.and_then(Value::as_array).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry["manager"].as_str());
+        if let Ok(mut managers) = self.managers.lock() {
+            managers.extend(names.map(str::to_owned));
+        }
     }
 
     /// For the other files of this folder: whether a manager's fields may be taken.
@@ -228,7 +258,6 @@ pub(super) fn config_error(error: impl std::fmt::Display, remedy: &str) -> ApiEr
 
 /// Turns kube's error into ours. Server messages are text from outside: cleaned before use.
 pub(super) fn explain(what: &str, error: kube::Error) -> ApiError {
-    use crate::fact::probe::clean_text;
     match error {
         kube::Error::Api(status) => {
             let why = clean_text(&status.message);
@@ -280,7 +309,7 @@ impl Api for Client {
             what: what.into(),
             why: format!(
                 "{} is no version of Kubernetes",
-                crate::fact::probe::clean_text(&format!("{}.{}", info.major, info.minor))
+                clean_text(&format!("{}.{}", info.major, info.minor))
             ),
         })
     }
@@ -559,8 +588,6 @@ fn describe_node(node: Node) -> Option<(String, FoundNode)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::sync::{Arc, Mutex};
 
     use super::super::fake::{Answer, Asked, serve};
     use super::*;

@@ -241,6 +241,7 @@ fn list(
         // In a list, the items do not say what they are.
         live["apiVersion"] = reference.api_version.clone().into();
         live["kind"] = reference.kind.clone().into();
+        client.note_managers(&live);
         found.insert(reference, judged(object, live, prove));
     });
     match ended {
@@ -274,7 +275,10 @@ fn get(client: &Client, reference: &ObjectRef, object: &Value, prove: bool) -> S
         client.kube().request::<Value>(request).await
     });
     match asked {
-        Ok(live) => judged(object, live, prove),
+        Ok(live) => {
+            client.note_managers(&live);
+            judged(object, live, prove)
+        }
         Err(kube::Error::Api(status)) if is_no_such_kind(&status) => Seen::NoSuchKind,
         Err(kube::Error::Api(status)) if status.code == 404 => Seen::Absent,
         Err(error) => Seen::Unreadable(explain(&format!("get {reference}"), error).to_string()),

@@ -311,6 +311,20 @@ fn who_may_only_read_is_told_so_by_each_object_that_is_not_proved() {
 }
 
 #[test]
+fn a_manager_that_owns_nothing_is_told_with_those_that_do() {
+    let (client, _) = serve(Duration::ZERO, |_| {
+        let mut live = applied(quota(1));
+        let managers = live["metadata"]["managedFields"].as_array_mut().unwrap();
+        managers.push(json!({"manager": "kubectl-edit", "operation": "Update"}));
+        Answer::ok(live)
+    });
+    let client = client.taking_from(vec!["nosuch".into(), "kubectl-edit".into()]);
+    client.objects(&shared(&[quota(1)]));
+    let expected = (vec!["nosuch".to_owned()], vec!["kubectl-edit".to_owned()]);
+    assert_eq!(client.take_from_nobody(), Some(expected));
+}
+
+#[test]
 fn fields_are_taken_from_those_who_were_named_and_from_nobody_else() {
     let server = |asked: &Asked| match (
         asked.line.starts_with("PATCH"),
