@@ -746,6 +746,7 @@ fn a_rollback_takes_its_field_back_from_an_account_that_comes_by_itself() {
             reference: ObjectRef::of(&account(name)).unwrap(),
             before: None,
             taken: Vec::new(),
+            strays: Vec::new(),
             action: ObjectAction::Apply(account(name)),
         }));
     }
@@ -782,6 +783,7 @@ fn many(cluster: &Cluster, count: usize) -> Plan {
                 reference: ObjectRef::of(&quota(number)).unwrap(),
                 before: None,
                 taken: Vec::new(),
+                strays: Vec::new(),
                 action: ObjectAction::Apply(quota(number)),
             })
         })

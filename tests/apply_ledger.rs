@@ -52,6 +52,7 @@ fn step(object: &Value, before: Option<Value>, action: ObjectAction) -> Step {
         reference: reference(object),
         before,
         taken: Vec::new(),
+        strays: Vec::new(),
         action,
     })
 }

@@ -111,6 +111,8 @@ struct World {
     answers: BTreeMap<ObjectList, Result<Vec<Value>, &'static str>>,
     levels: BTreeMap<String, LevelTold>,
     accept: bool,
+    /// Options behind the objects besides the tenant.
+    options: Vec<&'static str>,
 }
 
 impl World {
@@ -143,6 +145,11 @@ impl World {
             let mut one = resource("object", json!({"manifest": after}));
             one.risk = Risk::Guarded;
             one.origins[0].option = "tenants.payments".into();
+            for option in &self.options {
+                let mut origin = one.origins[0].clone();
+                origin.option = (*option).into();
+                one.origins.push(origin);
+            }
             one
         });
         let mut desired = desired(resources.collect());
@@ -670,6 +677,7 @@ fn a_binding_that_the_plan_deletes_takes_what_it_gave() {
             reference: ObjectRef::of(&gone).unwrap(),
             before: Some(gone.clone()),
             taken: Vec::new(),
+            strays: Vec::new(),
             action: ObjectAction::Delete,
         })],
     });
@@ -752,6 +760,57 @@ fn a_namespace_without_a_tenant_comes_last_and_by_itself() {
             (Some("shop"), "b c".to_owned()),
             (None, "a-alone".to_owned())
         ]
+    );
+}
+
+#[test]
+fn a_quota_is_blamed_for_what_hits_and_not_for_its_other_bounds() {
+    let mut world = World::new()
+        .change(None, quota(json!({"pods": "1", "services": "5"})))
+        .has(
+            ObjectList::Pods,
+            &[
+                pod("a", json!({"containers": []})),
+                pod("b", json!({"containers": []})),
+            ],
+        );
+    world.options = vec![
+        "tenants.payments.quota.pods",
+        "tenants.payments.quota.services",
+    ];
+    let (plan, _) = world.plan();
+    let [hit] = &plan.impact.tenants[0].hits[..] else {
+        panic!("{:?}", plan.impact)
+    };
+    let options: Vec<&str> = hit.origins.iter().map(|o| o.option.as_str()).collect();
+    assert_eq!(options, ["tenants.payments.quota.pods"]);
+}
+
+#[test]
+fn rights_that_go_with_a_binding_are_not_told_again_of_its_role() {
+    let edit = role("edit", &["pods", "services"], &["get"]);
+    let less = role("edit", &["pods"], &["get"]);
+    let of = |subjects: Value| binding("edit", ("Role", "edit"), subjects);
+    let world = World::new()
+        .change(
+            Some(of(json!([user("ann"), user("ben")]))),
+            of(json!([user("ben")])),
+        )
+        .change(Some(edit.clone()), less)
+        .has(ObjectList::Roles, &[edit])
+        .has(
+            ObjectList::RoleBindings,
+            &[of(json!([user("ann"), user("ben")]))],
+        );
+    let (plan, _) = world.plan();
+    let told: Vec<String> = plan.impact.tenants[0]
+        .hits
+        .iter()
+        .map(|hit| format!("{}: {}", hit.resource, hit.evidence.join("; ")))
+        .collect();
+    assert_eq!(
+        told,
+        ["RoleBinding pay/edit: User ann: get of pods, services; User ben: get of services",]
     );
 }
 

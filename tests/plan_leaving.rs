@@ -78,6 +78,7 @@ fn left(desired: &Desired, objects: &[(Value, How)]) -> Facts {
         let reference = ObjectRef::of(live).unwrap();
         ledger.entries.insert(reference.clone(), entry(*how));
         let seen = LeftFact {
+            no_kind: false,
             live: Fact::Value(live.clone()),
             contents: Fact::Absent,
         };
@@ -152,6 +153,40 @@ fn what_harden_made_is_deleted_in_an_order_that_cuts_nobody_off_and_lets_nobody_
     };
     assert_eq!(step.before, Some(ours(policy("pay", "deny"))));
     assert_eq!(step.action, ObjectAction::Prune { contents: vec![] });
+}
+
+#[test]
+fn who_was_let_in_goes_before_the_namespace_loses_what_bounds_them() {
+    let mut guarded = namespace("pay");
+    guarded["metadata"]["labels"] = json!({"harden.dev/tenant": "pay", "harden.dev/guard": "deny"});
+    let mut open = guarded.clone();
+    open["metadata"]["labels"] = json!({"harden.dev/tenant": "pay"});
+    let desired = desired(vec![resource("object", json!({ "manifest": open }))]);
+    let mut facts = left(
+        &desired,
+        &[
+            (ours(binding("pay", "harden-network")), How::Made),
+            (ours(binding("shop", "editor")), How::Made),
+            (ours(policy("pay", "deny")), How::Made),
+        ],
+    );
+    facts.api.objects.insert(
+        ObjectRef::of(&open).unwrap(),
+        ObjectFact {
+            live: Fact::Value(ours(guarded)),
+            would: DryRun::Object(ours(open)),
+        },
+    );
+    let plan = build(&desired, &facts);
+    assert_eq!(
+        steps(&plan),
+        [
+            "BindingsLeft API: delete RoleBinding pay/harden-network",
+            "ObjectsEnforce API: Namespace pay",
+            "ObjectsLeft API: delete RoleBinding shop/editor",
+            "ObjectsLeft API: delete NetworkPolicy pay/deny",
+        ]
+    );
 }
 
 #[test]
@@ -431,6 +466,7 @@ fn an_entry_of_the_ledger_alone_deletes_nothing() {
     };
     ledger.entries.insert(gone.clone(), entry(How::Made));
     let seen = LeftFact {
+        no_kind: false,
         live: Fact::Absent,
         contents: Fact::Absent,
     };

@@ -102,6 +102,83 @@ fn a_changed_object_names_each_field() {
 }
 
 #[test]
+fn what_is_added_to_a_policy_of_hardens_is_a_difference_and_taken_away() {
+    let wanted = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "harden-x", "labels": {"app.kubernetes.io/managed-by": "harden"}},
+        "spec": {"policyName": "harden-x", "validationActions": ["Deny"]},
+    });
+    let mut live = served(wanted.clone(), "1", "harden");
+    live["spec"]["matchResources"] = json!({"objectSelector": {"matchLabels": {"a": "b"}}});
+    let desired = desired(vec![object(wanted.clone())]);
+    let mut facts = cluster(&[], &desired);
+    // The server-side apply leaves it alone.
+    let would = DryRun::Object(live.clone());
+    observe(
+        &mut facts,
+        &wanted,
+        Fact::Value(live.clone()),
+        would.clone(),
+    );
+    let plan = build(&desired, &facts);
+    assert_eq!(
+        plan.changes[0].diff.as_deref(),
+        Some("spec.matchResources.objectSelector.matchLabels.a: \"b\" → nothing")
+    );
+    let Step::Object(step) = &plan.stages[0].steps[0] else {
+        panic!()
+    };
+    assert_eq!(step.action, ObjectAction::Apply(wanted.clone()));
+    assert_eq!(step.strays[0].field, "spec.matchResources");
+    assert_eq!(step.strays[0].value, live["spec"]["matchResources"]);
+    // The plan rests on it.
+    assert_eq!(compare(&plan, &facts), Comparison::default());
+    live["spec"]["matchResources"]["objectSelector"]["matchLabels"]["a"] = "c".into();
+    observe(&mut facts, &wanted, Fact::Value(live), would);
+    assert_eq!(compare(&plan, &facts).moved.len(), 1);
+}
+
+#[test]
+fn a_conflict_hides_no_other_drift() {
+    let desired = desired(vec![object(quota("20"))]);
+    let mut facts = cluster(&[], &desired);
+    let mut live = served(quota("10"), "1", "harden");
+    live["spec"]["hard"]["requests.cpu"] = "40".into();
+    let conflict = DryRun::Conflict(vec![FieldConflict {
+        field: ".spec.hard.pods".into(),
+        manager: "kubectl-edit".into(),
+    }]);
+    observe(&mut facts, &quota("20"), Fact::Value(live), conflict);
+    let plan = build(&desired, &facts);
+    assert_eq!(plan.changes, []);
+    assert_eq!(
+        problems(&plan),
+        [
+            "Error API | ResourceQuota pay/quota: .spec.hard.pods belongs to \"kubectl-edit\"",
+            "Error API | ResourceQuota pay/quota: what else differs is left undone with it: spec.hard[\"requests.cpu\"]: \"40\" → \"20\"",
+        ]
+    );
+}
+
+#[test]
+fn what_kubernetes_lets_nobody_change_says_what_to_delete() {
+    let wanted = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "b", "namespace": "pay"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "new"},
+    });
+    let desired = desired(vec![object(wanted.clone())]);
+    let mut facts = cluster(&[], &desired);
+    let words = "RoleBinding \"b\" is invalid: roleRef: Invalid value: {}: cannot change roleRef";
+    let live = Fact::Value(served(wanted.clone(), "1", "harden"));
+    observe(&mut facts, &wanted, live, DryRun::Refused(words.into()));
+    let plan = build(&desired, &facts);
+    let remedy = &plan.problems[0].remedy;
+    let command = "`kubectl delete -n pay rolebinding.rbac.authorization.k8s.io b`";
+    assert!(remedy.contains(command), "{remedy}");
+}
+
+#[test]
 fn items_of_lists_go_by_name() {
     use harden::resource::object::changed_fields;
     let before = json!({"c": [{"name": "a", "x": 1}, {"name": "b", "x": 1}], "l": [1, 2], "e": []});
@@ -644,6 +721,27 @@ fn a_plan_file_reads_back_as_the_same_plan_and_only_unchanged() {
         refused(&other)
     );
     assert!(from_saved("[]").is_err());
+    // One of an earlier version is refused for that, whatever else has changed since.
+    let mut old = saved.clone();
+    old["schema"] = "harden.dev/plan/v1".into();
+    old["impact"] = json!([]);
+    assert_eq!(
+        refused(&old),
+        "has schema \"harden.dev/plan/v1\"; this version reads \"harden.dev/plan/v2\""
+    );
+}
+
+#[test]
+fn a_record_of_an_earlier_version_reads_back() {
+    let desired = desired(vec![object(quota("1"))]);
+    let plan = build(&desired, &cluster(&["cp1"], &desired));
+    let mut old = serde_json::to_value(&plan).unwrap();
+    old["schema"] = "harden.dev/plan/v1".into();
+    old["impact"] = json!([{"resource": "a", "precondition": "no-external-ips", "verdict": "holds",
+        "message": "none", "count": 0, "accepted": false}]);
+    let read: Plan = serde_json::from_value(old).unwrap();
+    assert_eq!(read.impact.preconditions[0].message, "none");
+    assert_eq!(read.stages, plan.stages);
 }
 
 #[test]

@@ -630,6 +630,53 @@ fn to_accept_a_section_accepts_all_of_it() {
 }
 
 #[test]
+fn consent_to_what_is_not_there_is_told() {
+    let text = |accept: &str| {
+        format!("accept = [{accept}]\n[tenants.a]\nnamespaces = [\"a\"]\nquota = {{ pods = 1 }}\n")
+    };
+    let told = |accept: &str| -> Vec<String> {
+        let (_, desired) = good(&[("harden.toml", &text(accept))]);
+        desired.findings.iter().map(|f| f.message.clone()).collect()
+    };
+    for used in [
+        "tenants",
+        "tenants.a",
+        "tenants.a.quota",
+        "tenants.a.quota.pods",
+    ] {
+        assert_eq!(told(&format!("{used:?}")), [""; 0], "{used}");
+    }
+    for stale in ["tenants.old", "audit", "apiserver.profiling"] {
+        assert_eq!(
+            told(&format!("\"tenants.a\", {stale:?}")),
+            [format!(
+                "`accept` names `{stale}`, and the profile sets nothing of that name"
+            )]
+        );
+    }
+}
+
+#[test]
+fn an_object_in_no_namespace_is_refused_where_its_kind_needs_one() {
+    let object = |kind: &str, more: &str| {
+        format!(
+            "[[object]]\napiVersion = \"v1\"\nkind = {kind:?}\nmetadata = {{ name = \"x\"{more} }}\n"
+        )
+    };
+    let said = wrong(&[("harden.toml", &object("ConfigMap", ""))]);
+    assert!(said.contains("ConfigMap `x` has no namespace"), "{said}");
+    assert!(said.contains("harden.toml:2:"), "{said}");
+    good(&[("harden.toml", &object("ConfigMap", ", namespace = \"y\""))]);
+    good(&[("harden.toml", &object("Namespace", ""))]);
+    let said = wrong(&[("harden.toml", &object("Secret", ", namespace = \"y\""))]);
+    assert!(
+        said.contains("a Secret does not belong in a profile"),
+        "{said}"
+    );
+    assert!(said.contains("External Secrets"), "{said}");
+}
+
+#[test]
 fn a_tenant_cannot_have_the_clusters_own_namespaces() {
     let text = "accept = [\"tenants\"]\n[tenants.a]\nnamespaces = [\"mine\", \"kube-system\", \"kube-anything\"]\nnetwork = \"isolated\"\n";
     insta::assert_snapshot!(wrong(&[("harden.toml", text)]), @r#"
@@ -655,6 +702,42 @@ fn a_tenant_cannot_have_the_clusters_own_namespaces() {
         "[tenants.a]\nnamespaces = [\"kubeflow\", \"my-kube-x\"]\n",
     )]);
     assert_eq!(desired.findings, []);
+}
+
+#[test]
+fn a_tenants_name_is_one_that_objects_can_have() {
+    let text = |name: &str| format!("# a comment\n[tenants.{name:?}]\nnamespaces = [\"mine\"]\n");
+    for name in [
+        "Pay",
+        "pay_ments",
+        "-pay",
+        "pay.ments",
+        "",
+        &"p".repeat(64),
+        "pay\u{1b}[2J",
+    ] {
+        let said = wrong(&[("harden.toml", &text(name).replace("\\u{1b}", "\\u001b"))]);
+        assert!(
+            said.contains("is no name for an entry of `tenants`"),
+            "{said}"
+        );
+        assert!(said.contains("harden.toml:3:"), "{said}");
+        assert!(said.contains("help: write "), "{said}");
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+    }
+    for name in ["pay", "p", "pay-2", &"p".repeat(63), "*"] {
+        good(&[("harden.toml", &text(name))]);
+    }
+    // Where a module says nothing of names, a control character is none all the same.
+    let said = wrong(&[(
+        "harden.toml",
+        "[apiserver.jwt.\"a\\u001b[2J\"]\nissuer = {}\n",
+    )]);
+    assert!(
+        said.contains("is no name for an entry of `apiserver.jwt`"),
+        "{said}"
+    );
+    assert!(!said.contains('\u{1b}'), "{said:?}");
 }
 
 #[test]

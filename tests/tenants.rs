@@ -140,8 +140,12 @@ fn the_roles_rule_by_rule() {
     [] configmaps endpoints events limitranges persistentvolumeclaims pods resourcequotas serviceaccounts services | get list watch
     [] namespaces | get
     [apps] controllerrevisions daemonsets deployments replicasets statefulsets | get list watch
-    [autoscaling batch policy] cronjobs horizontalpodautoscalers jobs poddisruptionbudgets | get list watch
-    [discovery.k8s.io events.k8s.io networking.k8s.io] endpointslices events ingresses networkpolicies | get list watch
+    [autoscaling] horizontalpodautoscalers | get list watch
+    [batch] cronjobs jobs | get list watch
+    [policy] poddisruptionbudgets | get list watch
+    [discovery.k8s.io] endpointslices | get list watch
+    [events.k8s.io] events | get list watch
+    [networking.k8s.io] ingresses networkpolicies | get list watch
     [metrics.k8s.io] pods | get list
     ");
     insta::assert_snapshot!(role("editor"), @"
@@ -152,9 +156,13 @@ fn the_roles_rule_by_rule() {
     [] pods/eviction | create
     [apps] daemonsets deployments deployments/scale replicasets replicasets/scale statefulsets statefulsets/scale | get list watch create update patch delete deletecollection
     [apps] controllerrevisions | get list watch
-    [autoscaling batch policy] cronjobs horizontalpodautoscalers jobs poddisruptionbudgets | get list watch create update patch delete deletecollection
+    [autoscaling] horizontalpodautoscalers | get list watch create update patch delete deletecollection
+    [batch] cronjobs jobs | get list watch create update patch delete deletecollection
+    [policy] poddisruptionbudgets | get list watch create update patch delete deletecollection
     [networking.k8s.io] ingresses | get list watch create update patch delete deletecollection
-    [discovery.k8s.io events.k8s.io networking.k8s.io] endpointslices events networkpolicies | get list watch
+    [discovery.k8s.io] endpointslices | get list watch
+    [events.k8s.io] events | get list watch
+    [networking.k8s.io] networkpolicies | get list watch
     [metrics.k8s.io] pods | get list
     ");
     insta::assert_snapshot!(role("owner"), @"
@@ -166,9 +174,13 @@ fn the_roles_rule_by_rule() {
     [] pods/eviction | create
     [apps] daemonsets deployments deployments/scale replicasets replicasets/scale statefulsets statefulsets/scale | get list watch create update patch delete deletecollection
     [apps] controllerrevisions | get list watch
-    [autoscaling batch policy] cronjobs horizontalpodautoscalers jobs poddisruptionbudgets | get list watch create update patch delete deletecollection
+    [autoscaling] horizontalpodautoscalers | get list watch create update patch delete deletecollection
+    [batch] cronjobs jobs | get list watch create update patch delete deletecollection
+    [policy] poddisruptionbudgets | get list watch create update patch delete deletecollection
     [networking.k8s.io] ingresses | get list watch create update patch delete deletecollection
-    [discovery.k8s.io events.k8s.io networking.k8s.io] endpointslices events networkpolicies | get list watch
+    [discovery.k8s.io] endpointslices | get list watch
+    [events.k8s.io] events | get list watch
+    [networking.k8s.io] networkpolicies | get list watch
     [metrics.k8s.io] pods | get list
     ");
     insta::assert_snapshot!(role("secrets"), @"[] secrets | get list watch create update patch delete");
@@ -361,17 +373,25 @@ fn each_role_holds_the_one_below() {
         let words = value.as_array().unwrap().iter();
         words.map(|w| w.as_str().unwrap().to_owned()).collect()
     };
-    for (lower, upper) in [("viewer", "editor"), ("editor", "owner")] {
+    let pairs = [
+        ("viewer", "editor"),
+        ("editor", "owner"),
+        ("owner", "owner"),
+    ];
+    for (lower, upper) in pairs {
         let upper = role(upper);
         for rule in role(lower)["rules"].as_array().unwrap() {
             for group in words(&rule["apiGroups"]) {
                 for resource in words(&rule["resources"]) {
                     for verb in words(&rule["verbs"]) {
-                        // A rule names groups and resources; not each pair of them exists.
-                        let exists =
-                            EXISTS.contains(&(group.as_str(), resource.split('/').next().unwrap()));
+                        // Whoever reads a role must find no right on what there is not.
+                        let whole = resource.split('/').next().unwrap();
                         assert!(
-                            !exists || allows(&upper, &group, &resource, &verb),
+                            EXISTS.contains(&(group.as_str(), whole)),
+                            "{resource}.{group}"
+                        );
+                        assert!(
+                            allows(&upper, &group, &resource, &verb),
                             "{verb} {resource}.{group}"
                         );
                     }
@@ -407,6 +427,8 @@ const EXISTS: &[(&str, &str)] = &[
     ("networking.k8s.io", "ingresses"),
     ("networking.k8s.io", "networkpolicies"),
     ("policy", "poddisruptionbudgets"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
 ];
 
 /// The same is asked of a role by the control, in CEL.

@@ -10,6 +10,7 @@ use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
 use crate::resource::kubelet::kubelet_program;
 use crate::resource::leaving::bears;
+use crate::resource::stray::{Stray, strays};
 
 use super::Notice;
 use super::gate::{Shut, Watch, changed_flags};
@@ -508,7 +509,7 @@ pub(super) fn one_object(
                     what: reference.to_string(),
                 });
             }
-            api.apply_taking(wanted, &step.taken).map(drop)
+            apply(api, step, wanted)
         }
         ObjectAction::Restore(whole) => {
             let live = api.get(reference)?;
@@ -523,6 +524,7 @@ pub(super) fn one_object(
                 return Ok(());
             };
             unmoved(reference, Some(&live), step.before.as_ref())?;
+            let uid = uid(step, &live);
             if reference.kind == "Namespace" {
                 let held = api.contents(&reference.name)?;
                 if !held.is_empty() {
@@ -532,12 +534,37 @@ pub(super) fn one_object(
                     });
                 }
             }
-            accepted(api.delete(reference))
+            accepted(api.delete(reference, uid))
         }
         ObjectAction::Prune { contents } => prune(api, step, contents, is_listed),
         ObjectAction::Release => api.release(reference),
         // The ledger is all that there is to it.
         ObjectAction::Forget | ObjectAction::Note => Ok(()),
+    }
+}
+
+/// Applies an object, and takes away what others added to it and the plan names. What came since, the next
+/// plan shows.
+fn apply(api: &dyn Api, step: &ObjectStep, wanted: &serde_json::Value) -> Result<(), ApiError> {
+    let reference = &step.reference;
+    if !step.strays.is_empty()
+        && let Some(live) = api.get(reference)?
+        && strays(wanted, &live).iter().any(|one| {
+            let field = |known: &&Stray| known.field == one.field;
+            step.strays
+                .iter()
+                .find(field)
+                .is_some_and(|known| known != one)
+        })
+    {
+        return Err(ApiError::Moved {
+            what: reference.to_string(),
+        });
+    }
+    api.apply_taking(wanted, &step.taken)?;
+    match step.strays.is_empty() {
+        true => Ok(()),
+        false => api.remove(wanted, &step.strays),
     }
 }
 
@@ -604,7 +631,14 @@ fn prune(
             ));
         }
     }
-    accepted(api.delete(reference))
+    accepted(api.delete(reference, uid(step, &live)))
+}
+
+/// The uid of what the plan saw. What was made anew since, however alike, is not what was planned.
+fn uid<'s>(step: &'s ObjectStep, live: &'s serde_json::Value) -> &'s str {
+    let of = |object: &'s serde_json::Value| object.pointer("/metadata/uid")?.as_str();
+    let seen = step.before.as_ref().and_then(of);
+    seen.or_else(|| of(live)).unwrap_or_default()
 }
 
 /// A deletion that the server has taken on is done: it cannot be taken back, and a rollback has to know.

@@ -27,6 +27,10 @@ const BATCH: usize = 250;
 /// How many calls are under way at the same time.
 const WORKERS: usize = 8;
 
+/// How many namespaces are told to go at the same time. Kubernetes empties each by itself, which takes it some
+/// seconds, and whoever waits asks four times a second.
+const GOING: usize = 50;
+
 /// How often it is told how far they are.
 const TELL: Duration = Duration::from_millis(200);
 
@@ -45,6 +49,18 @@ fn sort(step: &Step) -> Option<(u8, u8)> {
         ObjectAction::Forget | ObjectAction::Note => (5, &null),
     };
     Some((action, object_rank(&step.reference, object)))
+}
+
+/// How many steps like this one are under way at the same time.
+fn workers(step: &ObjectStep) -> usize {
+    let goes = matches!(
+        step.action,
+        ObjectAction::Delete | ObjectAction::Prune { .. }
+    );
+    match goes && step.reference.kind == "Namespace" {
+        true => GOING,
+        false => WORKERS,
+    }
 }
 
 /// Steps that may be done at the same time: first and last number, and which of them come next.
@@ -160,7 +176,8 @@ impl Run<'_, '_, '_> {
         let (tell, told) = channel();
         let mut results = Vec::new();
         std::thread::scope(|scope| {
-            for _ in 0..WORKERS.min(steps.len()) {
+            let workers = steps.first().map_or(WORKERS, |(_, step, _)| workers(step));
+            for _ in 0..workers.min(steps.len()) {
                 let tell = tell.clone();
                 let (steps, at, halt) = (&steps, &at, &halt);
                 scope.spawn(move || {
@@ -217,5 +234,36 @@ fn patiently(
             }
             result => return result.map_err(|error| Failure::of_object(step, &error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::ObjectRef;
+
+    #[test]
+    fn namespaces_that_go_are_waited_for_all_together() {
+        let step = |kind: &str, action: ObjectAction| ObjectStep {
+            reference: ObjectRef {
+                api_version: "v1".into(),
+                kind: kind.into(),
+                namespace: String::new(),
+                name: "a".into(),
+            },
+            before: None,
+            action,
+            taken: Vec::new(),
+            strays: Vec::new(),
+        };
+        let prune = || ObjectAction::Prune {
+            contents: Vec::new(),
+        };
+        assert_eq!(workers(&step("Namespace", ObjectAction::Delete)), GOING);
+        assert_eq!(workers(&step("Namespace", prune())), GOING);
+        // All others make the server work.
+        assert_eq!(workers(&step("ConfigMap", prune())), WORKERS);
+        let apply = ObjectAction::Apply(Value::Null);
+        assert_eq!(workers(&step("Namespace", apply)), WORKERS);
     }
 }

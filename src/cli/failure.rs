@@ -84,6 +84,9 @@ impl From<ApiError> for Failure {
             ApiError::Ending { .. } => {
                 "wait until it is gone, and run `harden plan` again".into()
             }
+            ApiError::NoKind { .. } => {
+                "install its CustomResourceDefinition again, and run `harden plan` again".into()
+            }
             ApiError::Refused { .. } => String::new(),
         };
         Failure::new(error.to_string(), hint)

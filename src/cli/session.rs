@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use harden::cluster::{Api, ApiError, Client, Holder};
+use harden::cluster::{Api, ApiError, Client, Holder, each};
 use harden::control::{self, Catalogue};
 use harden::fact::{Fact, Facts, Node};
 use harden::generation::{self, Current, Generations, Lookup};
@@ -12,7 +12,7 @@ use harden::module::{self, Modules};
 use harden::observe::{self, Inventory, Wanted};
 use harden::plan::{self, Plan};
 use harden::profile::{self, Workspace};
-use harden::resource::Desired;
+use harden::resource::{Desired, Place, Problem, Severity};
 
 use super::args::Global;
 use super::output::Output;
@@ -135,6 +135,9 @@ impl Session {
         self.add_impact(&mut plan, &facts);
         plan.problems
             .extend(plan::not_ready(&self.desired, &joining, &facts));
+        if let Some((none, others)) = self.api.take_from_nobody() {
+            plan.problems.push(take_from_nobody(&none, &others));
+        }
         plan
     }
 
@@ -194,32 +197,32 @@ impl Session {
         };
         let api = &self.api;
         let facts = self.observe(&wanted, output);
+        let (objects, namespaces) = (&lookup.objects, &lookup.namespaces);
+        let bar = output.bar("reading objects", objects.len() + namespaces.len());
+        let objects = each(objects.iter().collect(), |reference| {
+            let fact = match api.get(reference) {
+                Ok(Some(object)) => Fact::Value(object),
+                Ok(None) => Fact::Absent,
+                Err(error) => Fact::Unreadable(error.to_string()),
+            };
+            bar.inc(1);
+            (reference.clone(), fact)
+        });
+        // What one holds takes a list of every kind.
+        let namespaces = each(namespaces.iter().collect(), |namespace| {
+            let fact = match api.contents(namespace) {
+                Ok(contents) => Fact::Value(contents),
+                Err(error) => Fact::Unreadable(error.to_string()),
+            };
+            bar.inc(1);
+            (namespace.clone(), fact)
+        });
+        bar.finish_and_clear();
         Current {
             nodes: facts.nodes,
             answers: facts.api.answers,
-            objects: lookup
-                .objects
-                .iter()
-                .map(|reference| {
-                    let fact = match api.get(reference) {
-                        Ok(Some(object)) => Fact::Value(object),
-                        Ok(None) => Fact::Absent,
-                        Err(error) => Fact::Unreadable(error.to_string()),
-                    };
-                    (reference.clone(), fact)
-                })
-                .collect(),
-            namespaces: lookup
-                .namespaces
-                .iter()
-                .map(|namespace| {
-                    let fact = match api.contents(namespace) {
-                        Ok(contents) => Fact::Value(contents),
-                        Err(error) => Fact::Unreadable(error.to_string()),
-                    };
-                    (namespace.clone(), fact)
-                })
-                .collect(),
+            objects: objects.into_iter().collect(),
+            namespaces: namespaces.into_iter().collect(),
             keys: lookup
                 .keys
                 .iter()
@@ -231,5 +234,26 @@ impl Session {
     /// Names this process as the one that takes the locks.
     pub(crate) fn holder(&self) -> Holder {
         Holder::current()
+    }
+}
+
+/// Says that there is nothing to take from some managers: a name that is misspelt takes nothing, and says so.
+fn take_from_nobody(none: &[String], others: &[String]) -> Problem {
+    let quoted = |names: &[String]| {
+        let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        names.join(", ")
+    };
+    Problem {
+        severity: Severity::Error,
+        place: Place::Api,
+        subject: format!("--take-from {}", none.join(",")),
+        message: "no object that the profile wants has a field of that manager".into(),
+        remedy: match others.is_empty() {
+            true => "leave it out: harden alone has fields there".into(),
+            false => format!(
+                "leave it out, or name one that has fields there: {}",
+                quoted(others)
+            ),
+        },
     }
 }

@@ -1,11 +1,11 @@
 //! The real API, by kube.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use backon::{ConstantBuilder, Retryable};
@@ -20,13 +20,15 @@ use tokio::runtime::Runtime;
 use super::throttle::{self, Throttle};
 use super::{
     Api, ApiError, Count, FoundNode, Holder, certificates, endpoint, impact, lease, ledger,
-    objects, observation, pod_security,
+    objects, observation, pod_security, served,
 };
 use crate::fact::ledger::{Ledger, LedgerEdit};
+use crate::fact::probe::clean_text;
 use crate::fact::{
     Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
     ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
+use crate::resource::stray::Stray;
 
 /// The label that kubeadm puts on control-plane nodes.
 /// Source: kubernetes v1.35 `cmd/kubeadm/app/constants/constants.go`, `LabelNodeRoleControlPlane`.
@@ -45,6 +47,9 @@ const EVERY: Duration = Duration::from_millis(500);
 /// wait for each of their calls, so this is for all calls together, until one of them passes.
 const FORBIDDEN_TRIES: usize = 10;
 
+/// How many managers a message names.
+const MANAGERS: usize = 20;
+
 /// A connection to the API of one cluster.
 pub struct Client {
     runtime: Runtime,
@@ -57,6 +62,7 @@ pub struct Client {
     throttle: Throttle,
     /// The managers from which fields may be taken.
     take_from: Vec<String>,
+    managers: Mutex<BTreeSet<String>>,
     count: Count,
 }
 
@@ -124,6 +130,7 @@ impl Client {
             patience,
             throttle,
             take_from: Vec::new(),
+            managers: Mutex::default(),
             count: Count::default(),
         })
     }
@@ -136,6 +143,30 @@ impl Client {
     /// Says how many of the objects that the server is asked about are done.
     pub fn count(&self) -> &Count {
         &self.count
+    }
+
+    /// Says which of the managers that may be taken from have no field of any object that was looked at, and
+    /// which managers have: no more than a few names of each.
+    pub fn take_from_nobody(&self) -> Option<(Vec<String>, Vec<String>)> {
+        let managers = self.managers.lock().ok()?;
+        let is_none = |name: &&String| !managers.contains(*name);
+        let none: Vec<String> = self.take_from.iter().filter(is_none).cloned().collect();
+        let others = managers.iter().filter(|name| *name != super::FIELD_MANAGER);
+        let others = others.take(MANAGERS).map(|name| clean_text(name));
+        (!none.is_empty()).then(|| (none, others.collect()))
+    }
+
+    /// For the other files of this folder: notes who has fields of an object.
+    pub(super) fn note_managers(&self, live: &Value) {
+        if self.take_from.is_empty() {
+            return;
+        }
+        let entries = live.pointer("/metadata/managedFields");
+        let entries = entries.and_then(Value::as_array).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry["manager"].as_str());
+        if let Ok(mut managers) = self.managers.lock() {
+            managers.extend(names.map(str::to_owned));
+        }
     }
 
     /// For the other files of this folder: whether a manager's fields may be taken.
@@ -227,7 +258,6 @@ pub(super) fn config_error(error: impl std::fmt::Display, remedy: &str) -> ApiEr
 
 /// Turns kube's error into ours. Server messages are text from outside: cleaned before use.
 pub(super) fn explain(what: &str, error: kube::Error) -> ApiError {
-    use crate::fact::probe::clean_text;
     match error {
         kube::Error::Api(status) => {
             let why = clean_text(&status.message);
@@ -279,7 +309,7 @@ impl Api for Client {
             what: what.into(),
             why: format!(
                 "{} is no version of Kubernetes",
-                crate::fact::probe::clean_text(&format!("{}.{}", info.major, info.minor))
+                clean_text(&format!("{}.{}", info.major, info.minor))
             ),
         })
     }
@@ -352,10 +382,7 @@ impl Api for Client {
     }
 
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
-        let api = objects::api_for(&self.kube, reference);
-        self.call(&format!("get {reference}"), || api.get_opt(&reference.name))?
-            .map(objects::to_value)
-            .transpose()
+        objects::get(self, reference)
     }
 
     fn apply(&self, wanted: &Value) -> Result<Value, ApiError> {
@@ -366,12 +393,16 @@ impl Api for Client {
         objects::apply(self, wanted, taken)
     }
 
+    fn remove(&self, wanted: &Value, strays: &[Stray]) -> Result<(), ApiError> {
+        objects::remove(self, wanted, strays)
+    }
+
     fn restore(&self, object: &Value) -> Result<(), ApiError> {
         objects::restore(self, object)
     }
 
-    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError> {
-        objects::delete(self, reference)
+    fn delete(&self, reference: &ObjectRef, uid: &str) -> Result<(), ApiError> {
+        objects::delete(self, reference, uid)
     }
 
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError> {
@@ -432,6 +463,10 @@ impl Api for Client {
 
     fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError> {
         certificates::approve(self, request, message)
+    }
+
+    fn may(&self, verb: &str, group: &str, resource: &str) -> Result<bool, ApiError> {
+        served::may(self, verb, group, resource)
     }
 
     fn external_ips(&self) -> Result<Vec<String>, ApiError> {
@@ -553,8 +588,6 @@ fn describe_node(node: Node) -> Option<(String, FoundNode)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::sync::{Arc, Mutex};
 
     use super::super::fake::{Answer, Asked, serve};
     use super::*;

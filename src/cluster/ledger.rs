@@ -7,7 +7,7 @@ use kube::api::{Api as KubeApi, ListParams, ObjectMeta, Patch, PatchParams, Post
 use serde_json::{Value, json};
 
 use super::client::{Client, config_error, explain};
-use super::objects::{api_for, to_value};
+use super::objects::{api_for, in_served_version, to_value};
 use super::{ApiError, FIELD_MANAGER, pages};
 use crate::fact::ObjectRef;
 use crate::fact::ledger::{
@@ -94,8 +94,11 @@ fn edit_part(client: &Client, name: &str, edit: &LedgerEdit) -> Result<(), ApiEr
 /// Takes harden out of an object's field managers. The values stay: a server-side apply of nothing
 /// would remove them.
 pub(super) fn release(client: &Client, reference: &ObjectRef) -> Result<(), ApiError> {
-    let api = api_for(client.kube(), reference);
     let what = format!("let go of {reference}");
+    let Some(reference) = &in_served_version(client, reference)? else {
+        return Ok(());
+    };
+    let api = api_for(client.kube(), reference);
     for _ in 0..TRIES {
         let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
             return Ok(());

@@ -10,9 +10,11 @@ use crate::fact::{
     Fact, FieldConflict, ImpactFacts, ImpactQuery, KubeletEndpoint, NodeInfo, ObjectFact,
     ObjectRef, PodLevel, PodsBelow, SigningRequest,
 };
+use crate::resource::stray::Stray;
 
 mod certificates;
 pub mod client;
+mod content;
 mod endpoint;
 #[cfg(test)]
 mod fake;
@@ -31,7 +33,7 @@ mod served;
 mod throttle;
 
 pub use client::Client;
-pub use parallel::Count;
+pub use parallel::{Count, each};
 pub use rewrite::{Pace, Rewritten};
 pub use served::Served;
 
@@ -71,7 +73,8 @@ pub trait Api: Send + Sync {
         self.objects(wanted)
     }
 
-    /// Returns an object as it is.
+    /// Returns an object as it is, in another version of its kind where the server does not have this one;
+    /// [`ApiError::NoKind`] where it has none.
     fn get(&self, reference: &ObjectRef) -> Result<Option<Value>, ApiError>;
 
     /// Applies an object server-side as field manager `harden`, without force.
@@ -82,12 +85,16 @@ pub trait Api: Send + Sync {
         self.apply(wanted)
     }
 
+    /// Takes those of these fields out of an object that are there, are not wanted and still are what they were.
+    fn remove(&self, wanted: &Value, strays: &[Stray]) -> Result<(), ApiError>;
+
     /// Replaces an object, or makes it, so that it is as it was.
     fn restore(&self, object: &Value) -> Result<(), ApiError>;
 
-    /// Deletes an object and waits until it is gone; a missing one is no error. One that is not gone after
-    /// a minute is [`ApiError::Ending`].
-    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError>;
+    /// Deletes the object with this uid and waits until it is gone; a missing one is no error, and another
+    /// one of the same name is [`ApiError::Moved`]. One that is not gone after a minute is
+    /// [`ApiError::Ending`].
+    fn delete(&self, reference: &ObjectRef, uid: &str) -> Result<(), ApiError>;
 
     /// Returns what a namespace holds that makes deleting it a loss, for example `Pod web-1`.
     fn contents(&self, namespace: &str) -> Result<Vec<String>, ApiError>;
@@ -138,6 +145,10 @@ pub trait Api: Send + Sync {
     /// Approves a request for a certificate if it still is exactly this one and nobody has decided;
     /// one that is approved already is no error.
     fn approve(&self, request: &SigningRequest, message: &str) -> Result<(), ApiError>;
+
+    /// Whether the kubeconfig's user may use a verb on a resource in the whole cluster, by the API server's own
+    /// word.
+    fn may(&self, verb: &str, group: &str, resource: &str) -> Result<bool, ApiError>;
 
     /// Names the Services that have `spec.externalIPs`, as `NAMESPACE/NAME`.
     fn external_ips(&self) -> Result<Vec<String>, ApiError>;
@@ -224,6 +235,14 @@ pub enum ApiError {
     Forbidden {
         /// The server's words.
         why: String,
+    },
+    /// The cluster has no such kind in any version.
+    #[error("the cluster has no kind {kind} of {api_version} any more")]
+    NoKind {
+        /// The kind.
+        kind: String,
+        /// As it was noted.
+        api_version: String,
     },
     /// Other field managers own fields.
     #[error("{reference}: {}", owners(fields))]

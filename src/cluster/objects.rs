@@ -10,10 +10,14 @@ use kube::core::PartialObjectMeta;
 use kube::discovery::{Discovery, Scope, verbs};
 use serde_json::Value;
 
-use super::client::{Client, explain};
+use super::client::{Client, config_error, explain};
 use super::{ApiError, FIELD_MANAGER, refusal};
 use crate::fact::probe::clean_text;
 use crate::fact::{DryRun, FieldConflict, ObjectRef, held_by};
+use crate::resource::stray::{Stray, removal, strays};
+
+/// How often an object that somebody else keeps writing is tried again.
+const TRIES: usize = 5;
 
 /// Returns the dynamic API for an object's kind and namespace.
 pub(super) fn api_for(kube: &kube::Client, reference: &ObjectRef) -> KubeApi<DynamicObject> {
@@ -78,7 +82,7 @@ fn of_object(object: DynamicObject, dry_run: impl FnOnce(Value) -> DryRun) -> Dr
     }
 }
 
-fn refused(reference: &ObjectRef, error: kube::Error, gone: &AtomicBool) -> DryRun {
+pub(super) fn refused(reference: &ObjectRef, error: kube::Error, gone: &AtomicBool) -> DryRun {
     if let kube::Error::Api(status) = &error
         && let Some(would) = refusal::of_dry_run(status)
     {
@@ -93,14 +97,14 @@ fn refused(reference: &ObjectRef, error: kube::Error, gone: &AtomicBool) -> DryR
 
 /// How a server-side apply is sent. Without force, another manager's field is a conflict to show.
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+pub(super) enum Way {
     Try,
     TryTaking,
     Do,
     DoTaking,
 }
 
-fn send(
+pub(super) fn send(
     client: &Client,
     reference: &ObjectRef,
     wanted: &Value,
@@ -146,6 +150,42 @@ fn identity(object: &Value, verb: &str) -> Result<ObjectRef, ApiError> {
     })
 }
 
+/// Takes fields out of an object. An apply cannot: it leaves alone what other managers own.
+pub(super) fn remove(client: &Client, wanted: &Value, planned: &[Stray]) -> Result<(), ApiError> {
+    let reference = identity(wanted, "take fields out of")?;
+    let api = api_for(client.kube(), &reference);
+    let what = format!("take fields out of {reference}");
+    for _ in 0..TRIES {
+        let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
+            return Ok(());
+        };
+        let live = to_value(live)?;
+        let mut left = strays(wanted, &live);
+        left.retain(|one| planned.contains(one));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let operations = removal(&live["metadata"]["resourceVersion"], &left);
+        let operations: json_patch::Patch = serde_json::from_value(operations)
+            .map_err(|e| config_error(e, "report this as a fault of harden"))?;
+        let patch = Patch::Json::<()>(operations);
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        match client.try_call(|| api.patch(&reference.name, &params, &patch)) {
+            Ok(_) => return Ok(()),
+            // The test failed (422), or somebody wrote in between: look again.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
+            Err(error) => return Err(explain(&what, error)),
+        }
+    }
+    Err(ApiError::Refused {
+        what,
+        why: "somebody else keeps writing it; try again".into(),
+    })
+}
+
 /// Makes an object what it was: replaces it, or creates it anew when it is gone.
 pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
     let reference = identity(object, "restore")?;
@@ -181,27 +221,37 @@ pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Deletes an object and waits until it is gone.
-pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiError> {
-    let api = api_for(client.kube(), reference);
+/// Deletes an object and waits until it is gone. The server compares the uid with that of the object that was
+/// looked at, so that one that was made anew in between stays.
+pub(super) fn delete(client: &Client, reference: &ObjectRef, uid: &str) -> Result<(), ApiError> {
     let what = format!("delete {reference}");
-    let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
+    let Some(reference) = &in_served_version(client, reference)? else {
         return Ok(());
     };
+    let api = api_for(client.kube(), reference);
     let params = DeleteParams::foreground().preconditions(Preconditions {
-        uid: live.metadata.uid.clone(),
+        uid: Some(uid.to_owned()),
         resource_version: None,
     });
-    client.call(&what, || async {
+    let deleted = client.try_call(|| async {
         match api.delete(&reference.name, &params).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => other.map(|_| ()),
         }
-    })?;
+    });
+    match deleted {
+        Ok(()) => {}
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            return Err(ApiError::Moved {
+                what: reference.to_string(),
+            });
+        }
+        Err(error) => return Err(explain(&what, error)),
+    }
     let mut holds = String::new();
     for _ in 0..240 {
         match client.call(&what, || api.get_opt(&reference.name))? {
-            Some(still) if still.metadata.uid == live.metadata.uid => {
+            Some(still) if still.metadata.uid.as_deref() == Some(uid) => {
                 holds = held_by(&to_value(still)?);
                 std::thread::sleep(std::time::Duration::from_millis(250));
             }
@@ -212,6 +262,41 @@ pub(super) fn delete(client: &Client, reference: &ObjectRef) -> Result<(), ApiEr
         what: reference.to_string(),
         why: format!("it is still there after 60 s{holds}"),
     })
+}
+
+/// Looks for an object that may have been noted long ago: in its version, and where the server does not have
+/// that any more, in the one that it has. `None` when it is not there.
+///
+/// # Errors
+/// [`ApiError::NoKind`] where the server has no such kind in any version: then nothing is known of it.
+pub(super) fn get(client: &Client, reference: &ObjectRef) -> Result<Option<Value>, ApiError> {
+    let what = format!("get {reference}");
+    let api = api_for(client.kube(), reference);
+    let missing = match client.try_call(|| api.get(&reference.name)) {
+        Ok(object) => return to_value(object).map(Some),
+        Err(kube::Error::Api(status)) if status.code == 404 => status,
+        Err(error) => return Err(explain(&what, error)),
+    };
+    if !refusal::is_no_such_kind(&missing) {
+        return Ok(None);
+    }
+    let Some(served) = client.served_reference(reference)? else {
+        return Err(ApiError::NoKind {
+            kind: reference.kind.clone(),
+            api_version: reference.api_version.clone(),
+        });
+    };
+    let api = api_for(client.kube(), &served);
+    let found = client.call(&what, || api.get_opt(&reference.name))?;
+    found.map(to_value).transpose()
+}
+
+/// The object's reference in a version that the server has; `None` when it is not there.
+pub(super) fn in_served_version(
+    client: &Client,
+    reference: &ObjectRef,
+) -> Result<Option<ObjectRef>, ApiError> {
+    Ok(get(client, reference)?.as_ref().and_then(ObjectRef::of))
 }
 
 /// What every namespace holds without anybody having put it there, and what only reports.

@@ -13,8 +13,8 @@ use super::client::{Client, explain};
 use super::objects::try_apply;
 use super::pages::{self, Ended};
 use super::refusal::is_no_such_kind;
-use super::{FIELD_MANAGER, parallel};
-use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef};
+use super::{FIELD_MANAGER, content, parallel};
+use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef, canonical_json};
 use crate::plan::sha256_of_object;
 use crate::resource::convergence::prove_converged;
 
@@ -60,8 +60,17 @@ pub(super) fn observe(client: &Client, wanted: &[Arc<Value>]) -> BTreeMap<Object
         wanted.len(),
         to_try.len()
     );
+    // In a namespace that is yet to be made nothing can be tried; but what they say can be asked.
+    let mut contents: BTreeMap<String, (Value, Vec<&ObjectRef>)> = BTreeMap::new();
+    for (one, seen) in &seen {
+        if matches!(seen, Seen::Absent) && in_none(one) {
+            let tried = content::tried(wanted[one]);
+            let same = contents.entry(canonical_json(&tried));
+            same.or_insert((tried, Vec::new())).1.push(one);
+        }
+    }
     let count = client.count();
-    count.begin(to_try.len());
+    count.begin(to_try.len() + contents.len());
     let gone = AtomicBool::new(false);
     let tried = parallel::each(to_try, |(reference, is_new)| {
         let would = match gone.load(Ordering::Relaxed) {
@@ -71,8 +80,21 @@ pub(super) fn observe(client: &Client, wanted: &[Arc<Value>]) -> BTreeMap<Object
         count.one_done();
         (reference.clone(), would)
     });
+    let faults = parallel::each(contents.into_values().collect(), |(tried, same)| {
+        let fault = match gone.load(Ordering::Relaxed) {
+            true => None,
+            false => content::fault(client, &tried, &gone),
+        };
+        count.one_done();
+        let told = |one: &&ObjectRef| {
+            let would = content::told(fault.as_ref()?, wanted[*one], &tried);
+            Some(((*one).clone(), would))
+        };
+        same.iter().filter_map(told).collect::<Vec<_>>()
+    });
     count.end();
-    let mut tried: BTreeMap<ObjectRef, DryRun> = tried.into_iter().collect();
+    let faults = faults.into_iter().flatten();
+    let mut tried: BTreeMap<ObjectRef, DryRun> = tried.into_iter().chain(faults).collect();
     seen.into_iter()
         .map(|(reference, seen)| {
             let would = tried.remove(&reference).unwrap_or(DryRun::NotAsked);
@@ -219,6 +241,7 @@ fn list(
         // In a list, the items do not say what they are.
         live["apiVersion"] = reference.api_version.clone().into();
         live["kind"] = reference.kind.clone().into();
+        client.note_managers(&live);
         found.insert(reference, judged(object, live, prove));
     });
     match ended {
@@ -252,7 +275,10 @@ fn get(client: &Client, reference: &ObjectRef, object: &Value, prove: bool) -> S
         client.kube().request::<Value>(request).await
     });
     match asked {
-        Ok(live) => judged(object, live, prove),
+        Ok(live) => {
+            client.note_managers(&live);
+            judged(object, live, prove)
+        }
         Err(kube::Error::Api(status)) if is_no_such_kind(&status) => Seen::NoSuchKind,
         Err(kube::Error::Api(status)) if status.code == 404 => Seen::Absent,
         Err(error) => Seen::Unreadable(explain(&format!("get {reference}"), error).to_string()),

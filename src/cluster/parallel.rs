@@ -38,7 +38,7 @@ impl Count {
 }
 
 /// Does the same with every item, several at a time, and returns the results in the items' order.
-pub(super) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let workers = WORKERS.min(items.len());
     let queue = Mutex::new(items.into_iter().enumerate());
     let results = Mutex::new(Vec::new());

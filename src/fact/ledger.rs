@@ -83,6 +83,9 @@ impl Default for LedgerFacts {
 pub struct LeftFact {
     /// The object as it is.
     pub live: Fact<Value>,
+    /// Whether the cluster has no such kind any more, so that nobody can tell.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_kind: bool,
     /// What a namespace holds that would be lost with it; [`Fact::Absent`] where it was not asked.
     pub contents: Fact<Vec<String>>,
 }

@@ -652,6 +652,9 @@ pub enum ApiQuery {
     /// The pods that this Pod Security level would refuse when they are made again, in the namespaces
     /// for which it would count: [`PodsBelow`].
     PodsBelow(PodLevel),
+    /// Which of the verbs `update` and `delete` the kubeconfig's user may not use on `fences` of the group
+    /// `harden.dev` in the whole cluster: a list of them.
+    FenceRights,
 }
 
 impl fmt::Display for ApiQuery {
@@ -683,6 +686,7 @@ impl fmt::Display for ApiQuery {
                     "encryption configuration that the API server of {node} has loaded"
                 )
             }
+            ApiQuery::FenceRights => f.write_str("rights on fences.harden.dev"),
             ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
             ApiQuery::PodsBelow(level) => write!(f, "pods below the Pod Security level {level}"),
         }

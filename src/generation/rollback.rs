@@ -497,6 +497,7 @@ impl Undo<'_> {
             before: live,
             action,
             taken: Vec::new(),
+            strays: Vec::new(),
         })
     }
 

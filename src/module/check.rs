@@ -13,6 +13,9 @@ use crate::profile::section::{
     Complaints, Node, Section, did_you_mean, integer, kind, nearest, one_of, quoted,
 };
 
+/// Names as Kubernetes has them for a label (RFC 1123), which most modules ask for.
+const LABEL: &str = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?";
+
 /// A value that fits its option's type, with the places of what may be merged apart.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checked {
@@ -181,6 +184,19 @@ pub(crate) fn check(
             let mut checked = BTreeMap::new();
             for (name, entry) in entries {
                 let below = spot.below(name.get_ref());
+                if let Err(expected) = entry_name(spot.decl, name.get_ref()) {
+                    out.at(
+                        name.span(),
+                        format!(
+                            "{} is no name for an entry of `{}`",
+                            quoted(name.get_ref()),
+                            spot.path
+                        ),
+                        "it does not match",
+                        expected,
+                    );
+                    continue;
+                }
                 let Some(inner) = entry.get_ref().as_table() else {
                     let found = kind(entry.get_ref());
                     out.at(
@@ -207,6 +223,20 @@ pub(crate) fn check(
         (Type::Objects, DeValue::Array(items)) => table(objects::check(items, &spot.path, out)),
         // `fits` has refused every other pair.
         _ => None,
+    }
+}
+
+/// Checks the name of an entry: `*` is every entry. The error says what is expected.
+fn entry_name(decl: &OptionDecl, name: &str) -> Result<(), String> {
+    if name.chars().any(char::is_control) {
+        return Err("write it without control characters".into());
+    }
+    match &decl.names {
+        Some(names) if name != "*" && !names.whole.is_match(name) => Err(match names.source.as_str() {
+            LABEL => "write at most 63 small letters, digits and `-`, with a letter or digit at both ends, as in `payments`".into(),
+            source => format!("write one that the regular expression {} matches", quoted(source)),
+        }),
+        _ => Ok(()),
     }
 }
 

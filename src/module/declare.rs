@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::check::{Spot, check};
 use super::option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Per, Stricter, Type};
-use super::option_type::option_type;
+use super::option_type::{option_type, pattern};
 use crate::profile::section::{Complaints, Node, Section, did_you_mean, kind, one_of, quoted};
 use crate::resource::precondition::Precondition;
 use crate::resource::{Risk, Scope};
@@ -243,6 +243,7 @@ fn declaration(
         doc: doc.unwrap_or_default().to_owned(),
         risk: risk.unwrap_or(Risk::Manual),
         controls,
+        names: None,
         example: None,
         uniform,
         per,
@@ -251,6 +252,9 @@ fn declaration(
         distributions,
     };
     let ty = option_type(&mut section, &decl, key.clone(), out);
+    if let Some(Type::Attrs(_)) = ty {
+        decl.names = pattern("names", &mut section, out)?;
+    }
     let stricter = section.get("stricter");
     section.finish(out);
     decl.ty = ty?;

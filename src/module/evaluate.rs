@@ -34,6 +34,7 @@ pub fn evaluate(workspace: &Workspace, modules: &Modules) -> Result<Desired, Fai
     // A node repeats what is wrong with the values that it shares.
     let mut told = BTreeSet::new();
     faults.retain(|fault| told.insert(format!("{fault:#}")));
+    findings.extend(stale_consent(&workspace.accept, &resources));
     resources.sort_by_cached_key(|r| (r.scope, r.kind.behaviour().name(), r.only.clone()));
     faults.extend(clashes(&resources));
     for values in [&workspace.values]
@@ -178,6 +179,34 @@ fn accepted(accept: &[String], resources: &[Resource]) -> Vec<String> {
         }
     }
     all.into_iter().collect()
+}
+
+/// Tells of consent that accepts nothing now, and one day too much.
+fn stale_consent<'a>(
+    accept: &'a [String],
+    resources: &'a [Resource],
+) -> impl Iterator<Item = Finding> + 'a {
+    let options: BTreeSet<&str> = resources
+        .iter()
+        .flat_map(|resource| &resource.origins)
+        .map(|origin| origin.option.as_str())
+        .collect();
+    let serves = move |name: &str| {
+        let mut options = options.iter();
+        options.any(|option| is_below(option, name) || is_below(name, option))
+    };
+    accept
+        .iter()
+        .filter(move |name| !serves(name))
+        .map(|name| Finding {
+            message: format!(
+                "`accept` names {}, and the profile sets nothing of that name",
+                quoted(name)
+            ),
+            help: "take the name out, so that it accepts nothing later".into(),
+            control: None,
+            origins: Vec::new(),
+        })
 }
 
 /// Whether an option is the named one, or stands inside it.

@@ -9,6 +9,50 @@ use crate::fact::ObjectRef;
 use crate::profile::section::{Complaints, Node, quoted};
 use crate::resource::object::Object;
 
+/// The kinds of Kubernetes itself that are in a namespace, by group. Of others the server knows.
+/// Source: kubernetes v1.35 `pkg/registry`, NamespaceScoped of each strategy.
+const NAMESPACED: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "ConfigMap",
+            "Endpoints",
+            "Event",
+            "LimitRange",
+            "PersistentVolumeClaim",
+            "Pod",
+            "PodTemplate",
+            "ReplicationController",
+            "ResourceQuota",
+            "Service",
+            "ServiceAccount",
+        ],
+    ),
+    (
+        "apps",
+        &[
+            "ControllerRevision",
+            "DaemonSet",
+            "Deployment",
+            "ReplicaSet",
+            "StatefulSet",
+        ],
+    ),
+    ("autoscaling", &["HorizontalPodAutoscaler"]),
+    ("batch", &["CronJob", "Job"]),
+    ("coordination.k8s.io", &["Lease"]),
+    ("discovery.k8s.io", &["EndpointSlice"]),
+    ("networking.k8s.io", &["Ingress", "NetworkPolicy"]),
+    ("policy", &["PodDisruptionBudget"]),
+    ("rbac.authorization.k8s.io", &["Role", "RoleBinding"]),
+];
+
+fn is_namespaced(reference: &ObjectRef) -> bool {
+    let (group, kind, ..) = reference.identity();
+    let kinds = NAMESPACED.iter().find(|(one, _)| *one == group);
+    kinds.is_some_and(|(_, kinds)| kinds.contains(&kind))
+}
+
 /// Reads a list of objects, by their short names.
 pub(super) fn check(
     items: &[Node<'_>],
@@ -25,17 +69,38 @@ pub(super) fn check(
             let why = why
                 .replacen("manifest.", "", 1)
                 .replacen("manifest: ", "", 1);
+            let is_secret = ObjectRef::of(&manifest).is_some_and(|one| one.kind == "Secret");
+            let help = match is_secret {
+                true => {
+                    "make it with what keeps your secrets (External Secrets, Sealed Secrets, SOPS), and leave it out here: plans and records would hold it in the clear"
+                }
+                false => "write it as `kubectl get -o yaml` shows it, without what the server adds",
+            };
             out.at(
                 item.span(),
                 format!("this is no object that harden can apply: {why}"),
                 "this object",
-                "write it as `kubectl get -o yaml` shows it, without what the server adds",
+                help,
             );
             continue;
         }
         let Some(reference) = ObjectRef::of(&manifest) else {
             continue;
         };
+        if reference.namespace.is_empty() && is_namespaced(&reference) {
+            out.at(
+                item.span(),
+                format!(
+                    "{} {} has no namespace, and every {} is in one",
+                    reference.kind,
+                    quoted(&reference.name),
+                    reference.kind
+                ),
+                "this object",
+                "add `namespace` to its metadata: nothing here is put into `default` unsaid",
+            );
+            continue;
+        }
         let name = reference.short_name();
         if let Some(first) = checked.get(&name) {
             let first = out.file.place(first.span.clone(), "").line();

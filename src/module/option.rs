@@ -23,6 +23,8 @@ pub struct OptionDecl {
     pub risk: Risk,
     /// The controls that it serves, by stable name.
     pub controls: Vec<String>,
+    /// What the names of its entries look like; of `attrs` only.
+    pub names: Option<Pattern>,
     /// A value for the reference, as TOML text.
     pub example: Option<String>,
     /// Whether all nodes must share the value while it is being changed.

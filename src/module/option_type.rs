@@ -74,7 +74,7 @@ pub(super) fn option_type(
         },
         "one-of" => Type::OneOf(alternatives(section, decl, key, out)?),
         "string" => Type::String {
-            pattern: pattern(section, out)?,
+            pattern: pattern("pattern", section, out)?,
         },
         "enum" => {
             let values = section.strings("values", out);
@@ -233,15 +233,19 @@ fn bound(
     bound
 }
 
-/// Reads `pattern`: a regular expression that the whole text must match.
-fn pattern(section: &mut Section<'_, '_>, out: &mut Complaints<'_>) -> Option<Option<Pattern>> {
-    let Some(text) = section.string("pattern", out) else {
+/// Reads a regular expression that the whole text must match.
+pub(super) fn pattern(
+    key: &'static str,
+    section: &mut Section<'_, '_>,
+    out: &mut Complaints<'_>,
+) -> Option<Option<Pattern>> {
+    let Some(text) = section.string(key, out) else {
         return Some(None);
     };
     match Pattern::new(text) {
         Ok(pattern) => Some(Some(pattern)),
         Err(error) => {
-            let span = section.get("pattern").map_or(0..0, toml::Spanned::span);
+            let span = section.get(key).map_or(0..0, toml::Spanned::span);
             let why = error.to_string();
             out.at(
                 span,

@@ -26,6 +26,7 @@ pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
         | ApiQuery::ServingRequests
         | ApiQuery::ExternalIps
         | ApiQuery::NeverPulled
+        | ApiQuery::FenceRights
         | ApiQuery::PodsBelow(_) => None,
         ApiQuery::KubeletConfig(node)
         | ApiQuery::KubeProxyConfig(node)
@@ -48,6 +49,7 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
         ApiQuery::ExternalIps => told(api.external_ips().map(Found::of)),
         ApiQuery::NeverPulled => told(api.never_pulled().map(Found::of)),
         ApiQuery::PodsBelow(level) => told(api.pods_below(level)),
+        ApiQuery::FenceRights => told(fence_rights(api)),
         ApiQuery::KubeletConfig(_)
         | ApiQuery::KubeProxyConfig(_)
         | ApiQuery::EtcdMember(_)
@@ -55,6 +57,17 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
         | ApiQuery::StaleTokens(_)
         | ApiQuery::LoadedEncryption(_) => Fact::Unreadable("it is a question about a node".into()),
     }
+}
+
+/// The verbs on `fences` that the fence asks for, and that this user lacks.
+fn fence_rights(api: &dyn Api) -> Result<Vec<&'static str>, ApiError> {
+    let mut missing = Vec::new();
+    for verb in ["update", "delete"] {
+        if !api.may(verb, "harden.dev", "fences")? {
+            missing.push(verb);
+        }
+    }
+    Ok(missing)
 }
 
 /// Asks what is about one node. A node that was not reached can still be asked by the API. `seen` is
@@ -72,6 +85,7 @@ pub(super) fn ask_node(
             | ApiQuery::ServingRequests
             | ApiQuery::ExternalIps
             | ApiQuery::NeverPulled
+            | ApiQuery::FenceRights
             | ApiQuery::PodsBelow(_) => continue,
             ApiQuery::StaleTokens(_) => match host.as_deref_mut() {
                 Some(host) => match server_metrics(api, host) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::cluster::Api;
+use crate::cluster::{Api, ApiError};
 use crate::fact::ledger::{LedgerFacts, LeftFact};
 use crate::fact::{Fact, ObjectRef};
 
@@ -87,10 +87,14 @@ fn all(api: &dyn Api, about: &LedgerWanted, left: &[ObjectRef]) -> BTreeMap<Obje
 }
 
 fn one(api: &dyn Api, about: &LedgerWanted, reference: &ObjectRef) -> LeftFact {
+    let mut no_kind = false;
     let live = match api.get(reference) {
         Ok(Some(live)) => Fact::Value(live),
         Ok(None) => Fact::Absent,
-        Err(error) => Fact::Unreadable(error.to_string()),
+        Err(error) => {
+            no_kind = matches!(error, ApiError::NoKind { .. });
+            Fact::Unreadable(error.to_string())
+        }
     };
     let is_namespace = reference.identity().0.is_empty() && reference.kind == "Namespace";
     let is_allowed = about.allow_delete.contains(&reference.short_name());
@@ -98,10 +102,14 @@ fn one(api: &dyn Api, about: &LedgerWanted, reference: &ObjectRef) -> LeftFact {
         Fact::Value(_) if is_namespace && is_allowed => fact(api.contents(&reference.name)),
         _ => Fact::Absent,
     };
-    LeftFact { live, contents }
+    LeftFact {
+        live,
+        no_kind,
+        contents,
+    }
 }
 
-fn fact<T>(result: Result<T, crate::cluster::ApiError>) -> Fact<T> {
+fn fact<T>(result: Result<T, ApiError>) -> Fact<T> {
     match result {
         Ok(value) => Fact::Value(value),
         Err(error) => Fact::Unreadable(error.to_string()),

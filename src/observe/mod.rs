@@ -76,6 +76,7 @@ impl Wanted {
                     desired,
                     inventory.nodes.values(),
                 ))
+                .chain(crate::plan::fence_query(desired))
                 .collect(),
             ledger: Some(LedgerWanted {
                 workspace: desired.cluster.clone(),

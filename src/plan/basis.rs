@@ -21,6 +21,7 @@ use crate::resource::leaving::bears;
 use crate::resource::mode::Mode;
 use crate::resource::object::stripped;
 use crate::resource::precondition::Precondition;
+use crate::resource::stray::strays;
 use crate::resource::{Desired, Kind, Place, Resource};
 
 /// Lists what must be looked at on a node: what its resources ask for, and on a control-plane node
@@ -329,9 +330,15 @@ pub fn basis_of_left(reference: &ObjectRef, fact: &LeftFact, ledger: &Fact<Ledge
     }
 }
 
-/// Returns the SHA-256 of those parts of a live object that the wanted one names.
+/// Returns the SHA-256 of those parts of a live object that the wanted one names, and of what others added
+/// where nothing may be added.
 pub fn sha256_of_object(wanted: &Value, live: &Value) -> String {
-    canonical_sha256(&json!({"object": projection(wanted, live)}))
+    let mut counted = json!({"object": projection(wanted, live)});
+    let strays = strays(wanted, live);
+    if !strays.is_empty() {
+        counted["strays"] = json!(strays);
+    }
+    canonical_sha256(&counted)
 }
 
 /// Returns those parts of the live value that the wanted one names. Items of a list are found by

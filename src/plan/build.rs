@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::consent::{decide, withhold};
 use super::{
-    Cluster, Impact, Plan, Purpose, SCHEMA, Step, basis, clash, members, prune, servers, stages,
+    Cluster, Impact, Plan, Purpose, SCHEMA, Step, basis, clash, fence, members, prune, servers,
+    stages,
 };
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
@@ -65,6 +66,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
         .flat_map(|stage| &stage.steps)
         .any(|step| matches!(step, Step::Node(step) if step.restarts() && is_plane(&step.node)));
     draft.problems.extend(members::problems(facts, restarts));
+    draft.problems.extend(fence::problem(desired, facts));
     if let Some(layout) = desired.distribution.layout() {
         draft
             .problems

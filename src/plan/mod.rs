@@ -10,12 +10,14 @@ use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
 use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
 use crate::resource::mode::Mode;
+use crate::resource::stray::Stray;
 use crate::resource::{Change, Place, Problem};
 
 mod basis;
 mod build;
 mod clash;
 mod consent;
+mod fence;
 pub mod impact;
 mod members;
 mod object_order;
@@ -31,6 +33,7 @@ pub use basis::{
     wanted_objects,
 };
 pub use build::build;
+pub use fence::query as fence_query;
 pub use impact::{
     Effect as HitEffect, Enforcement, Guard, Hit, HitKind, Impact, TenantImpact, Unknown, Verdict,
 };
@@ -42,7 +45,7 @@ pub use saved::{SavedError, from_saved, to_saved};
 pub use stages::gate_for;
 
 /// The `schema` field of a plan file.
-pub const SCHEMA: &str = "harden.dev/plan/v1";
+pub const SCHEMA: &str = "harden.dev/plan/v2";
 
 /// What `harden plan` prints and `harden apply` executes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,7 +73,11 @@ pub struct Plan {
     /// What cannot be done, and what should be known.
     pub problems: Vec<Problem>,
     /// Whom it would hit, as far as that can be told.
-    #[serde(default, skip_serializing_if = "Impact::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Impact::is_empty",
+        deserialize_with = "impact::of_any_schema"
+    )]
     pub impact: Impact,
     /// What the plan rests on.
     pub basis: Vec<Basis>,
@@ -128,6 +135,9 @@ pub enum StageName {
     ControlPlane,
     /// kube-proxy, by its ConfigMap and a rolling restart.
     KubeProxy,
+    /// RoleBindings that have left the profile, in namespaces that change: before what bounds those whom
+    /// they let in goes.
+    BindingsLeft,
     /// API objects that restrict.
     ObjectsEnforce,
     /// API objects that have left the profile: only when what stands in their place is there.
@@ -364,6 +374,9 @@ pub struct ObjectStep {
     /// conflict it stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<FieldConflict>,
+    /// What others added to an object that harden makes whole: an apply takes it away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
 }
 
 /// What a step does to an API object.

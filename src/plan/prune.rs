@@ -59,13 +59,38 @@ pub(super) fn add(desired: &Desired, facts: &Facts, draft: &mut Draft, stages: &
     if steps.is_empty() || draft.changes.is_empty() {
         return;
     }
-    let stage = Stage {
-        name: StageName::ObjectsLeft,
-        steps,
+    let (first, rest): (Vec<Step>, Vec<Step>) = steps
+        .into_iter()
+        .partition(|step| comes_first(step, stages));
+    for (name, steps) in [
+        (StageName::BindingsLeft, first),
+        (StageName::ObjectsLeft, rest),
+    ] {
+        if !steps.is_empty() {
+            let at = stages.iter().take_while(|other| other.name < name).count();
+            stages.insert(at, Stage { name, steps });
+        }
+    }
+}
+
+/// Whether it takes away a RoleBinding from a namespace that changes: the change may end what bounds those
+/// whom the binding lets in, as the guard bounds owners that may write network policies.
+fn comes_first(step: &Step, stages: &[Stage]) -> bool {
+    let Step::Object(step) = step else {
+        return false;
     };
-    let before = |other: &Stage| other.name < StageName::ObjectsLeft;
-    let at = stages.iter().take_while(|other| before(other)).count();
-    stages.insert(at, stage);
+    let goes = matches!(step.action, ObjectAction::Prune { .. });
+    let its_namespace = |other: &Step| match other {
+        Step::Object(other) => {
+            is_namespace(&other.reference) && other.reference.name == step.reference.namespace
+        }
+        _ => false,
+    };
+    goes && step.reference.kind == "RoleBinding"
+        && stages
+            .iter()
+            .flat_map(|stage| &stage.steps)
+            .any(its_namespace)
 }
 
 fn wants_object(resource: &crate::resource::Resource) -> bool {
@@ -118,11 +143,24 @@ impl<'f> Leaving<'f> {
                 self.kept.push((reference, live, ObjectAction::Forget));
                 continue;
             }
-            let Some(LeftFact { live, contents }) = self.facts.api.ledger.left.get(reference)
+            let Some(LeftFact {
+                live,
+                no_kind,
+                contents,
+            }) = self.facts.api.ledger.left.get(reference)
             else {
                 continue;
             };
             let live = match live {
+                Fact::Unreadable(why) if *no_kind => {
+                    self.problem(
+                        Severity::Warning,
+                        reference.to_string(),
+                        format!("it has left the profile, and whether it is still there cannot be told: {why}"),
+                        "if its CustomResourceDefinition was deleted, the object went with it and nothing needs to be done; the ledger keeps it for the day the kind is back".into(),
+                    );
+                    continue;
+                }
                 Fact::Unreadable(why) => {
                     self.problem(
                         Severity::Error,
@@ -381,5 +419,6 @@ fn step(reference: &ObjectRef, live: Option<&Value>, action: ObjectAction) -> St
         before: live.cloned(),
         action,
         taken: Vec::new(),
+        strays: Vec::new(),
     })
 }

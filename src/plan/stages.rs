@@ -20,6 +20,7 @@ use crate::fact::{
 };
 use crate::resource::component_file::unified_diff;
 use crate::resource::kubelet::kubelet_program;
+use crate::resource::stray::Stray;
 use crate::resource::{ConfigMapRef, Draft, Effect, Place, Problem, SettingCopy, Severity};
 
 /// Whole files, modes and objects by where they go.
@@ -42,7 +43,7 @@ struct Effects {
     /// By node.
     kubelets: BTreeMap<String, Vec<FieldEdit>>,
     maps: BTreeMap<ConfigMapRef, Vec<FieldEdit>>,
-    objects: BTreeMap<ObjectRef, (serde_json::Value, Vec<FieldConflict>)>,
+    objects: BTreeMap<ObjectRef, (serde_json::Value, Vec<FieldConflict>, Vec<Stray>)>,
     /// Nodes whose static pods have a change that all nodes must share.
     uniform: BTreeSet<String>,
     /// The same of kubelets.
@@ -214,8 +215,9 @@ impl Effects {
                 reference,
                 wanted,
                 taken,
+                strays,
             } => {
-                self.objects.insert(reference, (wanted, taken));
+                self.objects.insert(reference, (wanted, taken, strays));
             }
         }
     }
@@ -552,9 +554,9 @@ impl Effects {
     /// Applies objects: namespaces that do not exist yet, and the rest, in the order of [`rank`].
     fn object_steps(&self, facts: &Facts) -> (Vec<Step>, Vec<Step>) {
         let mut sorted: Vec<_> = self.objects.iter().collect();
-        sorted.sort_by_key(|(reference, (wanted, _))| rank(reference, wanted));
+        sorted.sort_by_key(|(reference, (wanted, ..))| rank(reference, wanted));
         let (mut permit, mut enforce) = (Vec::new(), Vec::new());
-        for (reference, (wanted, taken)) in sorted {
+        for (reference, (wanted, taken, strays)) in sorted {
             let live = facts
                 .api
                 .objects
@@ -565,6 +567,7 @@ impl Effects {
                 before: live.cloned(),
                 action: ObjectAction::Apply(wanted.clone()),
                 taken: taken.clone(),
+                strays: strays.clone(),
             });
             if is_namespace(reference) && live.is_none() {
                 permit.push(step);

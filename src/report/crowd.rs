@@ -134,6 +134,7 @@ mod tests {
                 before: None,
                 action,
                 taken: Vec::new(),
+                strays: Vec::new(),
             })
         };
         let mut steps: Vec<Step> = (0..20)

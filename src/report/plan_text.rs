@@ -302,7 +302,7 @@ pub(crate) fn stage_name(name: StageName) -> &'static str {
         StageName::ControlPlane => "control plane",
         StageName::KubeProxy => "kube-proxy",
         StageName::ObjectsEnforce => "API objects",
-        StageName::ObjectsLeft => "left the profile",
+        StageName::BindingsLeft | StageName::ObjectsLeft => "left the profile",
         StageName::KubeadmConfig => "kubeadm-config",
     }
 }

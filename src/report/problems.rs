@@ -47,7 +47,27 @@ pub(super) fn problems_text(problems: &[&Problem]) -> String {
             }),
         }
     }
-    groups.iter().map(Group::text).collect()
+    // What is to be done about several is told once, after the last of them.
+    let mut remedies: Vec<(&str, Vec<&Group<'_>>)> = Vec::new();
+    for group in &groups {
+        let remedy = group.first.remedy.as_str();
+        match remedies.iter_mut().find(|(one, _)| *one == remedy) {
+            Some((_, same)) => same.push(group),
+            None => remedies.push((remedy, vec![group])),
+        }
+    }
+    let mut text = String::new();
+    for (remedy, groups) in remedies {
+        text.extend(groups.iter().map(|group| group.text()));
+        let of = match groups.len() {
+            1 => String::new(),
+            n => format!(" of these {n}"),
+        };
+        if !remedy.is_empty() {
+            let _ = writeln!(text, "      {DIM}remedy{of}:{DIM:#} {remedy}");
+        }
+    }
+    text
 }
 
 /// How many names of one group a reader gets; JSON has all.
@@ -72,18 +92,14 @@ impl Group<'_> {
     fn text(&self) -> String {
         let (place, cause) = (&self.first.place, self.cause);
         let (subjects, unread) = (some(&self.subjects), some(&self.unread));
-        let mut text = match (self.subjects.len(), self.unread.is_empty()) {
+        match (self.subjects.len(), self.unread.is_empty()) {
             (_, true) => format!("  ! {place}: {subjects}: {cause}\n"),
             (1, false) => format!("  ! {place}: {subjects}: {unread}{UNREAD}{cause}\n"),
             // What was to be read, and what it is needed for.
             (_, false) => {
                 format!("  ! {place}: {unread}{UNREAD}{cause}\n      {DIM}for:{DIM:#} {subjects}\n")
             }
-        };
-        if !self.first.remedy.is_empty() {
-            let _ = writeln!(text, "      {DIM}remedy:{DIM:#} {}", self.first.remedy);
         }
-        text
     }
 }
 
@@ -120,13 +136,10 @@ mod tests {
         insta::assert_snapshot!(text, @"
         ! cp1: /m/a.yaml, the command line of a could not be read: Permission denied
             for: a --x, a --y
-            remedy: become root
         ! cp2: a --y: /m/a.yaml could not be read: Permission denied
-            remedy: become root
         ! cp1: a --y: /m/a.yaml could not be read: I/O error
-            remedy: become root
         ! cp1: Quota q: it is not wanted
-            remedy: become root
+            remedy of these 4: become root
         ");
     }
 }

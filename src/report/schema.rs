@@ -89,6 +89,13 @@ fn option(decl: &OptionDecl) -> Json {
     if let Type::Attrs(fields) = &decl.ty {
         let every = said("What the other entries leave open.", record(fields));
         schema["properties"] = json!({"*": every});
+        if let Some(names) = decl
+            .names
+            .as_ref()
+            .filter(|names| is_portable(&names.source))
+        {
+            schema["propertyNames"] = json!({"pattern": format!("^(?:[*]|{})$", names.source)});
+        }
     }
     let example = decl.example.as_ref();
     let example =

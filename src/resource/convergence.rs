@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::defaults::fill_in;
 use super::quantity::canonical;
+use super::stray::strays;
 
 /// Why only the server can tell what an apply would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,12 @@ pub fn prove_converged(wanted: &Value, live: &Value, manager: &str) -> Result<()
     };
     if entry.get("apiVersion") != wanted.get("apiVersion") || entry["fieldsType"] != "FieldsV1" {
         return whole("it was applied in another version");
+    }
+    if let Some(stray) = strays(wanted, live).first() {
+        return Err(Doubt {
+            field: format!(".{}", stray.field),
+            why: "it is there and not wanted",
+        });
     }
     let mut filled = wanted.clone();
     fill_in(&mut filled);

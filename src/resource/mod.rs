@@ -38,6 +38,7 @@ pub mod precondition;
 mod quantity;
 mod servers;
 pub mod serving_certificate;
+pub mod stray;
 pub mod sysctl;
 mod unite;
 mod wanted;
@@ -769,6 +770,8 @@ pub enum Effect {
         wanted: serde_json::Value,
         /// The fields that are taken from other managers, as the user asked.
         taken: Vec<FieldConflict>,
+        /// What others added that must not be there.
+        strays: Vec<stray::Stray>,
     },
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::leaving::bears;
+use super::stray::{Stray, strays, without};
 use super::{
     Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, Severity,
     Subject,
@@ -97,7 +98,7 @@ impl Object {
             diff: (!lines.is_empty()).then(|| lines.join("\n")),
             ..Difference::default()
         };
-        draft.change(resource, found, vec![self.effect(&[])]);
+        draft.change(resource, found, vec![self.effect(&[], Vec::new())]);
     }
 
     fn update(
@@ -105,6 +106,7 @@ impl Object {
         resource: &Resource,
         lines: Vec<String>,
         taken: &[FieldConflict],
+        strays: Vec<Stray>,
         draft: &mut Draft,
     ) {
         let fields = count(lines.len());
@@ -120,7 +122,35 @@ impl Object {
             diff: Some(lines.join("\n")),
             ..Difference::default()
         };
-        draft.change(resource, found, vec![self.effect(taken)]);
+        draft.change(resource, found, vec![self.effect(taken, strays)]);
+    }
+
+    /// The fields that change, and those of them that an apply alone would leave.
+    fn changed(&self, live: &Value, would: &Value) -> (Vec<String>, Vec<Stray>) {
+        let strays = strays(&self.manifest, would);
+        let after = without(would, &strays);
+        (changed_fields(&stripped(live), &stripped(&after)), strays)
+    }
+
+    /// The fields that change besides those that belong to others. The server does not say, since it refuses
+    /// the whole; so these are the wanted values and the strays.
+    fn beside(&self, conflicts: &[FieldConflict], live: Option<&Value>) -> Vec<String> {
+        let Some(live) = live else { return Vec::new() };
+        let (lines, _) = self.changed(live, &self.overlaid(live));
+        // The server writes `.spec.hard.requests.cpu` where a line here has `spec.hard["requests.cpu"]`.
+        let plain = |path: &str| path.replace(['[', ']', '"', '.'], "");
+        let theirs: Vec<String> = conflicts.iter().map(|one| plain(&one.field)).collect();
+        let path = |line: &String| plain(line.split(": ").next().unwrap_or_default());
+        let is_other = |line: &String| !theirs.iter().any(|one| path(line).starts_with(one));
+        lines.into_iter().filter(is_other).collect()
+    }
+
+    /// The live object with the wanted values in their places, as far as that can be told here.
+    fn overlaid(&self, live: &Value) -> Value {
+        let managers = live.pointer("/metadata/managedFields");
+        let managers = managers.and_then(Value::as_array).into_iter().flatten();
+        let owned: Vec<&Value> = managers.filter_map(|one| one.get("fieldsV1")).collect();
+        overlaid(live, &self.manifest, &owned)
     }
 
     /// What is as wanted and was made by somebody else: unless harden owns the fields, one that leaves the
@@ -132,7 +162,7 @@ impl Object {
             risk: Some(Risk::Safe),
             ..Difference::default()
         };
-        draft.change(resource, found, vec![self.effect(&[])]);
+        draft.change(resource, found, vec![self.effect(&[], Vec::new())]);
     }
 
     /// Whether the object has no namespace, or the profile makes it.
@@ -146,11 +176,12 @@ impl Object {
         self.reference.namespace.is_empty() || facts.api.objects.contains_key(&namespace)
     }
 
-    fn effect(&self, taken: &[FieldConflict]) -> Effect {
+    fn effect(&self, taken: &[FieldConflict], strays: Vec<Stray>) -> Effect {
         Effect::Object {
             reference: self.reference.clone(),
             wanted: Value::clone(&self.manifest),
             taken: taken.to_vec(),
+            strays,
         }
     }
 }
@@ -227,9 +258,20 @@ impl Behaviour for Object {
                 format!("it is being deleted{}", held_by(live)),
                 "wait until it is gone, or have whoever set what holds it finish, and plan again",
             ),
+            (_, DryRun::Refused(words)) if cannot_change(words) => error(
+                format!("the API server refuses it: {words}"),
+                &format!(
+                    "Kubernetes does not let it change once it is there: `{}` first, and the next apply makes it anew; what it gave is not there in between. Or give the new one another name ({})",
+                    deletion(&self.reference),
+                    places(resource)
+                ),
+            ),
             (_, DryRun::Refused(words)) => error(
                 format!("the API server refuses it: {words}"),
-                "correct the option, or what the server objects to, and plan again",
+                &format!(
+                    "correct {}, or what the server objects to, and plan again",
+                    places(resource)
+                ),
             ),
             (_, DryRun::Conflict(conflicts)) => {
                 for conflict in conflicts {
@@ -242,6 +284,16 @@ impl Behaviour for Object {
                     error(
                         "the API server reports a conflict without saying of what".into(),
                         "look at `kubectl get --show-managed-fields`, and plan again",
+                    );
+                }
+                let others = self.beside(conflicts, live.value());
+                if !conflicts.is_empty() && !others.is_empty() {
+                    error(
+                        format!(
+                            "what else differs is left undone with it: {}",
+                            others.join("; ")
+                        ),
+                        "settle whose the fields above are, and plan again",
                     );
                 }
             }
@@ -260,36 +312,63 @@ impl Behaviour for Object {
                 "plan again",
             ),
             (Fact::Value(live), DryRun::Object(would)) => {
-                let lines = changed_fields(&stripped(live), &stripped(would));
+                let (lines, strays) = self.changed(live, would);
                 if !lines.is_empty() {
-                    self.update(resource, lines, &[], draft);
+                    self.update(resource, lines, &[], strays, draft);
                 } else if !bears(live) && bears(would) {
                     self.adopt(resource, draft);
                 }
             }
             (Fact::Value(live), DryRun::Taken { object, from }) => {
-                let mut lines = changed_fields(&stripped(live), &stripped(object));
+                let (mut lines, strays) = self.changed(live, object);
                 lines.extend(
                     from.iter()
                         .map(|one| format!("{}: taken from {:?}", one.field, one.manager)),
                 );
-                self.update(resource, lines, from, draft);
+                self.update(resource, lines, from, strays, draft);
             }
             (live, DryRun::Untried(why, words)) => {
                 draft.problems.push(untried(self.name(), *why, words));
                 let Fact::Value(live) = live else {
                     return self.create(resource, draft);
                 };
-                let managers = live.pointer("/metadata/managedFields");
-                let managers = managers.and_then(Value::as_array).into_iter().flatten();
-                let owned: Vec<&Value> = managers.filter_map(|one| one.get("fieldsV1")).collect();
-                let would = overlaid(live, &self.manifest, &owned);
-                let lines = changed_fields(&stripped(live), &stripped(&would));
+                let (lines, strays) = self.changed(live, &self.overlaid(live));
                 if !lines.is_empty() {
-                    self.update(resource, lines, &[], draft);
+                    self.update(resource, lines, &[], strays, draft);
                 }
             }
         }
+    }
+}
+
+/// Whether the server says that a field can only be set when an object is made.
+/// Source: kubernetes v1.35 `pkg/apis/rbac/validation/validation.go` (roleRef), and apimachinery v0.35
+/// `pkg/api/validation/objectmeta.go`, `FieldImmutableErrorMsg`.
+fn cannot_change(words: &str) -> bool {
+    words.contains("cannot change roleRef") || words.contains("field is immutable")
+}
+
+/// The command that deletes an object.
+fn deletion(reference: &ObjectRef) -> String {
+    let (group, kind, namespace, name) = reference.identity();
+    let kind = match group {
+        "" => kind.to_lowercase(),
+        group => format!("{}.{group}", kind.to_lowercase()),
+    };
+    match namespace {
+        "" => format!("kubectl delete {kind} {name}"),
+        _ => format!("kubectl delete -n {namespace} {kind} {name}"),
+    }
+}
+
+/// Where what an object says stands in the profile.
+fn places(resource: &Resource) -> String {
+    let origins: BTreeSet<String> = resource.origins.iter().map(ToString::to_string).collect();
+    let origins: Vec<String> = origins.into_iter().collect();
+    match origins.as_slice() {
+        [] => "the option".into(),
+        [last] => last.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
 

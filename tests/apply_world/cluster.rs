@@ -22,6 +22,7 @@ use harden::generation::{Current, Lookup};
 use harden::host::{Host, HostError, Limits, Output, Script, Tunnel};
 use harden::plan::*;
 use harden::resource::leaving::without_us;
+use harden::resource::stray::{Stray, strays, without};
 use serde_json::{Value, json};
 
 use super::Sandbox;
@@ -396,6 +397,7 @@ impl Cluster {
                         reference: namespace(),
                         before: None,
                         taken: Vec::new(),
+                        strays: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}),
                         ),
@@ -411,6 +413,7 @@ impl Cluster {
                         reference: config_map(),
                         before: state.objects.get(&config_map()).cloned(),
                         taken: Vec::new(),
+                        strays: Vec::new(),
                         action: ObjectAction::Apply(
                             json!({"apiVersion": "v1", "kind": "ResourceQuota",
                                 "metadata": {"namespace": "team", "name": "quota"},
@@ -928,6 +931,16 @@ impl Api for FakeApi {
             Ok(wanted)
         })
     }
+    fn remove(&self, wanted: &Value, planned: &[Stray]) -> Result<(), ApiError> {
+        self.call(|s| {
+            if let Some(live) = s.objects.get_mut(&ObjectRef::of(wanted).unwrap()) {
+                let mut left = strays(wanted, live);
+                left.retain(|one| planned.contains(one));
+                *live = without(live, &left);
+            }
+            Ok(())
+        })
+    }
     fn restore(&self, object: &Value) -> Result<(), ApiError> {
         self.call(|s| {
             s.objects
@@ -935,8 +948,15 @@ impl Api for FakeApi {
             Ok(())
         })
     }
-    fn delete(&self, reference: &ObjectRef) -> Result<(), ApiError> {
+    fn delete(&self, reference: &ObjectRef, uid: &str) -> Result<(), ApiError> {
         self.call(|s| {
+            let live = s.objects.get(reference);
+            let live = live.and_then(|live| live.pointer("/metadata/uid"));
+            if live.is_some_and(|live| live != uid) {
+                return Err(ApiError::Moved {
+                    what: reference.to_string(),
+                });
+            }
             s.objects.remove(reference);
             Ok(())
         })
@@ -1076,6 +1096,9 @@ impl Api for FakeApi {
             found.state = SigningState::Approved;
             Ok(())
         })
+    }
+    fn may(&self, _: &str, _: &str, _: &str) -> Result<bool, ApiError> {
+        unreachable!()
     }
     fn external_ips(&self) -> Result<Vec<String>, ApiError> {
         unreachable!("an apply asks for no evidence")

@@ -467,3 +467,58 @@ fn an_image_is_judged_by_what_would_be_pulled() {
         said.status == Some(0) && said.stderr.is_empty()
     });
 }
+
+/// What somebody with an administrator's rights adds beside what harden wants, so that the fence has a hole.
+const HOLES: &[&str] = &[
+    r#"patch validatingadmissionpolicy harden-tenant-networks --type=json -p '[{"op":"add","path":"/spec/matchConditions/-","value":{"name":"never","expression":"false"}}]'"#,
+    r#"patch validatingadmissionpolicy harden-tenant-objects --type=merge -p '{"spec":{"matchConditions":[{"name":"never","expression":"1 > 2"}]}}'"#,
+    r#"patch validatingadmissionpolicybinding harden-tenant-bindings-deny --type=merge -p '{"spec":{"paramRef":{"name":"no","parameterNotFoundAction":"Allow"}}}'"#,
+    "label namespace fe-red pod-security.kubernetes.io/enforce-version=v1.0",
+    "annotate namespace fe-red harden.dev/registries=evil.org",
+];
+
+#[test]
+#[ignore = "needs testenv/up single"]
+fn what_is_added_beside_what_is_wanted_is_taken_away_again() {
+    let cluster = single();
+    let _gone = begin(&cluster, &["fe-red", "fe-red-jobs", "fe-blue"]);
+    let who = Person::of(&cluster, "fe-red");
+    let bind = "-n fe-red create rolebinding everything --clusterrole cluster-admin --serviceaccount fe-red:owner";
+    cluster.kubectl(&words(bind)).exits(0);
+    let profile = TENANT.replacen("namespaces", "pod-security = \"baseline\"\nnamespaces", 1);
+    let workspace = bare(&cluster, ACCEPT, &profile);
+    workspace.harden(&["apply", "--yes"]).exits(0);
+    let wide = |what: &str, is: bool| {
+        eventually(what, Duration::from_secs(30), || {
+            taken(&cluster, &who, &policies(&WIDE[..1])).is_empty() == is
+        });
+    };
+    wide("it is refused", true);
+    workspace.harden(&["plan"]).exits(0).says("No changes");
+
+    for what in HOLES {
+        let patch: Vec<&str> = what.split(" -p ").collect();
+        let mut args = words(patch[0]);
+        if let [_, json] = patch[..] {
+            args.extend(["-p", json.trim_matches('\'')]);
+        }
+        cluster.kubectl(&args).exits(0);
+    }
+    wide("a condition that never holds opens the fence", false);
+    workspace
+        .harden(&["plan"])
+        .exits(2)
+        .says("spec.matchConditions[never].expression: \"false\" → nothing")
+        .says("spec.matchConditions[never].expression: \"1 > 2\" → nothing")
+        .says("spec.paramRef.name: \"no\" → nothing")
+        .says("metadata.labels[\"pod-security.kubernetes.io/enforce-version\"]: \"v1.0\" → nothing")
+        .says("metadata.annotations[\"harden.dev/registries\"]: \"evil.org\" → nothing");
+    workspace.harden(&["apply", "--yes"]).exits(0);
+    workspace.harden(&["plan"]).exits(0).says("No changes");
+    wide("it is refused again", true);
+    // A rollback gives back what was there.
+    workspace.harden(&["rollback", "--yes"]).exits(0);
+    wide("as it was before", false);
+    workspace.harden(&["apply", "--yes"]).exits(0);
+    workspace.harden(&["plan"]).exits(0).says("No changes");
+}

@@ -156,7 +156,17 @@ fn nothing_is_tried_in_a_namespace_that_is_wanted_and_not_there() {
         true => Answer::ok(asked.body.clone()),
         false => page(Vec::new(), ""),
     });
-    assert_eq!(asked.len(), 2 + 30, "{asked:?}");
+    // The quotas all say the same, so that one answer is enough.
+    assert_eq!(asked.len(), 2 + 30 + 1, "{asked:?}");
+    let quotas: Vec<&String> = asked
+        .iter()
+        .filter(|a| a.contains("PATCH") && a.contains("quotas"))
+        .collect();
+    assert!(
+        quotas[0].starts_with("PATCH /api/v1/namespaces/default/resourcequotas/harden-dry-run-")
+            && quotas[0].contains("dryRun=All"),
+        "{quotas:?}"
+    );
     assert_eq!(
         facts[&ObjectRef::of(&quota(1)).unwrap()].would,
         DryRun::NotAsked
@@ -165,6 +175,48 @@ fn nothing_is_tried_in_a_namespace_that_is_wanted_and_not_there() {
         facts[&ObjectRef::of(&namespace(1)).unwrap()].would,
         DryRun::Object(namespace(1))
     );
+}
+
+#[test]
+fn what_an_object_says_is_asked_where_its_namespace_is_yet_to_be_made() {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n1"}});
+    let mut wrong = quota(1);
+    wrong["spec"] = json!({"hrad": {}});
+    let wrong = |name: &str| {
+        let mut wrong = wrong.clone();
+        wrong["metadata"]["name"] = name.into();
+        wrong
+    };
+    let mut refused = quota(1);
+    refused["metadata"]["labels"] = json!({"a": "b"});
+    let wanted = [namespace, wrong("a"), wrong("b"), refused.clone()];
+    let (facts, _) = observed(&wanted, |asked| {
+        let name = asked.body["metadata"]["name"].as_str().unwrap_or_default();
+        if asked.line.starts_with("GET") {
+            let details = json!({"reason": "NotFound", "details": {"name": "x"}});
+            return Answer::refused(404, "not found", details);
+        }
+        if asked.body["spec"].get("hrad").is_some() {
+            let why = format!(
+                "failed to create typed patch object (default/{name}; /v1, Kind=ResourceQuota): .spec.hrad: field not declared in schema"
+            );
+            return Answer::refused(500, &why, json!({}));
+        }
+        if asked.line.contains("/default/") {
+            let why = "exceeded quota: of another namespace";
+            return Answer::refused(403, why, json!({"reason": "Forbidden"}));
+        }
+        Answer::ok(asked.body.clone())
+    });
+    for name in ["a", "b"] {
+        let fact = &facts[&ObjectRef::of(&wrong(name)).unwrap()];
+        let why = format!(
+            "failed to create typed patch object (n1/{name}; /v1, Kind=ResourceQuota): .spec.hrad: field not declared in schema"
+        );
+        assert_eq!(fact.would, DryRun::Refused(why));
+    }
+    let fact = &facts[&ObjectRef::of(&refused).unwrap()];
+    assert_eq!(fact.would, DryRun::NotAsked);
 }
 
 #[test]
@@ -256,6 +308,20 @@ fn who_may_only_read_is_told_so_by_each_object_that_is_not_proved() {
         words.split_once("\"q\" ").unwrap().1
     );
     all_are(&facts, &DryRun::Untried(Untried::NoRight, expected));
+}
+
+#[test]
+fn a_manager_that_owns_nothing_is_told_with_those_that_do() {
+    let (client, _) = serve(Duration::ZERO, |_| {
+        let mut live = applied(quota(1));
+        let managers = live["metadata"]["managedFields"].as_array_mut().unwrap();
+        managers.push(json!({"manager": "kubectl-edit", "operation": "Update"}));
+        Answer::ok(live)
+    });
+    let client = client.taking_from(vec!["nosuch".into(), "kubectl-edit".into()]);
+    client.objects(&shared(&[quota(1)]));
+    let expected = (vec!["nosuch".to_owned()], vec!["kubectl-edit".to_owned()]);
+    assert_eq!(client.take_from_nobody(), Some(expected));
 }
 
 #[test]

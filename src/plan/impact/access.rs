@@ -77,6 +77,8 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
         true => "",
         false => "; other bindings could not all be read",
     };
+    // What a binding is named for is not said again of its role.
+    let mut told: BTreeMap<String, BTreeSet<Right<'_>>> = BTreeMap::new();
     for planned in namespace.of("RoleBinding").chain(namespace.of("Role")) {
         let mut lost: BTreeMap<String, BTreeSet<Right<'_>>> = BTreeMap::new();
         for binding in &world.bindings_before {
@@ -98,6 +100,10 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
                     .filter(|right| !kept.iter().any(|rules| covers(rules, right)));
                 lost.entry(shown(subject)).or_default().extend(gone);
             }
+        }
+        for (who, rights) in &mut lost {
+            let told = told.entry(who.clone()).or_default();
+            rights.retain(|right| told.insert(*right));
         }
         lost.retain(|_, rights| !rights.is_empty());
         let evidence: Vec<String> = lost

@@ -12,6 +12,7 @@ use crate::fact::{
     DryRun, Fact, Facts, ImpactFacts, ImpactQuery, ObjectFact, ObjectList, ObjectRef,
 };
 use crate::plan::{ObjectAction, Plan, Step};
+use crate::resource::stray::{strays, without};
 use crate::resource::{Desired, Draft, Origin, Severity};
 
 /// An object that a plan changes, or would change with consent.
@@ -145,7 +146,7 @@ impl Enforcement {
                     if draft.changes.is_empty() {
                         continue;
                     }
-                    would.clone()
+                    without(would, &strays(object, would))
                 }
                 (Fact::Absent, _) => object.clone(),
                 // Whoever may not try it can still see what it would come to.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fact::probe::clean_text;
 use crate::resource::Origin;
@@ -61,6 +61,24 @@ impl Impact {
     pub fn is_empty(&self) -> bool {
         *self == Impact::default()
     }
+}
+
+/// Reads an impact, also that of a plan of schema v1 in an old record: there it was the list that is now
+/// [`Impact::preconditions`].
+pub(super) fn of_any_schema<'d, D: Deserializer<'d>>(reader: D) -> Result<Impact, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Any {
+        Old(Vec<Guard>),
+        New(Impact),
+    }
+    Ok(match Any::deserialize(reader)? {
+        Any::Old(preconditions) => Impact {
+            preconditions,
+            ..Impact::default()
+        },
+        Any::New(impact) => impact,
+    })
 }
 
 /// What is known of those whom a guarded change could hurt.
@@ -252,6 +270,24 @@ impl Found {
             origins: by.origins.clone(),
             planned: by.planned,
         });
+    }
+
+    /// Leaves of the last hit's origins only those of these entries, where any is: the other values of the
+    /// same object hit nobody.
+    fn because_of(&mut self, entries: &[&str]) {
+        let Some(hit) = self.hits.last_mut() else {
+            return;
+        };
+        let is_one = |origin: &Origin| {
+            let names = |entry: &&str| {
+                let above = origin.option.strip_suffix(*entry);
+                above.is_some_and(|above| above.ends_with('.'))
+            };
+            entries.iter().any(names)
+        };
+        if hit.origins.iter().any(is_one) {
+            hit.origins.retain(is_one);
+        }
     }
 
     /// Adds what is not known of a namespace.

@@ -75,12 +75,13 @@ pub(super) fn judge(namespace: &Namespace<'_>, facts: &ImpactFacts, found: &mut 
 
 /// What is used above its bound.
 fn above(namespace: &Namespace<'_>, planned: &Planned, facts: &ImpactFacts, found: &mut Found) {
-    let mut over = Vec::new();
+    let (mut over, mut names) = (Vec::new(), Vec::new());
     for (name, bound) in tighter(planned) {
         match usage(planned, name, &namespace.name, facts) {
             Ok(used) if used > bound => {
                 let (used, bound) = (shown(name, used), shown(name, bound));
                 over.push(format!("{name}: {used} used, {bound} allowed"));
+                names.push(name);
             }
             Ok(_) => {}
             Err(why) => {
@@ -96,6 +97,9 @@ fn above(namespace: &Namespace<'_>, planned: &Planned, facts: &ImpactFacts, foun
         over,
         [],
     );
+    if !names.is_empty() {
+        found.because_of(&names);
+    }
 }
 
 /// Workloads that do not say how much they want of what the quota counts.
@@ -148,6 +152,7 @@ fn silent(namespace: &Namespace<'_>, planned: &Planned, facts: &ImpactFacts, fou
         }
     }
     let lacking: Vec<&str> = lacking.into_iter().collect();
+    let is_any = !who.is_empty();
     found.hit(
         planned,
         (kind, Effect::RefusedAtNextStart),
@@ -158,6 +163,9 @@ fn silent(namespace: &Namespace<'_>, planned: &Planned, facts: &ImpactFacts, fou
         who,
         evidence,
     );
+    if is_any {
+        found.because_of(&lacking);
+    }
 }
 
 /// What the quota itself counts, where it is there already.
