@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use encryption::{EncryptionFile, EtcdPrefix, Stored};
 
+pub mod clear_text;
 mod deletion;
 pub mod encryption;
 mod impact;
@@ -20,6 +21,7 @@ mod pod_security;
 pub mod probe;
 pub(crate) mod shared;
 mod signing;
+pub mod snapshot;
 mod warning;
 
 use self::ledger::LedgerFacts;

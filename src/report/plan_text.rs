@@ -227,6 +227,15 @@ fn order(out: &mut String, plan: &Plan) {
     line(out, format_args!("\n{HEADING}Order of work{HEADING:#}"));
     let width = plan.steps().count().to_string().len();
     let mut number = 0;
+    if plan.touches_etcd() {
+        line(
+            out,
+            format_args!(
+                "  {:>width$}  before the first step a snapshot of etcd, verified; without one nothing is changed",
+                ""
+            ),
+        );
+    }
     for stage in &plan.stages {
         let mut steps = stage.steps.iter();
         while let Some(step) = steps.next() {
