@@ -169,7 +169,10 @@ fn a_snapshot_is_verified_private_and_listed() {
         let dir = member.store().join("snapshots").join(taken.name.as_str());
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(&dir), mode(&dir.join("db"))), (0o700, 0o600));
-        assert_eq!(snapshots(&mut member.clone()).unwrap(), [taken.clone()]);
+        assert_eq!(
+            snapshots(&mut member.clone()).unwrap(),
+            std::slice::from_ref(&taken)
+        );
         let mut came = Vec::new();
         fetch(&mut member.clone(), &taken, &mut |part| {
             came.extend_from_slice(part);

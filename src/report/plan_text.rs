@@ -264,7 +264,7 @@ fn order(out: &mut String, plan: &Plan) {
                 Step::Node(node) if node.gate.as_ref().is_some_and(|g| g.unit.is_some()) => {
                     ", then waits for the unit to be active with a new process, and for /readyz of this node"
                 }
-                Step::Node(node) if !node.units.is_empty() => {
+                Step::Node(node) if !node.units.is_empty() && node.gate.is_some() => {
                     ", then waits for what it says it runs with, and for its Node to be Ready"
                 }
                 Step::Node(node) if node.gate.is_some() => {

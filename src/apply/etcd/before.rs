@@ -2,13 +2,28 @@
 
 use super::EtcdError;
 use super::node::EtcdNode;
-use crate::apply::ApplyError;
 use crate::apply::session::Session;
+use crate::apply::{Apply, ApplyError};
 use crate::fact::snapshot::{Reason, Snapshot};
 use crate::plan::{Plan, Purpose};
 
 /// How many of those stay that are taken before changes.
 pub(in crate::apply) const KEPT: u32 = 5;
+
+impl Apply<'_> {
+    /// Takes a snapshot before a change that is no plan's, as those of encryption are: on the first of these
+    /// control planes that gives one. It takes no lock. Returns where it is.
+    ///
+    /// # Errors
+    /// When none of them gives one; the reason is the first one's, and the change must not be made.
+    pub fn snapshot_first(
+        &mut self,
+        planes: Vec<String>,
+        reason: Reason,
+    ) -> Result<(String, Snapshot), EtcdError> {
+        Session::new(self).snapshot_of_any(planes, reason)
+    }
+}
 
 impl Session<'_, '_> {
     /// Takes a snapshot before the first step of a plan that touches etcd. A rollback may be what makes etcd

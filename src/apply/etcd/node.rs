@@ -8,11 +8,12 @@ use crate::fact::encryption::EtcdPrefix;
 use crate::fact::sha256;
 use crate::fact::snapshot::{Reason, Snapshot, SnapshotName};
 use crate::host::{Host, Limits, Script};
+use crate::resource::etcd_snapshots::SCRIPT;
 
 /// The script that works on etcd's data.
 pub(super) const ETCD: Script = Script {
     name: "etcd",
-    text: include_str!("etcd.sh"),
+    text: SCRIPT,
 };
 
 /// How much of a snapshot is fetched at once, in MiB.

@@ -40,7 +40,9 @@ finish() {
 }
 
 fail() { # CODE MESSAGE
-    if [ -n "$nonce" ]; then
+    if [ -z "$nonce" ]; then
+        printf '%s\n' "$2" >&2
+    else
         printf 'error %s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ' | cut -c 1-600)"
     fi
     finish 1
@@ -604,6 +606,10 @@ run() { # go|back
 
 main() {
     [ "${1:-}" != run ] || run "$2"
+    if [ "${1:-}" = scheduled ]; then
+        verb_snapshot "$2" schedule
+        finish 0
+    fi
     IFS= read -r line || exit 2
     case $line in
     'harden-etcd 1 '*) ;;
