@@ -321,12 +321,7 @@ fn a_second_etcd_member_is_not_put_back_while_the_first_is_down() {
     let dir = scratch();
     let cluster = Cluster::ha(dir.path());
     let before = cluster.snapshot();
-    let mut plan = cluster.control_plane_plan(GOOD);
-    for step in &mut plan.stages[0].steps {
-        let Step::Node(step) = step else { panic!() };
-        let etcd = cluster.nodes[&step.node].set("manifests/etcd.yaml", "new\n");
-        step.files.push(etcd);
-    }
+    let plan = with_etcd(&cluster);
     let fate = Fate::new();
     *fate.death.lock().unwrap() = Some(Death {
         at: "activate 2.".into(),
@@ -347,6 +342,75 @@ fn a_second_etcd_member_is_not_put_back_while_the_first_is_down() {
     let result = self::client(&cluster, &Fate::new()).recover();
     let (_, outcome) = failed(result.map(|report| report.unwrap()));
     assert!(matches!(outcome, Some(Outcome::Reverted(_))), "{outcome:?}");
+    assert_eq!(cluster.snapshot(), before);
+    cluster.forget();
+}
+
+/// The plan for all control planes, with etcd's manifest in every step.
+fn with_etcd(cluster: &Cluster) -> Plan {
+    let mut plan = cluster.control_plane_plan(GOOD);
+    for step in &mut plan.stages[0].steps {
+        let Step::Node(step) = step else { panic!() };
+        let etcd = cluster.nodes[&step.node].set("manifests/etcd.yaml", "new\n");
+        step.files.push(etcd);
+    }
+    plan
+}
+
+#[test]
+fn a_snapshot_is_there_before_etcd_is_touched() {
+    let dir = scratch();
+    let cluster = Cluster::ha(dir.path());
+    // Nothing of etcd, no snapshot.
+    let fate = Fate::new();
+    let plan = cluster.control_plane_plan(GOOD);
+    cluster.client(&fate).run(&plan).unwrap();
+    cluster.client(&fate).run(&rollback(&cluster)).unwrap();
+    assert_eq!(*fate.snapshots.lock().unwrap(), [""; 0]);
+    let before = cluster.snapshot();
+    let plan = with_etcd(&cluster);
+    let text = harden::report::plan_text(&plan, harden::report::PlanText { details: false });
+    assert!(
+        text.contains("before the first step a snapshot of etcd"),
+        "{text}"
+    );
+
+    // None to be had: nothing is changed, not even a record is written.
+    let fate = Fate::new();
+    *fate.without_snapshot.lock().unwrap() = cluster.planes();
+    let past = records(&cluster).len();
+    match cluster.client(&fate).run(&plan) {
+        Err(error @ ApplyError::NoSnapshot { .. }) => {
+            let said = error.to_string();
+            assert!(
+                said.contains("no leader") && said.ends_with("nothing was changed"),
+                "{said}"
+            );
+            assert!(!error.remedy().is_empty());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(cluster.snapshot(), before);
+    assert_eq!(records(&cluster).len(), past);
+
+    // One member gives none, another does.
+    let fate = Fate::new();
+    *fate.without_snapshot.lock().unwrap() = vec!["cp1".into()];
+    let report = cluster.client(&fate).run(&plan).unwrap();
+    assert_eq!(*fate.snapshots.lock().unwrap(), ["cp2"]);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("cp2: snapshot")),
+        "{:?}",
+        report.notes
+    );
+
+    // A rollback may be what makes etcd well.
+    let fate = Fate::new();
+    *fate.without_snapshot.lock().unwrap() = cluster.planes();
+    cluster.client(&fate).run(&rollback(&cluster)).unwrap();
     assert_eq!(cluster.snapshot(), before);
     cluster.forget();
 }

@@ -620,6 +620,28 @@ fn a_unit_is_restarted_with_the_new_files_and_again_with_the_old_ones() {
 }
 
 #[test]
+fn a_timer_of_ours_whose_file_is_gone_is_ended() {
+    each_shell(|mut node| {
+        with_systemctl(&mut node);
+        let files = everything(&node);
+        let timer = harden::fact::ProgramName::new("harden-none-of-it").unwrap();
+        let mut client = Client::new(&mut node, HOLDER);
+        client.lock(HOLDER, None).unwrap();
+        client.begin(ID, 0, files.len(), &[timer]).unwrap();
+        for (index, file) in files.iter().enumerate() {
+            client.stage(ID, index, false, file).unwrap();
+        }
+        client.activate(ID, LONG).unwrap();
+        client.commit(ID).unwrap();
+        let log = std::fs::read_to_string(node.root.join("systemctl.log")).unwrap();
+        assert_eq!(
+            log,
+            "daemon-reload\nstop harden-none-of-it.timer\nreset-failed harden-none-of-it.timer\n"
+        );
+    });
+}
+
+#[test]
 fn what_was_never_activated_restarts_nothing_when_it_is_put_back() {
     each_shell(|mut node| {
         with_systemctl(&mut node);

@@ -40,6 +40,14 @@ pub enum ApplyError {
         /// What to do about it.
         remedy: String,
     },
+    /// Before anything was changed: no snapshot of etcd could be taken and verified.
+    #[error("no snapshot of etcd could be taken: {what}; nothing was changed")]
+    NoSnapshot {
+        /// Where, and what happened.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// Somebody else applies, or a run that cannot be told dead left its lock.
     #[error("{} holds the lock of {node} for {age} s (process {}); nothing was changed", holder.who, holder.pid)]
     Locked {
@@ -98,7 +106,9 @@ impl ApplyError {
             ApplyError::Cluster { .. } => {
                 "choose the context of the plan's cluster, or make a new plan".into()
             }
-            ApplyError::Unwell { remedy, .. } => remedy.clone(),
+            ApplyError::Unwell { remedy, .. } | ApplyError::NoSnapshot { remedy, .. } => {
+                remedy.clone()
+            }
             ApplyError::Locked { .. } => {
                 "wait until that run has ended; when it is surely gone, `harden apply --take-over` \
                  takes its locks, and finishes or reverts what it left"

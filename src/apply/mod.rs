@@ -26,6 +26,7 @@ use crate::plan::{Plan, StageName};
 
 mod certificate;
 mod error;
+mod etcd;
 mod gate;
 mod health;
 mod journal;
@@ -41,6 +42,7 @@ mod step;
 mod together;
 
 pub use error::ApplyError;
+pub use etcd::{Defragmented, EtcdError, Restored, fetch, scan, snapshot, snapshots};
 pub(crate) use journal::{Read, read_all};
 pub use keys::{KeyChange, KeyError, KeyFile, WrittenKeys};
 

@@ -63,8 +63,10 @@ pub enum Code {
     Activate,
     /// Not everything could be put back.
     Revert,
-    /// There is no such transaction or generation.
+    /// There is no such transaction, generation or snapshot.
     Unknown,
+    /// etcd or one of its programs refused, or is not there.
+    Etcd,
     /// A request that does not fit the state of the transaction, or is malformed.
     Request,
 }
@@ -448,65 +450,85 @@ impl<'h> Client<'h> {
     }
 
     fn protocol(&self, why: String) -> NodeError {
-        NodeError::Protocol {
-            node: self.host.name().into(),
-            why,
-        }
+        protocol(self.host.name(), why)
     }
 
     fn call(&mut self, verb: &str, data: &[u8]) -> Result<Vec<u8>, NodeError> {
         let nonce = nonce();
-        let mut stdin = format!("harden-transaction 1 {nonce} {} {verb}\n", self.holder);
-        debug_assert!(stdin.lines().count() == 1);
+        let header = format!("harden-transaction 1 {nonce} {} {verb}\n", self.holder);
         let limits = Limits {
             time: Duration::from_secs(60),
             output: MAX_ANSWER,
         };
-        // Keys may be in both ways, so both are wiped.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(stdin.len() + data.len()));
-        bytes.extend_from_slice(std::mem::take(&mut stdin).as_bytes());
-        bytes.extend_from_slice(data);
-        let mut output = self.host.run(SCRIPT, &bytes, limits)?;
-        let stdout = Zeroizing::new(std::mem::take(&mut output.stdout));
-        let Some(body) = body(&stdout, &nonce) else {
-            return Err(self.protocol(if output.stderr.is_empty() {
-                "the script gave no answer".into()
-            } else {
-                plain(&output.stderr)
-            }));
-        };
-        // The verdict is the last line.
-        let trimmed = body.strip_suffix(b"\n").unwrap_or(body);
-        let cut = trimmed
-            .iter()
-            .rposition(|b| *b == b'\n')
-            .map_or(0, |at| at + 1);
-        let verdict = String::from_utf8_lossy(&trimmed[cut..]);
-        if verdict == "ok" {
-            return Ok(body[..cut].to_vec());
-        }
-        let Some((code, message)) = verdict
-            .strip_prefix("error ")
-            .and_then(|rest| rest.split_once(' '))
-        else {
-            return Err(self.protocol(plain(&verdict)));
-        };
-        Err(NodeError::Refused {
-            node: self.host.name().into(),
-            code: match code {
-                "locked" => Code::Locked,
-                "lock" => Code::NotHeld,
-                "unwritable" => Code::Unwritable,
-                "moved" => Code::Moved,
-                "decided" => Code::Decided,
-                "watchdog" => Code::Watchdog,
-                "activate" => Code::Activate,
-                "revert" => Code::Revert,
-                "unknown" => Code::Unknown,
-                _ => Code::Request,
+        exchange(self.host, SCRIPT, (&nonce, &header), data, limits)
+    }
+}
+
+/// Runs a script with a header of one line, which names the nonce, and data behind it; returns what stands
+/// between the sentinels, without the verdict.
+pub(super) fn exchange(
+    host: &mut dyn Host,
+    script: Script,
+    (nonce, header): (&str, &str),
+    data: &[u8],
+    limits: Limits,
+) -> Result<Vec<u8>, NodeError> {
+    debug_assert!(header.lines().count() == 1);
+    // Keys may be in both ways, so both are wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(header.len() + data.len()));
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(data);
+    let mut output = host.run(script, &bytes, limits)?;
+    let stdout = Zeroizing::new(std::mem::take(&mut output.stdout));
+    let node = host.name();
+    let Some(body) = body(&stdout, nonce) else {
+        return Err(protocol(
+            node,
+            match output.stderr.is_empty() {
+                true => "the script gave no answer".into(),
+                false => plain(&output.stderr),
             },
-            message: plain(message),
-        })
+        ));
+    };
+    // The verdict is the last line.
+    let trimmed = body.strip_suffix(b"\n").unwrap_or(body);
+    let cut = trimmed
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    let verdict = String::from_utf8_lossy(&trimmed[cut..]);
+    if verdict == "ok" {
+        return Ok(body[..cut].to_vec());
+    }
+    let Some((code, message)) = verdict
+        .strip_prefix("error ")
+        .and_then(|rest| rest.split_once(' '))
+    else {
+        return Err(protocol(node, plain(&verdict)));
+    };
+    Err(NodeError::Refused {
+        node: node.into(),
+        code: match code {
+            "locked" => Code::Locked,
+            "lock" => Code::NotHeld,
+            "unwritable" => Code::Unwritable,
+            "moved" => Code::Moved,
+            "decided" => Code::Decided,
+            "watchdog" => Code::Watchdog,
+            "activate" => Code::Activate,
+            "revert" => Code::Revert,
+            "unknown" => Code::Unknown,
+            "etcd" => Code::Etcd,
+            _ => Code::Request,
+        },
+        message: plain(message),
+    })
+}
+
+pub(super) fn protocol(node: &str, why: String) -> NodeError {
+    NodeError::Protocol {
+        node: node.into(),
+        why,
     }
 }
 
@@ -551,7 +573,7 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 /// Tells one answer from every other; it need not be secret, the node answers for itself anyway.
-fn nonce() -> String {
+pub(super) fn nonce() -> String {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now()

@@ -17,7 +17,7 @@ use crate::distribution::kubeadm::etcd::{EtcdMember, metrics_port};
 use crate::distribution::kubeadm::{Manifest, manifest_path};
 use crate::fact::{Fact, Query};
 use crate::observe::answers::{etcd_member, manifest_text};
-use crate::plan::{NodeStep, Plan, Purpose, Step};
+use crate::plan::{Plan, Purpose, Step};
 
 use super::session::Session;
 use super::step::Failure;
@@ -69,6 +69,11 @@ impl Planes {
         }
     }
 
+    /// Knows these control planes, where there is no plan.
+    pub(super) fn only(&mut self, nodes: &[String]) {
+        self.names = nodes.iter().cloned().collect();
+    }
+
     pub(super) fn has(&self, node: &str) -> bool {
         self.names.contains(node)
     }
@@ -114,12 +119,6 @@ impl Survey {
             false => Some(lines.join("\n")),
         }
     }
-}
-
-/// Whether a step restarts etcd, and so takes a member from the quorum for a while.
-pub(super) fn restarts_etcd(step: &NodeStep) -> bool {
-    let of_etcd = |path: &str| path.ends_with("/manifests/etcd.yaml");
-    step.restarts() && step.files.iter().any(|file| of_etcd(file.path.as_str()))
 }
 
 impl Session<'_, '_> {

@@ -8,7 +8,6 @@ use crate::plan::{Plan, Purpose, Step};
 use crate::resource::{Place, Severity};
 
 use super::node::{Code, Id, NodeError};
-use super::planes::restarts_etcd;
 use super::session::Session;
 use super::step::{Argv, Failure, Left};
 use super::{Apply, ApplyError, Notice, Report};
@@ -72,6 +71,7 @@ fn start(session: &mut Session<'_, '_>, plan: &Plan) -> Result<Record, ApplyErro
         return Err(ApplyError::Interrupted(record.number));
     }
     session.preflight(plan)?;
+    session.snapshot_before(plan)?;
     let record = Record {
         schema: SCHEMA.into(),
         number: past.next(),
@@ -405,7 +405,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
             let old = self.old.remove(&number).unwrap_or_default();
             let id = self.id(number);
             // A second member is not taken from a quorum that misses one already.
-            if restarts_etcd(&step)
+            if step.restarts_etcd()
                 && let Some(waits) = self.session.others_wait(&step.node)
             {
                 let node = &step.node;

@@ -401,9 +401,28 @@ restart_units() { # the kubelet may wait for long before it is up, and the gate 
     [ -s "$step/units" ] || return 0
     : >"$step/restarted" || return 1
     while IFS= read -r unit; do
+        case $unit in
+        harden-*)
+            our_timer "$unit.timer" || return 1
+            continue
+            ;;
+        esac
         systemctl reset-failed "$unit" >/dev/null 2>&1
         systemctl --no-block restart "$unit" || return 1
     done <"$step/units"
+}
+
+our_timer() { # UNIT, whose files are in place, or gone again
+    systemctl daemon-reload || return 1
+    if [ ! -f "/etc/systemd/system/$1" ]; then
+        systemctl stop "$1" >/dev/null 2>&1
+        systemctl reset-failed "$1" >/dev/null 2>&1
+        return 0
+    fi
+    systemctl restart "$1" && return 0
+    # What systemd does not understand of it is in its log.
+    systemctl status --no-pager --lines=3 "$1" 2>&1 | tail -n 3
+    return 1
 }
 
 stop_activation() { # one that still runs must not write after the pre-images are back

@@ -137,6 +137,95 @@ pub(crate) enum Command {
     /// See how Secrets and other objects are encrypted in etcd, and have them written anew
     #[command(subcommand)]
     Encryption(EncryptionCommand),
+    /// Take, list and restore snapshots of etcd
+    #[command(subcommand)]
+    Etcd(EtcdCommand),
+}
+
+/// What to do about etcd's data.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EtcdCommand {
+    /// Take a snapshot on a control plane, and verify it
+    ///
+    /// It counts as taken when its pages have been read, its revision is not older than etcd's before, and
+    /// it was opened as it would be after a disaster. It stays on the node, in /var/lib/harden/etcd/snapshots,
+    /// readable by root only: it holds every Secret. A program takes it away from there, or `--out`.
+    ///
+    /// Exit status: 0 taken, 1 not.
+    Snapshot(SnapshotArgs),
+    /// Put a snapshot in the place of all that etcd holds, on a cluster with one control plane
+    ///
+    /// Everything that was made, changed or deleted since the snapshot is undone, in every namespace. The
+    /// control plane stops for about a minute; pods go on. Where it is not well afterwards, the data that
+    /// was there before comes back by itself, also when this machine is gone by then; it stays beside the
+    /// restored data in any case. With several control planes it is refused: docs/etcd.md has the runbook.
+    ///
+    /// Exit status: 0 restored, 1 not: says what is there now.
+    Restore(RestoreArgs),
+    /// Compact etcd and defragment its members, one after the other, the leader last
+    ///
+    /// Old revisions hold what objects were, in clear too, until both is done. Each member is begun only when
+    /// all of them and all API servers are well; it serves nothing while it is at it, for some seconds a
+    /// gigabyte. Lists that clients read page by page are begun anew. Then all files are looked through as
+    /// `harden etcd scan` does.
+    ///
+    /// Exit status: 0 done, and nothing lies in clear that should not; 2 done, and something does; 1 not done.
+    Defragment(DefragmentArgs),
+    /// Find objects that lie in clear in etcd's files
+    ///
+    /// Of the resources that the encryption configurations name, or of Secrets where there is none: in the
+    /// database of every member, its write-ahead log, the snapshots that harden made, and what is left from
+    /// before a restore. Old revisions and free pages count. Only counts leave a node.
+    ///
+    /// Exit status: 0 none, 2 some: says where and when they go; 1 a control plane could not be asked.
+    Scan,
+    /// List the snapshots on all control planes
+    ///
+    /// Exit status: 0 listed, 1 a control plane could not be asked.
+    Snapshots,
+}
+
+/// Of `etcd defragment`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DefragmentArgs {
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// Of `etcd restore`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RestoreArgs {
+    /// The snapshot, as `harden etcd snapshots` names it
+    pub(crate) snapshot: String,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// Of `etcd snapshot`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SnapshotArgs {
+    /// On this control plane [default: the first by name]
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Delete all but the newest N snapshots that were taken by this command on that node [default: none]
+    ///
+    /// Those that `apply` and the schedule take have a retention of their own. Whatever else lies there stays.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) keep: Option<u32>,
+    /// Also write it to this file, which must not exist yet; it gets the mode 0600. Needs --clear
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "clear",
+        conflicts_with = "command"
+    )]
+    pub(crate) out: Option<PathBuf>,
+    /// Agree that the file holds every Secret of the cluster as etcd has it
+    #[arg(long, requires = "out")]
+    pub(crate) clear: bool,
+    /// Also give it to this program on stdin, which encrypts it: `-- age -r age1… -o etcd.age`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 /// What to do about encryption.

@@ -25,15 +25,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How many steps of an interrupted run are named.
 const NAMED: usize = 40;
 
-/// A run that may be interrupted.
-pub(crate) struct Execution<'s> {
+/// A run that may be interrupted, whatever it does.
+pub(crate) struct Runs<'s> {
     session: &'s Session,
     output: &'s Output,
     consent: &'s Consent,
     interrupted: Arc<AtomicBool>,
 }
 
-impl<'s> Execution<'s> {
+impl<'s> Runs<'s> {
     /// From here on, Ctrl-C puts back what is being changed instead of ending the program.
     pub(crate) fn new(
         session: &'s Session,
@@ -42,11 +42,59 @@ impl<'s> Execution<'s> {
     ) -> Result<Self, Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
         watch_signals(interrupted.clone())?;
-        Ok(Execution {
+        Ok(Runs {
             session,
             output,
             consent,
             interrupted,
+        })
+    }
+
+    /// Does something with the nodes and the API, and tells what it waits for.
+    pub(crate) fn call<T>(&self, call: impl FnOnce(&mut Apply<'_>) -> T) -> T {
+        let session = self.session;
+        let mut lines = Lines::new(self.output);
+        let hosts = |name: &str| -> Result<_, HostError> { session.inventory.open(name) };
+        let mut apply = Apply {
+            hosts: &hosts,
+            api: &session.api,
+            look: &observe::look,
+            holder: session.holder(),
+            settings: Settings {
+                gate_timeout: session.workspace.apply.gate_timeout,
+                watchdog_margin: Duration::from_secs(30),
+                take_over: self.consent.take_over,
+                ..Settings::default()
+            },
+            interrupted: &self.interrupted,
+            progress: &mut lines,
+        };
+        let result = call(&mut apply);
+        lines.finish();
+        result
+    }
+}
+
+/// A plan's run.
+pub(crate) struct Execution<'s> {
+    session: &'s Session,
+    output: &'s Output,
+    consent: &'s Consent,
+    runs: Runs<'s>,
+}
+
+impl<'s> Execution<'s> {
+    /// See [`Runs::new`].
+    pub(crate) fn new(
+        session: &'s Session,
+        output: &'s Output,
+        consent: &'s Consent,
+    ) -> Result<Self, Failure> {
+        Ok(Execution {
+            session,
+            output,
+            consent,
+            runs: Runs::new(session, output, consent)?,
         })
     }
 
@@ -94,7 +142,7 @@ impl<'s> Execution<'s> {
         let session = self.session;
         let nodes = session.inventory.nodes.values();
         let nodes = nodes.map(|n| (n.name.clone(), n.control_plane)).collect();
-        let result = self.with_apply(|apply| apply.recover(&nodes));
+        let result = self.runs.call(|apply| apply.recover(&nodes));
         told.recovered(&result);
         if let Some(report) = result? {
             self.output.note(&report.summary);
@@ -131,7 +179,7 @@ impl<'s> Execution<'s> {
                 false => "Make these changes?",
             })?;
         }
-        let result = self.with_apply(|apply| apply.run(plan));
+        let result = self.runs.call(|apply| apply.run(plan));
         told.run(&result);
         let report = result?;
         for note in &report.notes {
@@ -142,32 +190,6 @@ impl<'s> Execution<'s> {
             Some(Outcome::Applied) => Exit::Done,
             _ => Exit::Error,
         })
-    }
-
-    fn with_apply<T>(
-        &self,
-        call: impl FnOnce(&mut Apply<'_>) -> Result<T, ApplyError>,
-    ) -> Result<T, ApplyError> {
-        let session = self.session;
-        let mut lines = Lines::new(self.output);
-        let hosts = |name: &str| -> Result<_, HostError> { session.inventory.open(name) };
-        let mut apply = Apply {
-            hosts: &hosts,
-            api: &session.api,
-            look: &observe::look,
-            holder: session.holder(),
-            settings: Settings {
-                gate_timeout: session.workspace.apply.gate_timeout,
-                watchdog_margin: Duration::from_secs(30),
-                take_over: self.consent.take_over,
-                ..Settings::default()
-            },
-            interrupted: &self.interrupted,
-            progress: &mut lines,
-        };
-        let result = call(&mut apply);
-        lines.finish();
-        result
     }
 }
 

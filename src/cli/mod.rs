@@ -8,6 +8,10 @@ mod bootstrap;
 mod controls;
 mod encryption;
 mod eta;
+mod etcd;
+mod etcd_out;
+mod etcd_restore;
+mod etcd_scan;
 mod eval;
 mod execute;
 mod explain;
@@ -53,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Render(own) => render::run(own, global, &output),
         Command::Bootstrap(own) => bootstrap::run(own, global, &output),
         Command::Encryption(own) => encryption::run(own, global, &output),
+        Command::Etcd(own) => etcd::run(own, global, &output),
     };
     let code = result.unwrap_or_else(|failure| {
         output.failure(&failure);

@@ -9,7 +9,7 @@ use harden::control::{self, Catalogue};
 use harden::fact::{Fact, Facts, Node};
 use harden::generation::{self, Current, Generations, Lookup};
 use harden::module::{self, Modules};
-use harden::observe::{self, Inventory, Wanted};
+use harden::observe::{self, Inventory, InventoryError, Wanted};
 use harden::plan::{self, Plan};
 use harden::profile::{self, Workspace};
 use harden::resource::{Desired, Place, Problem, Severity};
@@ -93,6 +93,31 @@ impl Session {
         let evaluated = Evaluated::read(global)?;
         let api = evaluated.client(patience)?;
         Session::new(evaluated, api)
+    }
+
+    /// Like [`Session::open`], also where the API does not answer: the nodes are then those that the
+    /// workspace declares with a role.
+    pub(crate) fn open_in_need(
+        global: &Global,
+        patience: Duration,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        let evaluated = Evaluated::read(global)?;
+        let api = evaluated.client(patience)?;
+        let why = match observe::inventory(&evaluated.workspace, &api) {
+            Err(InventoryError::Api(error @ ApiError::Unreachable { .. })) => error,
+            _ => return Session::new(evaluated, api),
+        };
+        output.note(&format!(
+            "{why}; the nodes are those in harden.toml that have a role"
+        ));
+        let inventory = observe::declared_inventory(&evaluated.workspace)?;
+        Ok(Session {
+            workspace: evaluated.workspace,
+            desired: evaluated.desired,
+            api,
+            inventory,
+        })
     }
 
     /// Lets fields that these managers own be taken from them.

@@ -14,6 +14,7 @@ use certificate::Certificates;
 use encryption::{EncryptionFile, EtcdPrefix, Stored};
 
 pub mod certificate;
+pub mod clear_text;
 mod deletion;
 pub mod encryption;
 mod impact;
@@ -22,6 +23,7 @@ mod pod_security;
 pub mod probe;
 pub(crate) mod shared;
 mod signing;
+pub mod snapshot;
 mod warning;
 
 use self::ledger::LedgerFacts;

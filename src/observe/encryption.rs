@@ -3,8 +3,28 @@
 use std::collections::BTreeSet;
 
 use super::{Inventory, Wanted};
+use crate::fact::encryption::EtcdPrefix;
 use crate::fact::{ApiQuery, Fact, Facts, Query};
+use crate::resource::encryption::seen::Places;
 use crate::resource::encryption::{Seen, seen};
+
+/// Finds where the objects lie in etcd that the control planes' files name: Secrets where none names any.
+/// For the arguments see [`encryption`].
+///
+/// # Errors
+/// When a place cannot be told.
+pub fn encrypted_places(
+    inventory: &Inventory,
+    observe: &mut dyn FnMut(&Wanted) -> Facts,
+    served: &dyn Fn() -> Result<BTreeSet<String>, String>,
+) -> Result<BTreeSet<EtcdPrefix>, String> {
+    let (_, places) = look(inventory, observe, served);
+    let mut all = BTreeSet::new();
+    for (name, place) in places {
+        all.extend(place.map_err(|why| format!("{name}: {why}"))?);
+    }
+    Ok(all)
+}
 
 /// Looks at every control plane. `observe` looks at what it is given; `served` tells all resources of the
 /// API as `RESOURCE.GROUP`, and is asked only where a file has a rule for many resources.
@@ -13,6 +33,32 @@ pub fn encryption(
     observe: &mut dyn FnMut(&Wanted) -> Facts,
     served: &dyn Fn() -> Result<BTreeSet<String>, String>,
 ) -> Seen {
+    let (mut facts, places) = look(inventory, observe, served);
+    let prefixes: Vec<Query> = places
+        .values()
+        .flatten()
+        .flatten()
+        .cloned()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(Query::Stored)
+        .collect();
+    let stored = facts
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.facts.value().is_some() && !prefixes.is_empty())
+        .map(|(name, _)| (name.clone(), prefixes.clone()))
+        .collect();
+    ask(&mut facts, stored, observe);
+    Seen::of(&facts, &places)
+}
+
+/// Looks at the files, and finds where the objects lie that they name.
+fn look(
+    inventory: &Inventory,
+    observe: &mut dyn FnMut(&Wanted) -> Facts,
+    served: &dyn Fn() -> Result<BTreeSet<String>, String>,
+) -> (Facts, Places) {
     let planes = inventory.control_planes();
     let mut facts = observe(&Wanted {
         nodes: planes
@@ -50,23 +96,7 @@ pub fn encryption(
                 .collect()
         }
     };
-    let prefixes: Vec<Query> = places
-        .values()
-        .flatten()
-        .flatten()
-        .cloned()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .map(Query::Stored)
-        .collect();
-    let stored = facts
-        .nodes
-        .iter()
-        .filter(|(_, node)| node.facts.value().is_some() && !prefixes.is_empty())
-        .map(|(name, _)| (name.clone(), prefixes.clone()))
-        .collect();
-    ask(&mut facts, stored, observe);
-    Seen::of(&facts, &places)
+    (facts, places)
 }
 
 /// Asks nodes for more, and adds what they say to the facts.

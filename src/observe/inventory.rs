@@ -96,6 +96,26 @@ pub fn inventory(workspace: &Workspace, api: &dyn Api) -> Result<Inventory, Inve
     } else {
         (declared(settings.hosts.iter())?, Found::new())
     };
+    reached(workspace, found, joining)
+}
+
+/// Finds the nodes in the workspace alone, for when the API does not answer: those with a role.
+///
+/// # Errors
+/// See [`InventoryError`].
+pub fn declared_inventory(workspace: &Workspace) -> Result<Inventory, InventoryError> {
+    let hosts = workspace.nodes.hosts.iter();
+    let found = declared(hosts.filter(|(_, host)| host.role.is_some()))?;
+    reached(workspace, found, Found::new())
+}
+
+/// Finds the ways to nodes.
+fn reached(
+    workspace: &Workspace,
+    found: Found,
+    joining: Found,
+) -> Result<Inventory, InventoryError> {
+    let settings = &workspace.nodes;
     if found.is_empty() {
         return Err(InventoryError::Empty);
     }

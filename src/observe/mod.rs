@@ -21,8 +21,8 @@ mod inventory;
 mod left;
 mod metrics;
 
-pub use encryption::encryption;
-pub use inventory::{Inventory, InventoryError, inventory};
+pub use encryption::{encrypted_places, encryption};
+pub use inventory::{Inventory, InventoryError, declared_inventory, inventory};
 pub use left::LedgerWanted;
 
 /// The one script by which a node is looked at.

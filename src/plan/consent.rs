@@ -183,7 +183,7 @@ fn first_stage(changes: &[(Change, Vec<Effect>)]) -> StageName {
     effects
         .filter_map(|effect| match effect {
             Effect::File { .. } => None,
-            Effect::Mode { .. } => Some(StageName::NodeFiles),
+            Effect::Mode { .. } | Effect::Timer { .. } => Some(StageName::NodeFiles),
             Effect::Kubelet { .. } => Some(StageName::Kubelets),
             Effect::ServingCertificate { .. } => Some(StageName::ServingCertificates),
             Effect::Manifest { .. } | Effect::ServerConfig { .. } | Effect::Owner { .. } => {

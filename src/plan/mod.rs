@@ -225,6 +225,12 @@ impl NodeStep {
     pub fn restarts(&self) -> bool {
         self.gate.is_some() || !self.units.is_empty()
     }
+
+    /// Whether it restarts etcd, and so takes a member from the quorum for a while.
+    pub fn restarts_etcd(&self) -> bool {
+        let of_etcd = |path: &str| path.ends_with("/manifests/etcd.yaml");
+        self.restarts() && self.files.iter().any(|file| of_etcd(file.path.as_str()))
+    }
 }
 
 /// One file of a transaction.
@@ -487,6 +493,13 @@ impl Plan {
         self.problems
             .iter()
             .any(|p| p.severity == crate::resource::Severity::Error)
+    }
+
+    /// Whether a step restarts etcd. A snapshot is taken and verified then, before the first step.
+    pub fn touches_etcd(&self) -> bool {
+        let restarts_etcd =
+            |(_, step): (_, &Step)| matches!(step, Step::Node(step) if step.restarts_etcd());
+        self.steps().any(restarts_etcd)
     }
 
     /// Returns the SHA-256 of the plan's canonical JSON.

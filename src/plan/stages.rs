@@ -16,7 +16,7 @@ use crate::distribution::kubeadm::{
 use crate::distribution::{Component, ComponentEdit, Distribution};
 use crate::fact::{
     Answer, ApiQuery, Fact, Facts, FieldConflict, File, Ids, Meta, Node, NodePath, ObjectRef,
-    Query, sha256,
+    ProgramName, Query, sha256,
 };
 use crate::resource::component_file::unified_diff;
 use crate::resource::kubelet::kubelet_program;
@@ -32,6 +32,8 @@ struct Effects {
     modes: BTreeMap<(String, NodePath), Permissions>,
     /// By node and directory.
     owners: BTreeMap<(String, NodePath), Ids>,
+    /// The timers that are started with the files of a node.
+    timers: BTreeMap<String, BTreeSet<ProgramName>>,
     /// The files, modes and owners that go in the transaction of their node's manifests.
     together: BTreeSet<(String, NodePath)>,
     manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
@@ -207,6 +209,9 @@ impl Effects {
                     .entry((node, path))
                     .and_modify(|old| old.mode &= mode)
                     .or_insert(new);
+            }
+            Effect::Timer { node, unit } => {
+                self.timers.entry(node).or_default().insert(unit);
             }
             Effect::Owner { node, path, owner } => {
                 self.owners.insert((node, path), owner);
@@ -515,6 +520,7 @@ impl Effects {
     /// Writes files and modes: one step a node, without a gate.
     fn node_file_steps(&mut self, facts: &Facts) -> Vec<Step> {
         let mut by_node: BTreeMap<String, Vec<FileAction>> = BTreeMap::new();
+        let mut timers = std::mem::take(&mut self.timers);
         for ((name, path), (text, wanted)) in std::mem::take(&mut self.files) {
             let mode = self.modes.remove(&(name.clone(), path.clone()));
             let action = text_action(facts.nodes.get(&name), path, text, wanted, mode);
@@ -539,10 +545,11 @@ impl Effects {
             .into_iter()
             .map(|(node, mut files)| {
                 files.sort_by(|a, b| a.path.cmp(&b.path));
+                let units = timers.remove(&node).into_iter().flatten().collect();
                 Step::Node(NodeStep {
                     node,
                     files,
-                    units: Vec::new(),
+                    units,
                     gate: None,
                     undo_gate: None,
                     uniform: false,

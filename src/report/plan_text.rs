@@ -227,6 +227,15 @@ fn order(out: &mut String, plan: &Plan) {
     line(out, format_args!("\n{HEADING}Order of work{HEADING:#}"));
     let width = plan.steps().count().to_string().len();
     let mut number = 0;
+    if plan.touches_etcd() {
+        line(
+            out,
+            format_args!(
+                "  {:>width$}  before the first step a snapshot of etcd, verified; without one nothing is changed",
+                ""
+            ),
+        );
+    }
     for stage in &plan.stages {
         let mut steps = stage.steps.iter();
         while let Some(step) = steps.next() {
@@ -255,7 +264,7 @@ fn order(out: &mut String, plan: &Plan) {
                 Step::Node(node) if node.gate.as_ref().is_some_and(|g| g.unit.is_some()) => {
                     ", then waits for the unit to be active with a new process, and for /readyz of this node"
                 }
-                Step::Node(node) if !node.units.is_empty() => {
+                Step::Node(node) if !node.units.is_empty() && node.gate.is_some() => {
                     ", then waits for what it says it runs with, and for its Node to be Ready"
                 }
                 Step::Node(node) if node.gate.is_some() => {

@@ -14,7 +14,7 @@ use crate::distribution::k3s::Layout;
 use crate::distribution::kubeadm::fields::FieldEdit;
 use crate::distribution::{Component, ComponentEdit, Distribution};
 use crate::fact::{
-    ApiQuery, Facts, FieldConflict, Ids, Node, NodeInfo, NodePath, ObjectRef, Query,
+    ApiQuery, Facts, FieldConflict, Ids, Node, NodeInfo, NodePath, ObjectRef, ProgramName, Query,
 };
 
 pub mod allowance;
@@ -26,6 +26,7 @@ pub mod convergence;
 mod defaults;
 mod elsewhere;
 pub mod encryption;
+pub mod etcd_snapshots;
 pub mod etcd_user;
 mod field;
 pub mod flag;
@@ -94,6 +95,7 @@ kinds! {
     "serving-certificate" => ServingCertificate(serving_certificate::ServingCertificate),
     "etcd-user" => EtcdUser(etcd_user::EtcdUser),
     "certificate" => Certificate(certificate::Certificate),
+    "etcd-snapshots" => EtcdSnapshots(etcd_snapshots::EtcdSnapshots),
 }
 
 /// The path of no field: a plan that asks for an answer does not rest on what it is.
@@ -740,6 +742,13 @@ pub enum Effect {
         mode: u32,
         /// Owner and group by name.
         owner: (String, String),
+    },
+    /// Start a timer of systemd with the files of the same change, in one transaction with them.
+    Timer {
+        /// The node.
+        node: String,
+        /// The unit's name, without `.timer`; it begins with `harden-`.
+        unit: ProgramName,
     },
     /// Set mode and owner of what is at a path.
     Mode {

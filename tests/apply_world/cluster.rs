@@ -49,6 +49,10 @@ pub struct Fate {
     pub dead: Mutex<Vec<String>>,
     /// Who dies when.
     pub death: Mutex<Option<Death>>,
+    /// The nodes whose etcd gives no snapshot.
+    pub without_snapshot: Mutex<Vec<String>>,
+    /// The nodes on which snapshots were taken.
+    pub snapshots: Mutex<Vec<String>>,
 }
 
 impl Fate {
@@ -70,6 +74,34 @@ impl Fate {
         fate.after.store(after, Ordering::SeqCst);
         fate
     }
+    /// What `etcd.sh` answers that is asked for a snapshot; `tests/etcd_data.rs` has the script itself.
+    fn snapshot(&self, node: &str, stdin: &[u8]) -> Output {
+        let asked = String::from_utf8_lossy(stdin).into_owned();
+        let words: Vec<&str> = asked.split_whitespace().collect();
+        assert_eq!(words[3], "snapshot", "{asked}");
+        let answer = match self
+            .without_snapshot
+            .lock()
+            .unwrap()
+            .contains(&node.to_owned())
+        {
+            true => "error etcd no leader".to_owned(),
+            false => {
+                self.snapshots.lock().unwrap().push(node.to_owned());
+                let sum = "ab".repeat(32);
+                format!(
+                    "snapshot 20261126T205418Z {} 7 7 7 7 {sum} 3.6.0 whole\nok",
+                    words[5]
+                )
+            }
+        };
+        Output {
+            stdout: format!("\nharden-begin {0}\n{answer}\nharden-end {0}\n", words[2]).into(),
+            stderr: String::new(),
+            exit: harden::host::Exit::Code(0),
+        }
+    }
+
     /// Lets a control plane die if its time has come.
     fn strike(&self, line: &str, state: &Mutex<State>) {
         let mut death = self.death.lock().unwrap();
@@ -842,6 +874,9 @@ impl Host for Wire {
         let name = &self.node.name;
         if self.fate.dead.lock().unwrap().contains(name) {
             return Err(self.broken());
+        }
+        if script.name == "etcd" {
+            return Ok(self.fate.snapshot(name, stdin));
         }
         let result = self.fate.script(|| self.node.run_with(":", script, stdin));
         let first = stdin.split(|b| *b == b'\n').next().unwrap_or_default();

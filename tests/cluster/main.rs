@@ -12,6 +12,7 @@ mod controls;
 mod copies;
 mod encryption;
 mod environment;
+mod etcd_data;
 mod etcd_user;
 mod fence;
 mod ha;
