@@ -1,11 +1,11 @@
 //! Long lists, a page at a time.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use kube::api::{Api as KubeApi, ListParams, Request};
 use kube::core::Status;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ApiError;
@@ -56,18 +56,85 @@ pub(super) enum Ended {
     Failed(ApiError),
 }
 
-/// A page, of whose objects nothing is known.
+/// What a page says of itself.
 #[derive(Deserialize)]
-struct Page {
+struct Head {
     metadata: PageMetadata,
-    #[serde(default)]
-    items: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
 struct PageMetadata {
     #[serde(default, rename = "continue")]
     next: Option<String>,
+}
+
+/// Reads a page, of whose objects nothing is known. Each is given away before the next is read, so that
+/// there are never hundreds at once.
+struct Page<'t>(&'t mut dyn FnMut(Value));
+
+impl<'de> DeserializeSeed<'de> for Page<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Page<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of objects")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "items" => map.next_value_seed(Items(self.0))?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The objects on a page; null is none.
+struct Items<'t>(&'t mut dyn FnMut(Value));
+
+impl<'de> DeserializeSeed<'de> for Items<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("objects")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            (self.0)(item);
+        }
+        Ok(())
+    }
+}
+
+/// Calls `take` with every object on a page.
+fn read(text: &str, take: &mut dyn FnMut(Value)) -> Result<(), serde_json::Error> {
+    let mut from = serde_json::Deserializer::from_str(text);
+    Page(take).deserialize(&mut from)?;
+    from.end()
 }
 
 /// Calls `take` with every object of a list, as it came. After a few minutes the server forgets the state
@@ -78,30 +145,49 @@ pub(super) fn raw(
     request: &Request,
     take: &mut dyn FnMut(Value),
 ) -> Result<(), Ended> {
-    let mut params = ListParams::default().limit(PAGE);
-    let mut restarts = 0;
-    for _ in 0..MAX_PAGES {
+    let ask = |params: &ListParams| {
         let begun = std::time::Instant::now();
         let answer = client.try_call(|| async {
-            let request = request.list(&params).map_err(kube::Error::BuildRequest)?;
-            client.kube().request::<Page>(request).await
+            let request = request.list(params).map_err(kube::Error::BuildRequest)?;
+            client.kube().request_text(request).await
         });
         tracing::debug!("API: {what} in {} ms", begun.elapsed().as_millis());
-        let page = match answer {
-            Ok(page) => page,
-            Err(kube::Error::Api(status)) if status.code == 410 && restarts < RESTARTS => {
+        answer
+    };
+    let failed =
+        |error: serde_json::Error| Ended::Failed(explain(what, kube::Error::SerdeError(error)));
+    let mut params = ListParams::default().limit(PAGE);
+    let mut restarts = 0;
+    let mut answer = ask(&params);
+    for left in (0..MAX_PAGES).rev() {
+        let text = match answer {
+            Ok(text) => text,
+            Err(kube::Error::Api(status))
+                if status.code == 410 && restarts < RESTARTS && left > 0 =>
+            {
                 restarts += 1;
                 params.continue_token = None;
+                answer = ask(&params);
                 continue;
             }
             Err(kube::Error::Api(status)) => return Err(Ended::Refused(status)),
             Err(error) => return Err(Ended::Failed(explain(what, error))),
         };
-        page.items.into_iter().flatten().for_each(&mut *take);
-        match page.metadata.next {
-            Some(token) if !token.is_empty() => params.continue_token = Some(token),
-            _ => return Ok(()),
+        let head: Head = serde_json::from_str(&text).map_err(failed)?;
+        params.continue_token = head.metadata.next.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return read(&text, take).map_err(failed);
         }
+        if left == 0 {
+            break;
+        }
+        // The server makes the next page while this one is read.
+        let (is_read, next) = std::thread::scope(|scope| {
+            let next = scope.spawn(|| ask(&params));
+            (read(&text, take), next.join())
+        });
+        is_read.map_err(failed)?;
+        answer = next.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
     Err(Ended::TooLong)
 }

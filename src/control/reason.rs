@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::Catalogue;
 use crate::module::{Check, Modules};
-use crate::resource::{Desired, Resource};
+use crate::resource::{Desired, Resource, Subject};
 
 /// Gives every resource the titles of the controls that it serves as its reason.
 ///
@@ -13,7 +15,10 @@ use crate::resource::{Desired, Resource};
 /// told whose check passes, since a list of plugins can be about any of them. Where nothing can be
 /// told, the reason stays what the option says of itself.
 pub fn give_reasons(catalogue: &Catalogue, modules: &Modules, desired: &mut Desired) {
-    let checks: Vec<&Check> = modules.iter().flat_map(|(_, m)| &m.checks).collect();
+    let mut checks: BTreeMap<&Subject, Vec<&Check>> = BTreeMap::new();
+    for check in modules.iter().flat_map(|(_, m)| &m.checks) {
+        checks.entry(&check.subject).or_default().push(check);
+    }
     for resource in &mut desired.resources {
         let verdicts = verdicts(resource, &checks);
         resource
@@ -32,15 +37,33 @@ pub fn give_reasons(catalogue: &Catalogue, modules: &Modules, desired: &mut Desi
 }
 
 /// Says of each control with a check that sees something of the resource whether all of them pass.
-fn verdicts<'c>(resource: &Resource, checks: &[&'c Check]) -> BTreeMap<&'c str, bool> {
+fn verdicts<'c>(
+    resource: &Resource,
+    checks: &BTreeMap<&Subject, Vec<&'c Check>>,
+) -> BTreeMap<&'c str, bool> {
     let mut verdicts = BTreeMap::new();
-    for (subject, seen) in resource.kind.behaviour().as_wanted() {
-        for check in checks.iter().filter(|check| check.subject == subject) {
+    let mut ask = |subject: &Subject, seen: &[(&str, &Value)]| {
+        let about = checks.get(subject).map_or(&[][..], Vec::as_slice);
+        for (check, passes) in Check::ask(about.iter().copied(), seen.iter().copied()) {
             // A check that cannot be told proves nothing, in either way.
-            if let Ok(passes) = check.passes(&seen) {
+            if let Ok(passes) = passes {
                 *verdicts.entry(check.control.as_str()).or_insert(true) &= passes;
             }
         }
+    };
+    let kind = resource.kind.behaviour();
+    // Of objects there are thousands, and a check sees each as it is.
+    if let (Some(object), Some(reference)) = (kind.object(), kind.reference()) {
+        ask(
+            &Subject::Object(reference.kind.clone()),
+            &[("object", object)],
+        );
+        return verdicts;
+    }
+    for (subject, seen) in kind.as_wanted() {
+        let parts = seen.as_object().into_iter().flatten();
+        let parts: Vec<_> = parts.map(|(name, value)| (name.as_str(), value)).collect();
+        ask(&subject, &parts);
     }
     verdicts
 }

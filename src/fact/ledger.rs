@@ -6,7 +6,7 @@
 //! every line is checked, and an entry alone is never enough to delete anything: the object must bear
 //! harden as a field manager as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -128,7 +128,7 @@ impl Ledger {
     }
 
     /// Returns the entries by the identity of their objects, whichever version of an API they name.
-    pub fn by_identity(&self) -> BTreeMap<(&str, &str, &str, &str), &Entry> {
+    pub fn by_identity(&self) -> HashMap<(&str, &str, &str, &str), &Entry> {
         let entries = self.entries.iter();
         entries.map(|(r, entry)| (r.identity(), entry)).collect()
     }

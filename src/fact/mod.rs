@@ -507,12 +507,13 @@ pub struct ObjectRef {
 impl ObjectRef {
     /// Reads the identity out of a manifest; `None` when one of the fields is missing.
     pub fn of(object: &serde_json::Value) -> Option<Self> {
-        let text = |pointer: &str| object.pointer(pointer)?.as_str().map(str::to_owned);
+        let text = |value: Option<&serde_json::Value>| value?.as_str().map(str::to_owned);
+        let metadata = object.get("metadata")?;
         Some(ObjectRef {
-            api_version: text("/apiVersion")?,
-            kind: text("/kind")?,
-            namespace: text("/metadata/namespace").unwrap_or_default(),
-            name: text("/metadata/name")?,
+            api_version: text(object.get("apiVersion"))?,
+            kind: text(object.get("kind"))?,
+            namespace: text(metadata.get("namespace")).unwrap_or_default(),
+            name: text(metadata.get("name"))?,
         })
     }
 
@@ -750,7 +751,9 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 
 /// Returns bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or_default();
+    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
+    digits.collect()
 }
 
 /// Returns the SHA-256 of a value's canonical JSON: keys sorted, no white space.
@@ -760,25 +763,49 @@ pub fn canonical_sha256(value: &serde_json::Value) -> String {
 
 /// Writes JSON with sorted keys and no white space, so that equal values give equal bytes.
 pub fn canonical_json(value: &serde_json::Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+/// Writes canonical JSON behind what `text` holds already.
+pub(crate) fn write_canonical(value: &serde_json::Value, text: &mut String) {
     match value {
         serde_json::Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().collect();
-            let fields: Vec<String> = sorted
-                .into_iter()
-                .map(|(k, v)| {
-                    format!(
-                        "{}:{}",
-                        serde_json::Value::from(k.as_str()),
-                        canonical_json(v)
-                    )
-                })
-                .collect();
-            format!("{{{}}}", fields.join(","))
+            let mut entries: Vec<_> = map.iter().collect();
+            if !entries.is_sorted_by_key(|(key, _)| *key) {
+                entries.sort_by_key(|(key, _)| *key);
+            }
+            text.push('{');
+            for (at, (key, value)) in entries.into_iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { "," });
+                write_text(key, text);
+                text.push(':');
+                write_canonical(value, text);
+            }
+            text.push('}');
         }
         serde_json::Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(canonical_json).collect();
-            format!("[{}]", items.join(","))
+            text.push('[');
+            for (at, item) in items.iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { "," });
+                write_canonical(item, text);
+            }
+            text.push(']');
         }
-        other => other.to_string(),
+        serde_json::Value::String(string) => write_text(string, text),
+        other => text.push_str(&other.to_string()),
+    }
+}
+
+/// Writes a text as JSON has it.
+pub(crate) fn write_text(string: &str, text: &mut String) {
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if string.bytes().all(plain) {
+        text.push('"');
+        text.push_str(string);
+        text.push('"');
+    } else {
+        text.push_str(&serde_json::Value::from(string).to_string());
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use serde_json::Value as Json;
-
-use super::expression::{Expression, Surroundings};
+use super::expression::{Expression, Lazy, Seen};
 use super::table::{self, Guard};
 use super::template::Template;
 use crate::profile::Values;
@@ -70,25 +68,27 @@ pub(super) fn read(
 }
 
 /// What every assertion can name: the values by section and option, as `options`.
-pub(super) fn surroundings(values: &Values) -> Result<Surroundings, String> {
-    let mut sections: BTreeMap<&str, serde_json::Map<String, Json>> = BTreeMap::new();
-    let mut options = serde_json::Map::new();
-    for (name, value) in values.iter() {
-        match name.split_once('.') {
-            // An option that is a whole section.
-            None => {
-                options.insert(name.to_owned(), value.json());
-            }
-            Some((section, option)) => {
-                let section = sections.entry(section).or_default();
-                section.insert(option.to_owned(), value.json());
+pub(super) fn options(values: &Values) -> Lazy<'_> {
+    let mut names = Lazy::new();
+    names.add("options", move || {
+        let mut sections: BTreeMap<&str, Vec<(&str, Seen<'_>)>> = BTreeMap::new();
+        let mut options = Vec::new();
+        for (name, value) in values.iter() {
+            match name.split_once('.') {
+                // An option that is a whole section.
+                None => options.push((name, Seen::value(value))),
+                Some((section, option)) => {
+                    let section = sections.entry(section).or_default();
+                    section.push((option, Seen::value(value)));
+                }
             }
         }
-    }
-    for (name, section) in sections {
-        options.insert(name.to_owned(), Json::Object(section));
-    }
-    let mut surroundings = Surroundings::new()?;
-    surroundings.name("options", &Json::Object(options));
-    Ok(surroundings)
+        let sections = sections.into_iter();
+        Seen::table(
+            options
+                .into_iter()
+                .chain(sections.map(|(name, of)| (name, Seen::table(of)))),
+        )
+    });
+    names
 }

@@ -1,10 +1,11 @@
 //! Makes the desired state of what the modules become.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::availability;
 use super::expand::expand;
+use super::expression::Surroundings;
 use super::{Module, Modules};
+use super::{assertion, availability};
 use crate::profile::section::quoted;
 use crate::profile::{Content, Diagnostic, Failure, Value, Values, Workspace};
 use crate::resource::{Desired, Disagreement, Finding, Kind, Origin, Resource, Scope, unite};
@@ -68,9 +69,11 @@ fn make(
     findings: &mut BTreeSet<Finding>,
     faults: &mut Vec<Diagnostic>,
 ) -> Vec<Resource> {
+    let options = assertion::options(values);
+    let surroundings = Surroundings::with(&options);
     let mut resources = Vec::new();
     for module in modules.modules.values() {
-        let expanded = expand(module, modules, values);
+        let expanded = expand(module, modules, values, &surroundings);
         faults.extend(expanded.faults);
         heeded.extend(expanded.heeded);
         findings.extend(expanded.findings);
@@ -169,16 +172,15 @@ fn idle(name: &str, value: &Value, heeded: &BTreeSet<Origin>, faults: &mut Vec<D
 /// Returns what the profile accepts: what it names, and every value below. A value that stands
 /// inside an option, such as `tenants.payments.quota`, is accepted with the option.
 fn accepted(accept: &[String], resources: &[Resource]) -> Vec<String> {
-    let mut all: BTreeSet<String> = accept.iter().cloned().collect();
-    let named = all.clone();
-    for origin in resources.iter().flat_map(|r| &r.origins) {
-        let option = &origin.option;
+    let named: BTreeSet<&str> = accept.iter().map(String::as_str).collect();
+    let origins = resources.iter().flat_map(|r| &r.origins);
+    let options: HashSet<&str> = origins.map(|origin| origin.option.as_str()).collect();
+    let below = options.into_iter().filter(|option| {
         let mut above = option.match_indices('.').map(|(at, _)| &option[..at]);
-        if above.any(|name| named.contains(name)) {
-            all.insert(option.clone());
-        }
-    }
-    all.into_iter().collect()
+        above.any(|name| named.contains(name))
+    });
+    let all: BTreeSet<&str> = named.iter().copied().chain(below).collect();
+    all.into_iter().map(str::to_owned).collect()
 }
 
 /// Tells of consent that accepts nothing now, and one day too much.
@@ -258,13 +260,15 @@ fn clashes(resources: &[Resource]) -> Vec<Diagnostic> {
         };
         meet(a.scope, b.scope) && !apart && !a.kind.behaviour().shares_with(&b.kind)
     };
-    let mut by_name: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
+    let mut by_name: HashMap<String, Vec<&Resource>> = HashMap::new();
     for resource in resources {
         by_name
             .entry(resource.kind.behaviour().name())
             .or_default()
             .push(resource);
     }
+    by_name.retain(|_, same| same.len() > 1);
+    let by_name: BTreeMap<_, _> = by_name.into_iter().collect();
     let mut faults = Vec::new();
     for (name, same) in by_name {
         for (i, one) in same.iter().enumerate() {

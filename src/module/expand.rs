@@ -1,11 +1,11 @@
 //! Puts the values of a profile into the tables of a module.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value as Json;
 
-use super::assertion::{self, Assertion};
-use super::expression::Surroundings;
+use super::assertion::Assertion;
+use super::expression::{Lazy, Sight, Surroundings};
 use super::name::{Binding, Found, Names};
 use super::table::{Guard, Loop, ResourceDecl};
 use super::template::{Piece, Reference, Table, Template};
@@ -36,7 +36,7 @@ pub(crate) struct Expanded<'m> {
     pub(crate) drafts: Vec<Draft<'m>>,
     pub(crate) faults: Vec<Diagnostic>,
     /// The values that made a resource, or decided that there is none.
-    pub(crate) heeded: BTreeSet<Origin>,
+    pub(crate) heeded: HashSet<Origin>,
     /// The assertions that do not hold and are no faults.
     pub(crate) findings: Vec<Finding>,
 }
@@ -46,6 +46,7 @@ pub(crate) fn expand<'m>(
     module: &'m Module,
     modules: &'m Modules,
     values: &Values,
+    surroundings: &Result<Surroundings<'_>, String>,
 ) -> Expanded<'m> {
     let mut expanded = Expanded::default();
     for decl in &module.resources {
@@ -67,9 +68,15 @@ pub(crate) fn expand<'m>(
         });
     }
     if !module.assertions.is_empty() {
-        assert_all(module, modules, values, &mut expanded);
+        assert_all(module, modules, values, surroundings, &mut expanded);
     }
     expanded
+}
+
+/// What an assertion that does not hold comes to.
+enum Told {
+    Fault(Diagnostic),
+    Finding(Finding),
 }
 
 /// Asks every assertion of a module.
@@ -77,9 +84,10 @@ fn assert_all<'m>(
     module: &'m Module,
     modules: &'m Modules,
     values: &Values,
+    surroundings: &Result<Surroundings<'_>, String>,
     expanded: &mut Expanded<'m>,
 ) {
-    let surroundings = match assertion::surroundings(values) {
+    let surroundings = match surroundings {
         Ok(surroundings) => surroundings,
         Err(why) => {
             let fault = Diagnostic::new(format!("assertions cannot be evaluated: {why}"));
@@ -87,7 +95,23 @@ fn assert_all<'m>(
             return;
         }
     };
-    for assertion in &module.assertions {
+    // Those that are asked of the same entries are asked together, so that each entry is made ready once.
+    let mut groups: Vec<Vec<(usize, &Assertion)>> = Vec::new();
+    for one in module.assertions.iter().enumerate() {
+        let is_like = |group: &&mut Vec<(usize, &Assertion)>| {
+            let first = group.first();
+            first.is_some_and(|(_, first)| first.guard.repeats_as(&one.1.guard))
+        };
+        match groups.iter_mut().find(is_like) {
+            Some(group) => group.push(one),
+            None => groups.push(vec![one]),
+        }
+    }
+    let mut told: Vec<(usize, Told)> = Vec::new();
+    for group in &groups {
+        let Some((_, first)) = group.first() else {
+            continue;
+        };
         let mut expansion = Expansion {
             modules,
             values,
@@ -95,12 +119,28 @@ fn assert_all<'m>(
             expanded,
         };
         expansion.repeat(
-            &assertion.guard.loops,
+            &first.guard.loops,
             &mut Vec::new(),
             &mut |this, bindings| {
-                this.ask(assertion, &surroundings, bindings);
+                let mut names = Lazy::new();
+                for binding in bindings {
+                    names.add(binding.name.as_str(), || binding.seen());
+                }
+                let sight = surroundings.sight(&names);
+                for (at, assertion) in group {
+                    let answer = this.ask(assertion, &sight, bindings);
+                    told.extend(answer.map(|answer| (*at, answer)));
+                }
             },
         );
+    }
+    // They are told in the order of the module.
+    told.sort_by_key(|(at, _)| *at);
+    for (_, one) in told {
+        match one {
+            Told::Fault(fault) => expanded.faults.push(fault),
+            Told::Finding(finding) => expanded.findings.push(finding),
+        }
     }
 }
 
@@ -174,34 +214,31 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         }
     }
 
-    /// Asks one assertion of one entry.
+    /// Asks one assertion of one entry; `None` when it holds or is not asked.
     fn ask(
         &mut self,
         assertion: &'m Assertion,
-        surroundings: &Surroundings,
+        sight: &Sight<'_>,
         bindings: &[Binding<'m, 'v>],
-    ) {
+    ) -> Option<Told> {
         let names = self.names(bindings);
         if !applies(names, &assertion.guard, &mut Vec::new()) {
-            return;
+            return None;
         }
-        let bound: Vec<(String, Json)> = bindings.iter().map(Binding::json).collect();
-        let declared = self
-            .module
-            .file
-            .place(assertion.span.clone(), "asserted here");
-        let holds = match assertion.that.holds(surroundings, &bound) {
-            Ok(holds) => holds,
+        let declared = || {
+            let place = assertion.span.clone();
+            self.module.file.place(place, "asserted here")
+        };
+        match assertion.that.holds(sight) {
+            Ok(true) => return None,
+            Ok(false) => {}
             Err(why) => {
                 let fault = Diagnostic::new(format!("this assertion cannot be evaluated: {why}"));
                 let help = "ask for what may be unset with `has(…)` or `\"…\" in …` first";
-                self.expanded.faults.push(fault.at(declared).help(help));
-                return;
+                return Some(Told::Fault(fault.at(declared()).help(help)));
             }
-        };
-        if holds {
-            return;
         }
+        let declared = declared();
         let message = match self.template(names, &assertion.message, &mut Vec::new()) {
             Outcome::Value(Json::String(text)) => harmless(text),
             _ => "an assertion does not hold".into(),
@@ -211,17 +248,14 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         let found = found.next();
         if assertion.is_error {
             let place = found.and_then(Found::place).unwrap_or(declared);
-            self.expanded
-                .faults
-                .push(Diagnostic::new(message).at(place).help(help));
-        } else {
-            self.expanded.findings.push(Finding {
-                message,
-                help,
-                control: assertion.control.as_ref().map(|(name, _)| name.clone()),
-                origins: found.map(Found::own_origins).unwrap_or_default(),
-            });
+            return Some(Told::Fault(Diagnostic::new(message).at(place).help(help)));
         }
+        Some(Told::Finding(Finding {
+            message,
+            help,
+            control: assertion.control.as_ref().map(|(name, _)| name.clone()),
+            origins: found.map(Found::own_origins).unwrap_or_default(),
+        }))
     }
 
     /// Notes what decided over a resource that is made already.
@@ -255,8 +289,9 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             }));
         }
         uses.sort_by_key(|one| (one.identity, one.at));
-        let mut origins: Vec<Origin> = uses.iter().flat_map(|u| u.origins.clone()).collect();
-        origins.sort();
+        let all = uses.iter_mut().map(|u| std::mem::take(&mut u.origins));
+        let mut origins: Vec<Origin> = all.flatten().collect();
+        origins.sort_unstable();
         origins.dedup();
         let controls: BTreeSet<&String> = uses.iter().flat_map(|u| &u.decl.controls).collect();
         let risk = uses
@@ -264,7 +299,12 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             .map(|u| u.decl.risk)
             .max()
             .unwrap_or(Risk::Manual);
-        self.expanded.heeded.extend(origins.iter().cloned());
+        for origin in &origins {
+            // Most are those of the entry's other resources.
+            if !self.expanded.heeded.contains(origin) {
+                self.expanded.heeded.insert(origin.clone());
+            }
+        }
         self.expanded.drafts.push(Draft {
             decl_span: decl.span.clone(),
             table: decl.table,

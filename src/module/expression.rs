@@ -1,14 +1,20 @@
 //! Expressions in the Common Expression Language (CEL), the expression language of Kubernetes
 //! itself: what assertions and checks ask.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use cel::objects::{Key, Map};
+use cel::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
+};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
 use cel::{Context, IdedExpr, Value as Cel};
 use serde_json::Value as Json;
 
 use super::scalar;
 use crate::profile::section::{Complaints, Section};
+use crate::profile::{Content, Value};
 use compile::{IN_ORDER, compile, in_order, one_line};
 
 mod compile;
@@ -21,8 +27,25 @@ pub(crate) struct Expression {
     compiled: Arc<IdedExpr>,
 }
 
-/// The names that an expression can use, for many expressions.
-pub(crate) struct Surroundings(Context<'static, 'static>);
+/// The functions and names that all expressions can use.
+pub(crate) struct Surroundings<'v>(Context<'v, 'v>);
+
+/// The names that some expressions can use: those around them, and their own.
+pub(crate) struct Sight<'s>(Context<'s, 's>);
+
+/// A value as an expression sees it, made once for all expressions that are asked about it. Its texts
+/// stay where they are.
+pub(crate) struct Seen<'v>(Box<dyn Val + 'v>);
+
+/// Names whose values are made when the first expression looks at them: most expressions are decided
+/// without most names.
+pub(crate) struct Lazy<'v>(Vec<LazyName<'v>>);
+
+struct LazyName<'v> {
+    name: String,
+    make: Box<dyn Fn() -> Seen<'v> + Send + Sync + 'v>,
+    made: OnceLock<Seen<'v>>,
+}
 
 impl Expression {
     /// Reads the key `that` of a table, which must be there.
@@ -51,16 +74,8 @@ impl Expression {
     }
 
     /// Whether it holds. The error says why that cannot be told.
-    pub(crate) fn holds(
-        &self,
-        surroundings: &Surroundings,
-        names: &[(String, Json)],
-    ) -> Result<bool, String> {
-        let mut context = surroundings.0.new_inner_scope();
-        for (name, value) in names {
-            context.add_variable_from_value(name.as_str(), cel(value));
-        }
-        match Cel::resolve(&self.compiled, &context) {
+    pub(crate) fn holds(&self, scope: &Sight<'_>) -> Result<bool, String> {
+        match Cel::resolve(&self.compiled, &scope.0) {
             Ok(Cel::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("it is {}, not true or false", other.type_of())),
             Err(error) => Err(one_line(&error.to_string())),
@@ -68,7 +83,7 @@ impl Expression {
     }
 }
 
-impl Surroundings {
+impl<'v> Surroundings<'v> {
     /// Prepares the functions of harden. Kubernetes has them as methods of types of its own, which
     /// the interpreter has not:
     ///
@@ -104,27 +119,94 @@ impl Surroundings {
         Ok(Surroundings(context))
     }
 
-    /// Adds a name.
-    pub(crate) fn name(&mut self, name: &'static str, value: &Json) {
-        self.0.add_variable_from_value(name, cel(value));
+    /// Prepares these names as well.
+    pub(crate) fn with<'n: 'v>(names: &'v Lazy<'n>) -> Result<Self, String> {
+        let mut all = Surroundings::new()?;
+        all.0.set_variable_resolver(names);
+        Ok(all)
+    }
+
+    /// Returns what these names and those around them are to expressions.
+    pub(crate) fn sight<'s, 'n: 's>(&'s self, names: &'s Lazy<'n>) -> Sight<'s> {
+        let around: &'s Context<'s, 's> = &self.0;
+        let mut context = around.new_inner_scope();
+        context.set_variable_resolver(names);
+        Sight(context)
     }
 }
 
-fn cel(json: &Json) -> Cel {
-    match json {
-        Json::Null => Cel::Null,
-        Json::Bool(b) => Cel::Bool(*b),
-        Json::Number(number) => match number.as_i64() {
-            Some(whole) => Cel::Int(whole),
-            None => Cel::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Cel::String(Arc::new(text.clone())),
-        Json::Array(items) => Cel::List(Arc::new(items.iter().map(cel).collect())),
-        Json::Object(entries) => {
-            let entry = |(key, value): (&String, &Json)| (Key::from(key.clone()), cel(value));
-            Cel::Map(Map {
-                map: Arc::new(entries.iter().map(entry).collect()),
-            })
+impl<'v> Lazy<'v> {
+    pub(crate) fn new() -> Self {
+        Lazy(Vec::new())
+    }
+
+    /// Adds a name, which goes before those that were added already.
+    pub(crate) fn add(
+        &mut self,
+        name: impl Into<String>,
+        make: impl Fn() -> Seen<'v> + Send + Sync + 'v,
+    ) {
+        self.0.push(LazyName {
+            name: name.into(),
+            make: Box::new(make),
+            made: OnceLock::new(),
+        });
+    }
+}
+
+impl VariableResolver for Lazy<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let found = self.0.iter().rev().find(|one| one.name == variable)?;
+        let seen = found.made.get_or_init(|| (found.make)());
+        Some(CowVal::Borrowed(seen.0.as_ref()))
+    }
+}
+
+impl<'v> Seen<'v> {
+    pub(crate) fn null() -> Self {
+        Seen(Box::new(CelNull))
+    }
+
+    pub(crate) fn text(text: &'v str) -> Self {
+        Seen(Box::new(CelString::from(text)))
+    }
+
+    pub(crate) fn json(json: &'v Json) -> Self {
+        match json {
+            Json::Null => Seen::null(),
+            Json::Bool(b) => Seen(Box::new(CelBool::from(*b))),
+            Json::Number(number) => match number.as_i64() {
+                Some(whole) => Seen(Box::new(CelInt::from(whole))),
+                None => Seen(Box::new(CelDouble::from(
+                    number.as_f64().unwrap_or(f64::NAN),
+                ))),
+            },
+            Json::String(text) => Seen::text(text),
+            Json::Array(items) => {
+                let items: Vec<_> = items.iter().map(|item| Seen::json(item).0).collect();
+                Seen(Box::new(CelList::from(items)))
+            }
+            Json::Object(entries) => {
+                Seen::table(entries.iter().map(|(k, v)| (k.as_str(), Seen::json(v))))
+            }
         }
+    }
+
+    /// Returns a merged value as expressions see it.
+    pub(crate) fn value(value: &'v Value) -> Self {
+        match &value.content {
+            Content::Whole(json) => Seen::json(json),
+            Content::Entries(entries) => {
+                Seen::table(entries.iter().map(|(k, v)| (k.as_str(), Seen::value(v))))
+            }
+        }
+    }
+
+    /// Makes a table. Of several entries with one name the last counts.
+    pub(crate) fn table(entries: impl IntoIterator<Item = (&'v str, Seen<'v>)>) -> Self {
+        let entries = entries.into_iter();
+        let entries: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> =
+            entries.map(|(k, v)| (k.into(), v.0)).collect();
+        Seen(Box::new(CelMap::from(entries)))
     }
 }

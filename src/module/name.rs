@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use super::expression::Seen;
 use super::option::{Fields, OptionDecl, Type};
 use crate::profile::section::{nearest, one_of, quoted};
 use crate::profile::{Content, Source, Value, Values};
@@ -35,10 +36,8 @@ pub(crate) struct Named<'m, 'v> {
 /// A value with its place in the profile.
 #[derive(Debug, Clone)]
 pub(crate) struct Found<'v> {
-    /// The name in the profile: `tenants.payments.quota`.
-    name: String,
-    /// The last part of it.
-    key: String,
+    /// The parts of its name in the profile, the first of which is the option's: `tenants`, `payments`, `quota`.
+    path: Vec<&'v str>,
     view: View<'v>,
 }
 
@@ -60,22 +59,20 @@ pub(crate) struct Binding<'m, 'v> {
 }
 
 impl Binding<'_, '_> {
-    /// Returns its name and value for an expression. An entry that has a name has it as `name`.
-    pub(crate) fn json(&self) -> (String, Json) {
-        let found = self.named.found.as_ref();
-        let mut json = found.map_or(Json::Null, Found::json);
-        let is_named = matches!(self.named.shape, Shape::Entry(_) | Shape::Pair(_));
-        if let (true, Some(found)) = (is_named, found) {
-            let name = Json::from(found.key.as_str());
-            json = match (json, self.named.shape) {
-                (Json::Object(mut fields), Shape::Entry(_)) => {
-                    fields.insert("name".into(), name);
-                    Json::Object(fields)
-                }
-                (value, _) => serde_json::json!({"name": name, "value": value}),
-            };
+    /// Returns its value for an expression. An entry that has a name has it as `name`.
+    pub(crate) fn seen(&self) -> Seen<'_> {
+        let Some(found) = &self.named.found else {
+            return Seen::null();
+        };
+        let name = Seen::text(found.key());
+        match self.named.shape {
+            Shape::Entry(_) => match found.fields() {
+                Some(fields) => Seen::table(fields.into_iter().chain([("name", name)])),
+                None => Seen::table([("name", name), ("value", found.seen())]),
+            },
+            Shape::Pair(_) => Seen::table([("name", name), ("value", found.seen())]),
+            Shape::Value(_) | Shape::Name => found.seen(),
         }
-        (self.name.clone(), json)
     }
 }
 
@@ -118,10 +115,9 @@ impl<'m, 'v> Names<'m, 'v, '_> {
             if let (true, Some(decl)) = (path.len() >= parts, self.options.get(&name)) {
                 let found = self
                     .values
-                    .and_then(|values| values.get(&name))
-                    .map(|value| Found {
-                        key: name.clone(),
-                        name,
+                    .and_then(|values| values.values.get_key_value(&name))
+                    .map(|(name, value)| Found {
+                        path: vec![name],
                         view: View::Value(value),
                     });
                 let named = Named {
@@ -213,30 +209,39 @@ impl<'m, 'v> Named<'m, 'v> {
 }
 
 impl<'v> Found<'v> {
-    fn part(self, part: &str, shape: Shape<'_>) -> Option<Self> {
-        let below = |view| Found {
-            name: format!("{}.{part}", self.name),
-            key: part.to_owned(),
-            view,
+    fn part(mut self, part: &str, shape: Shape<'_>) -> Option<Self> {
+        let of_json = |json: &'v Json, value| {
+            let (key, json) = json.as_object()?.get_key_value(part)?;
+            Some((key, View::Part(json, value)))
         };
-        match (&self.view, shape) {
-            (View::Value(value), Shape::Name) => Some(Found {
-                view: View::Name(value),
-                ..self.clone()
-            }),
+        let (key, view) = match (&self.view, shape) {
+            (View::Value(value), Shape::Name) => {
+                self.view = View::Name(value);
+                return Some(self);
+            }
             (View::Value(value), _) => match &value.content {
-                Content::Entries(entries) => Some(below(View::Value(entries.get(part)?))),
-                Content::Whole(json) => Some(below(View::Part(json.get(part)?, value))),
+                Content::Entries(entries) => {
+                    let (key, value) = entries.get_key_value(part)?;
+                    (key, View::Value(value))
+                }
+                Content::Whole(json) => of_json(json, *value)?,
             },
-            (View::Part(json, value), _) => Some(below(View::Part(json.get(part)?, value))),
-            _ => None,
-        }
+            (View::Part(json, value), _) => of_json(json, *value)?,
+            (View::Name(_), _) => return None,
+        };
+        self.path.push(key);
+        self.view = view;
+        Some(self)
+    }
+
+    /// Returns the last part of the name.
+    fn key(&self) -> &'v str {
+        self.path.last().copied().unwrap_or_default()
     }
 
     fn entries(&self) -> Vec<Self> {
-        let named = |key: &str, view| Found {
-            name: format!("{}.{key}", self.name),
-            key: key.to_owned(),
+        let named = |key: &'v str, view| Found {
+            path: self.path.iter().copied().chain([key]).collect(),
             view,
         };
         let same = |json, value| Found {
@@ -261,20 +266,51 @@ impl<'v> Found<'v> {
         }
     }
 
+    /// Returns the value as expressions see it.
+    fn seen(&self) -> Seen<'_> {
+        match self.view {
+            View::Value(value) => Seen::value(value),
+            View::Part(json, _) => Seen::json(json),
+            View::Name(_) => Seen::text(self.key()),
+        }
+    }
+
+    /// Returns the fields of a table as expressions see them; `None` when it is none.
+    fn fields(&self) -> Option<Vec<(&str, Seen<'_>)>> {
+        let json = match self.view {
+            View::Value(Value {
+                content: Content::Entries(entries),
+                ..
+            }) => {
+                let fields = entries.iter();
+                return Some(fields.map(|(k, v)| (k.as_str(), Seen::value(v))).collect());
+            }
+            View::Value(Value {
+                content: Content::Whole(json),
+                ..
+            }) => json,
+            View::Part(json, _) => json,
+            View::Name(_) => return None,
+        };
+        let fields = json.as_object()?.iter();
+        Some(fields.map(|(k, v)| (k.as_str(), Seen::json(v))).collect())
+    }
+
     /// Returns the value as JSON.
     pub(crate) fn json(&self) -> Json {
         match self.view {
             View::Value(value) => value.json(),
             View::Part(json, _) => json.clone(),
-            View::Name(_) => Json::from(self.key.as_str()),
+            View::Name(_) => Json::from(self.key()),
         }
     }
 
     /// Returns where it comes from.
     pub(crate) fn origins(&self) -> Vec<Origin> {
+        let name = self.path.join(".");
         match self.view {
-            View::Value(value) => value.origins(&self.name),
-            View::Part(_, value) | View::Name(value) => value.own_origins(&self.name),
+            View::Value(value) => value.origins(&name),
+            View::Part(_, value) | View::Name(value) => value.own_origins(&name),
         }
     }
 
@@ -282,7 +318,7 @@ impl<'v> Found<'v> {
     pub(crate) fn own_origins(&self) -> Vec<Origin> {
         match self.view {
             View::Value(value) | View::Part(_, value) | View::Name(value) => {
-                value.own_origins(&self.name)
+                value.own_origins(&self.path.join("."))
             }
         }
     }

@@ -6,13 +6,14 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
-use super::expression::{Expression, Surroundings};
+use super::expression::{Expression, Lazy, Seen, Surroundings};
 use crate::profile::section::{Complaints, Section};
 use crate::resource::Subject;
 
 /// A check sees nothing but its subject, so one will do for all. Making one costs more than asking a
 /// check, and every resource of a profile is held against some.
-static SURROUNDINGS: LazyLock<Result<Surroundings, String>> = LazyLock::new(Surroundings::new);
+static SURROUNDINGS: LazyLock<Result<Surroundings<'static>, String>> =
+    LazyLock::new(Surroundings::new);
 
 /// A check of a control.
 #[derive(Debug, Clone)]
@@ -40,12 +41,31 @@ impl Check {
     /// # Errors
     /// Why that cannot be told.
     pub fn passes(&self, seen: &Json) -> Result<bool, String> {
-        let names: Vec<(String, Json)> = match seen {
-            Json::Object(names) => names.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            _ => Vec::new(),
+        let names = seen.as_object().into_iter().flatten();
+        let names = names.map(|(name, value)| (name.as_str(), value));
+        let mut asked = Check::ask([self], names);
+        let answer = asked.pop().map(|(_, answer)| answer);
+        answer.unwrap_or_else(|| Err("it was not asked".into()))
+    }
+
+    /// Asks several checks about the same, whose parts are given by name: see [`Check::passes`].
+    pub fn ask<'c, 's>(
+        checks: impl IntoIterator<Item = &'c Check>,
+        seen: impl IntoIterator<Item = (&'s str, &'s Json)>,
+    ) -> Vec<(&'c Check, Result<bool, String>)> {
+        let mut names = Lazy::new();
+        for (name, value) in seen {
+            names.add(name, || Seen::json(value));
+        }
+        let sight = SURROUNDINGS.as_ref().map(|around| around.sight(&names));
+        let ask = |check: &Check| match &sight {
+            Ok(sight) => check.that.holds(sight),
+            Err(why) => Err((*why).clone()),
         };
-        let surroundings = SURROUNDINGS.as_ref().map_err(String::clone)?;
-        self.that.holds(surroundings, &names)
+        checks
+            .into_iter()
+            .map(|check| (check, ask(check)))
+            .collect()
     }
 }
 

@@ -59,6 +59,19 @@ pub(crate) struct Guard {
     pub(crate) loops: Vec<Loop>,
 }
 
+impl Guard {
+    /// Whether both are repeated for the same entries under the same names.
+    pub(crate) fn repeats_as(&self, other: &Guard) -> bool {
+        let path = |reference: &Option<Reference>| reference.as_ref().map(|r| r.path.clone());
+        let same = |(one, other): (&Loop, &Loop)| {
+            one.name == other.name
+                && one.over.path == other.over.path
+                && path(&one.entry) == path(&other.entry)
+        };
+        self.loops.len() == other.loops.len() && self.loops.iter().zip(&other.loops).all(same)
+    }
+}
+
 /// `for-each = "over as name"`, or `"over[entry] as name"`.
 #[derive(Debug, Clone)]
 pub(crate) struct Loop {

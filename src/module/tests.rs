@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::check::{Spot, check};
 use super::expand::{Draft, expand};
+use super::expression::Surroundings;
 use super::*;
 use crate::profile::Values;
 use crate::profile::layer::Layer;
@@ -56,9 +57,11 @@ fn values(modules: &Modules, text: &str) -> Values {
 
 fn drafts<'m>(modules: &'m Modules, text: &str) -> Vec<Draft<'m>> {
     let values = values(modules, text);
+    let options = super::assertion::options(&values);
+    let surroundings = Surroundings::with(&options);
     let mut drafts = Vec::new();
     for module in modules.modules.values() {
-        let expanded = expand(module, modules, &values);
+        let expanded = expand(module, modules, &values, &surroundings);
         assert!(expanded.faults.is_empty(), "{:#}", Failure(expanded.faults));
         drafts.extend(expanded.drafts);
     }
@@ -181,7 +184,7 @@ fn a_resource_knows_what_it_was_made_of() {
 fn a_spread_cannot_undo_what_the_module_sets() {
     let one = modules(&[("m", ONE)]).unwrap();
     let values = values(&one, "m.text = \"x\"\n[m.map]\nown = \"y\"");
-    let faults = expand(&one.modules["m"], &one, &values).faults;
+    let faults = expand(&one.modules["m"], &one, &values, &Surroundings::new()).faults;
     insta::assert_snapshot!(format!("{:#}", Failure(faults)), @r#"
 error: `m.map` cannot set `own`
   --> harden.toml:3:7

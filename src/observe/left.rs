@@ -1,6 +1,6 @@
 //! What the ledger lists and the profile does not want.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -43,7 +43,7 @@ pub(super) fn look(api: &dyn Api, about: &LedgerWanted, wanted: &[Arc<Value>]) -
         };
     }
     let wanted: Vec<ObjectRef> = wanted.iter().filter_map(|one| ObjectRef::of(one)).collect();
-    let wanted: BTreeSet<_> = wanted.iter().map(ObjectRef::identity).collect();
+    let wanted: HashSet<_> = wanted.iter().map(ObjectRef::identity).collect();
     let left: Vec<ObjectRef> = ledger
         .entries
         .iter()

@@ -195,30 +195,42 @@ pub fn observe(
                 }
             });
         }
-        ApiFacts {
-            cluster_id: match api.cluster_id() {
+        // The lists of objects take longest, so the rest is asked beside them.
+        let beside = scope.spawn(|| {
+            let cluster_id = match api.cluster_id() {
                 Ok(id) => Fact::Value(id),
                 Err(error) => Fact::Unreadable(error.to_string()),
-            },
-            cluster_configuration: api.config_map_key(
+            };
+            let cluster_configuration = api.config_map_key(
                 kubeadm::CONFIG_NAMESPACE,
                 kubeadm::CONFIG_NAME,
                 kubeadm::CONFIG_KEY,
-            ),
-            ledger: match &wanted.ledger {
+            );
+            let ledger = match &wanted.ledger {
                 Some(about) => left::look(api, about, &wanted.objects),
                 None => LedgerFacts::default(),
-            },
-            objects: match wanted.only_live {
-                true => api.live(&wanted.objects),
-                false => api.objects(&wanted.objects),
-            },
-            answers: wanted
-                .answers
-                .iter()
-                .filter(|query| answers::node_of(query).is_none())
-                .map(|query| (query.clone(), answers::ask_api(api, query)))
-                .collect(),
+            };
+            (cluster_id, cluster_configuration, ledger)
+        });
+        let objects = match wanted.only_live {
+            true => api.live(&wanted.objects),
+            false => api.objects(&wanted.objects),
+        };
+        let answers = wanted
+            .answers
+            .iter()
+            .filter(|query| answers::node_of(query).is_none())
+            .map(|query| (query.clone(), answers::ask_api(api, query)))
+            .collect();
+        let beside = beside.join();
+        let (cluster_id, cluster_configuration, ledger) =
+            beside.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        ApiFacts {
+            cluster_id,
+            cluster_configuration,
+            ledger,
+            objects,
+            answers,
         }
     });
     let mut facts = Facts {

@@ -15,7 +15,7 @@ use crate::distribution::kubeadm::{
 use crate::fact::ledger::{Ledger, LeftFact};
 use crate::fact::{
     Answer, ApiQuery, DryRun, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact,
-    ObjectRef, Query, canonical_sha256, sha256,
+    ObjectRef, Query, canonical_json, canonical_sha256, sha256, write_canonical, write_text,
 };
 use crate::resource::leaving::bears;
 use crate::resource::mode::Mode;
@@ -55,18 +55,20 @@ pub(super) fn may_restart(desired: &Desired, node: &NodeInfo) -> bool {
 
 /// Lists the API objects that are wanted, by reference, each once.
 pub fn wanted_objects(desired: &Desired) -> Vec<Arc<Value>> {
-    let mut objects: Vec<(ObjectRef, &Arc<Value>)> = desired
-        .resources
-        .iter()
-        .filter_map(|resource| resource.kind.behaviour().shared_object())
-        .filter_map(|object| Some((ObjectRef::of(object)?, object)))
-        .collect();
-    objects.sort_by(|(a, _), (b, _)| a.cmp(b));
-    objects.dedup_by(|(a, _), (b, _)| a == b);
-    objects
+    referenced_objects(desired)
         .into_iter()
         .map(|(_, object)| object.clone())
         .collect()
+}
+
+fn referenced_objects(desired: &Desired) -> Vec<(&ObjectRef, &Arc<Value>)> {
+    let kinds = desired.resources.iter().map(|r| r.kind.behaviour());
+    let mut objects: Vec<(&ObjectRef, &Arc<Value>)> = kinds
+        .filter_map(|kind| Some((kind.reference()?, kind.shared_object()?)))
+        .collect();
+    objects.sort_by_key(|(reference, _)| *reference);
+    objects.dedup_by(|(a, _), (b, _)| a == b);
+    objects
 }
 
 /// The resources of a node.
@@ -160,12 +162,11 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
             basis.push(basis_of_answer(&query, &fields, answer));
         }
     }
-    for wanted in wanted_objects(desired) {
-        let fact = ObjectRef::of(&wanted).and_then(|r| facts.api.objects.get(&r));
-        if let Some(fact) = fact
+    for (reference, wanted) in referenced_objects(desired) {
+        if let Some(fact) = facts.api.objects.get(reference)
             && !matches!(fact.live, Fact::Unreadable(_))
         {
-            basis.push(basis_of_object(&wanted, fact));
+            basis.push(basis_of_object(wanted, fact));
         }
     }
     for (reference, fact) in &facts.api.ledger.left {
@@ -333,39 +334,52 @@ pub fn basis_of_left(reference: &ObjectRef, fact: &LeftFact, ledger: &Fact<Ledge
 /// Returns the SHA-256 of those parts of a live object that the wanted one names, and of what others added
 /// where nothing may be added.
 pub fn sha256_of_object(wanted: &Value, live: &Value) -> String {
-    let mut counted = json!({"object": projection(wanted, live)});
+    let mut text = String::from("{\"object\":");
+    write_projection(wanted, live, &mut text);
     let strays = strays(wanted, live);
     if !strays.is_empty() {
-        counted["strays"] = json!(strays);
+        text.push_str(",\"strays\":");
+        text.push_str(&canonical_json(&json!(strays)));
     }
-    canonical_sha256(&counted)
+    text.push('}');
+    sha256(text)
 }
 
-/// Returns those parts of the live value that the wanted one names. Items of a list are found by
-/// name where they have one; other lists count as a whole.
-fn projection(wanted: &Value, live: &Value) -> Value {
+/// Writes, as canonical JSON, those parts of the live value that the wanted one names. Items of a list
+/// are found by name where they have one; other lists count as a whole.
+fn write_projection(wanted: &Value, live: &Value, text: &mut String) {
     match (wanted, live) {
-        (Value::Object(wanted), Value::Object(live)) => wanted
-            .iter()
-            .filter_map(|(key, value)| Some((key.clone(), projection(value, live.get(key)?))))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
+        (Value::Object(wanted), Value::Object(live)) => {
+            let mut both: Vec<_> = wanted
+                .iter()
+                .filter_map(|(key, value)| Some((key, value, live.get(key)?)))
+                .collect();
+            both.sort_by_key(|(key, _, _)| *key);
+            text.push('{');
+            for (at, (key, wanted, live)) in both.into_iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { "," });
+                write_text(key, text);
+                text.push(':');
+                write_projection(wanted, live, text);
+            }
+            text.push('}');
+        }
         (Value::Array(wanted), Value::Array(items)) => {
             let name = |item: &Value| item.get("name")?.as_str().map(str::to_owned);
             if wanted.is_empty() || wanted.iter().any(|item| name(item).is_none()) {
-                return live.clone();
+                return write_canonical(live, text);
             }
-            wanted
-                .iter()
-                .map(|item| {
-                    items
-                        .iter()
-                        .find(|other| name(other) == name(item))
-                        .map_or(Value::Null, |other| projection(item, other))
-                })
-                .collect()
+            text.push('[');
+            for (at, item) in wanted.iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { "," });
+                match items.iter().find(|other| name(other) == name(item)) {
+                    Some(other) => write_projection(item, other, text),
+                    None => text.push_str("null"),
+                }
+            }
+            text.push(']');
         }
-        _ => live.clone(),
+        _ => write_canonical(live, text),
     }
 }
 

@@ -28,7 +28,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
     let mut preconditions = Vec::new();
     // What establishes something comes before what requires it, and what is needed before what needs it.
     let mut resources: Vec<&Resource> = desired.resources.iter().collect();
-    resources.sort_by_key(|resource| {
+    resources.sort_by_cached_key(|resource| {
         let needs = !resource.kind.behaviour().needs().is_empty();
         (needs, resource.preconditions().next().is_some())
     });

@@ -1,6 +1,6 @@
 //! What has left the profile: it is deleted, or it stays and harden lets go of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -130,8 +130,7 @@ impl<'f> Leaving<'f> {
 
     /// Decides about each object of this workspace that the profile does not want any more.
     fn sort_out(&mut self, ledger: &'f Ledger) {
-        let wanted: BTreeSet<ObjectRef> = wanted(self.desired).collect();
-        let wanted: BTreeSet<_> = wanted.iter().map(ObjectRef::identity).collect();
+        let wanted: HashSet<_> = wanted(self.desired).map(ObjectRef::identity).collect();
         for (reference, entry) in &ledger.entries {
             let ours = &self.desired.cluster;
             if !entry.workspaces.contains(ours) || wanted.contains(&reference.identity()) {
@@ -228,7 +227,7 @@ impl<'f> Leaving<'f> {
             let mut refuse = |one: String, why: &str, remedy: String| {
                 problems.push((namespace.to_string(), format!("{one} in it {why}"), remedy));
             };
-            for one in wanted(self.desired).filter(inside) {
+            for one in wanted(self.desired).filter(|one| inside(one)) {
                 let remedy =
                     "take the namespace out of `allow-delete`, or the object out of the profile";
                 refuse(one.to_string(), "is wanted by the profile", remedy.into());
@@ -257,7 +256,10 @@ impl<'f> Leaving<'f> {
 
     /// Tells of names in `allow-delete` that allow nothing now, and one day too much.
     fn stale_consent(&mut self) {
-        let wanted: BTreeSet<String> = wanted(self.desired).map(|r| r.short_name()).collect();
+        if self.desired.allow_delete.is_empty() {
+            return;
+        }
+        let wanted: BTreeSet<String> = wanted(self.desired).map(ObjectRef::short_name).collect();
         let left = &self.facts.api.ledger.left;
         let left: BTreeSet<String> = left.keys().map(ObjectRef::short_name).collect();
         for name in &self.desired.allow_delete {
@@ -292,7 +294,11 @@ impl<'f> Leaving<'f> {
             let of_namespace = namespaces.entry(&policy.namespace).or_default();
             of_namespace.insert(&policy.name);
         }
-        let kept: Vec<ObjectRef> = wanted(self.desired).filter(is_policy).collect();
+        let kept = wanted(self.desired).filter(|one| is_policy(one));
+        let kept: Vec<&ObjectRef> = match namespaces.is_empty() {
+            true => Vec::new(),
+            false => kept.collect(),
+        };
         for (namespace, going) in namespaces {
             let is_gone = |r: &&ObjectRef| is_namespace(r) && r.name == namespace;
             if self.going.keys().any(is_gone) {
@@ -391,9 +397,9 @@ impl<'f> Leaving<'f> {
 }
 
 /// The objects that the profile wants.
-fn wanted(desired: &Desired) -> impl Iterator<Item = ObjectRef> {
+fn wanted(desired: &Desired) -> impl Iterator<Item = &ObjectRef> {
     let objects = desired.resources.iter();
-    objects.filter_map(|r| r.kind.behaviour().object().and_then(ObjectRef::of))
+    objects.filter_map(|r| r.kind.behaviour().reference())
 }
 
 fn change(reference: &ObjectRef, reason: &str, risk: Risk) -> Change {

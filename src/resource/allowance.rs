@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::object::Object;
 use super::{Behaviour, Draft, Kind, Part, Resource, Subject};
 use crate::distribution::k3s::Layout;
-use crate::fact::{Facts, Query};
+use crate::fact::{Facts, ObjectRef, Query};
 
 /// The label that the API server itself sets on a namespace.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -294,6 +294,10 @@ impl Behaviour for Allowance {
 
     fn object(&self) -> Option<&Value> {
         self.0.object()
+    }
+
+    fn reference(&self) -> Option<&ObjectRef> {
+        self.0.reference()
     }
 
     fn unite(&self, other: &Kind) -> Option<Result<Kind, String>> {

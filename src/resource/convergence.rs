@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::defaults::fill_in;
+use super::defaults::filled_in;
 use super::quantity::canonical;
 use super::stray::strays;
 
@@ -74,10 +74,9 @@ pub fn prove_converged(wanted: &Value, live: &Value, manager: &str) -> Result<()
             why: "it is there and not wanted",
         });
     }
-    let mut filled = wanted.clone();
-    fill_in(&mut filled);
+    let filled = filled_in(wanted);
     let (Some(owned), Value::Object(wanted), Value::Object(live)) =
-        (entry["fieldsV1"].as_object(), &filled, live)
+        (entry["fieldsV1"].as_object(), &*filled, live)
     else {
         return whole("its managedFields cannot be read");
     };
@@ -157,14 +156,17 @@ impl Proof {
             let Value::Object(fields) = value else {
                 return path.doubt("it is no table");
             };
-            let fields: Map<String, Value> = fields
-                .iter()
-                .filter(|(key, _)| !NOT_OWNED[2..].contains(&key.as_str()))
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect();
-            if !fields.is_empty() {
-                expected += 1;
-                self.entry(owned, &path, &Value::Object(fields), live.get(key))?;
+            let is_owned = |key: &String| !NOT_OWNED[2..].contains(&key.as_str());
+            let mut fields = fields.iter().filter(|(key, _)| is_owned(key)).peekable();
+            if fields.peek().is_none() {
+                continue;
+            }
+            expected += 1;
+            match (owned.get("f:metadata"), live.get(key)) {
+                (Some(Value::Object(own)), Some(Value::Object(live))) => {
+                    self.table(own, &path, fields, live)?;
+                }
+                _ => return path.doubt("it is wanted and not ours"),
             }
         }
         match owned.len() == expected {
@@ -199,7 +201,7 @@ impl Proof {
         }
         match (wanted, live) {
             (Value::Object(wanted), Some(Value::Object(live))) => {
-                self.table(own, path, wanted, live)
+                self.table(own, path, wanted.iter(), live)
             }
             (Value::Array(wanted), Some(Value::Array(live))) => self.list(own, path, wanted, live),
             _ => path.doubt("it is of another shape than what is ours"),
@@ -221,14 +223,16 @@ impl Proof {
         }
     }
 
-    fn table(
+    fn table<'w>(
         &self,
         own: &Map<String, Value>,
         path: &Path<'_>,
-        wanted: &Map<String, Value>,
+        wanted: impl Iterator<Item = (&'w String, &'w Value)>,
         live: &Map<String, Value>,
     ) -> Checked {
+        let mut expected = 0;
         for (key, value) in wanted {
+            expected += 1;
             let below = Path {
                 up: Some(path),
                 key,
@@ -236,7 +240,7 @@ impl Proof {
             self.entry(own, &below, value, live.get(key))?;
         }
         // Each wanted one was found, so more than that are ours and not wanted.
-        match own.keys().filter(|key| *key != ".").count() == wanted.len() {
+        match own.keys().filter(|key| *key != ".").count() == expected {
             true => Ok(()),
             false => path.doubt("a field in it is ours that is not wanted any more"),
         }

@@ -143,7 +143,12 @@ pub trait Behaviour {
         None
     }
 
-    /// The same, to be kept without a copy.
+    /// Returns which object that is.
+    fn reference(&self) -> Option<&ObjectRef> {
+        None
+    }
+
+    /// The object, to be kept without a copy.
     fn shared_object(&self) -> Option<&std::sync::Arc<serde_json::Value>> {
         None
     }
@@ -279,7 +284,7 @@ pub enum Part {
 }
 
 /// Which nodes a resource concerns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// The nodes labelled `node-role.kubernetes.io/control-plane`.
@@ -323,7 +328,7 @@ pub enum Risk {
 }
 
 /// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// The option's full name, for example `apiserver.profiling`.
     pub option: String,
@@ -403,8 +408,11 @@ impl Resource {
 
     /// Returns every precondition of one of its parts.
     pub fn preconditions(&self) -> impl Iterator<Item = Precondition> {
-        let parts = self.parts_to_accept().into_iter();
-        parts.flat_map(|part| part.requires)
+        // Those of `parts_to_accept`, whose options nobody asks for here.
+        let is_whole = self.risk == Risk::Guarded && self.consent.is_empty();
+        let whole = is_whole.then_some(&self.requires);
+        let parts = self.consent.iter().map(|part| &part.requires);
+        whole.into_iter().chain(parts).flatten().copied()
     }
 
     /// Whether it is wanted on a node.
@@ -504,7 +512,7 @@ impl Desired {
     /// Returns the SHA-256 of the desired state. Where values came from does not count, so that
     /// moving a line changes nothing.
     pub fn sha256(&self) -> String {
-        use crate::fact::canonical_json;
+        use crate::fact::{canonical_json, write_canonical};
         // Canonical JSON, one resource at a time: of thousands, the whole would be many times as large.
         let mut hash = sha2::Sha256::new();
         let accept = canonical_json(&serde_json::json!(self.accept));
@@ -521,11 +529,26 @@ impl Desired {
         }
         hash.update("\"resources\":[");
         for (at, r) in self.resources.iter().enumerate() {
-            let resource = serde_json::json!({
-                "kind": r.kind, "scope": r.scope, "only": r.only, "except": r.except, "uniform": r.uniform,
-            });
-            hash.update(if at == 0 { "" } else { "," });
-            hash.update(canonical_json(&resource));
+            let mut text = String::from(if at == 0 { "{" } else { ",{" });
+            let add = |name: &str, value: &serde_json::Value, text: &mut String| {
+                text.push_str(name);
+                write_canonical(value, text);
+            };
+            add("\"except\":", &serde_json::json!(r.except), &mut text);
+            match &r.kind {
+                // Of these there are thousands, and what they want is JSON already.
+                Kind::Object(object) => {
+                    let name = ",\"kind\":{\"object\":{\"manifest\":";
+                    add(name, object.manifest(), &mut text);
+                    text.push_str("}}");
+                }
+                kind => add(",\"kind\":", &serde_json::json!(kind), &mut text),
+            }
+            add(",\"only\":", &serde_json::json!(r.only), &mut text);
+            add(",\"scope\":", &serde_json::json!(r.scope), &mut text);
+            add(",\"uniform\":", &serde_json::json!(r.uniform), &mut text);
+            text.push('}');
+            hash.update(text);
         }
         hash.update("]}");
         crate::fact::hex(&hash.finalize())

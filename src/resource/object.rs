@@ -49,8 +49,16 @@ impl Object {
     /// # Errors
     /// What is wrong with the table.
     pub fn from_table(value: Value) -> Result<Self, String> {
-        let table: Table = serde_json::from_value(value).map_err(|e| e.to_string())?;
-        let manifest = table.manifest;
+        let manifest = match value {
+            // There are thousands: what the table holds is taken as it is.
+            Value::Object(mut table) if table.len() == 1 && table.contains_key("manifest") => {
+                table.remove("manifest").unwrap_or_default()
+            }
+            value => {
+                let table: Table = serde_json::from_value(value).map_err(|e| e.to_string())?;
+                table.manifest
+            }
+        };
         let reference = ObjectRef::of(&manifest)
             .ok_or("manifest: it needs apiVersion, kind and metadata.name as text")?;
         for field in [
@@ -210,6 +218,10 @@ impl Behaviour for Object {
 
     fn object(&self) -> Option<&Value> {
         Some(&self.manifest)
+    }
+
+    fn reference(&self) -> Option<&ObjectRef> {
+        Some(&self.reference)
     }
 
     fn shared_object(&self) -> Option<&Arc<Value>> {

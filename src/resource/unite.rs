@@ -1,7 +1,7 @@
 //! Several resources that contribute to one thing become one: parts
 //! of a configuration file.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::{Origin, Resource, Scope};
 
@@ -23,7 +23,7 @@ pub struct Disagreement {
 /// must not decide what is wanted, or taking it back would undo what was applied.
 pub fn unite(resources: Vec<Resource>, disagreements: &mut Vec<Disagreement>) -> Vec<Resource> {
     let mut united: Vec<Resource> = Vec::new();
-    let mut by_name: BTreeMap<(Scope, String), usize> = BTreeMap::new();
+    let mut by_name: HashMap<(Scope, String), usize> = HashMap::new();
     for resource in resources {
         let name = resource.kind.behaviour().name();
         let key = (resource.scope, name);

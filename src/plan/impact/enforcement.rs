@@ -13,7 +13,7 @@ use crate::fact::{
 };
 use crate::plan::{ObjectAction, Plan, Step};
 use crate::resource::stray::{strays, without};
-use crate::resource::{Desired, Draft, Origin, Severity};
+use crate::resource::{Desired, Draft, Origin, Problem, Severity};
 
 /// An object that a plan changes, or would change with consent.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +95,10 @@ impl Enforcement {
     /// Finds them: what the plan does to objects in namespaces that exist, and what it would do if it
     /// had consent. What is as it is wanted is not among them, and so has no impact.
     pub fn of(desired: &Desired, facts: &Facts, plan: &Plan) -> Self {
+        let is_error = |problem: &Problem| problem.severity == Severity::Error;
+        if plan.changes.is_empty() && !plan.problems.iter().any(is_error) {
+            return Enforcement::default();
+        }
         // Of what is only noted in the ledger nothing changes.
         let noted = plan.steps().filter_map(|(_, step)| match step {
             Step::Object(step) if step.action == ObjectAction::Note => {
@@ -114,10 +118,8 @@ impl Enforcement {
         let mut tenant_of = BTreeMap::new();
         let mut unseen = Vec::new();
         for resource in &desired.resources {
-            let Some(object) = resource.kind.behaviour().object() else {
-                continue;
-            };
-            let Some(reference) = ObjectRef::of(object) else {
+            let kind = resource.kind.behaviour();
+            let (Some(object), Some(reference)) = (kind.object(), kind.reference()) else {
                 continue;
             };
             if reference.kind == "Namespace"
@@ -127,15 +129,15 @@ impl Enforcement {
             }
             let name = reference.to_string();
             let is_done = done.contains(name.as_str());
-            if !is_of_interest(&reference) || !(is_done || withheld.contains(name.as_str())) {
+            if !is_of_interest(reference) || !(is_done || withheld.contains(name.as_str())) {
                 continue;
             }
-            let Some(ObjectFact { live, would }) = facts.api.objects.get(&reference) else {
+            let Some(ObjectFact { live, would }) = facts.api.objects.get(reference) else {
                 continue;
             };
             let after = match (live, would) {
                 (Fact::Unreadable(why), _) => {
-                    unseen.push(Unseen::of(&reference, why));
+                    unseen.push(Unseen::of(reference, why));
                     continue;
                 }
                 // Nothing changes but the ledger, and the object is not known whole.
@@ -163,7 +165,7 @@ impl Enforcement {
                 after: Some(after),
                 origins: resource.origins.clone(),
                 planned: is_done,
-                reference,
+                reference: reference.clone(),
             });
         }
         planned.extend(deleted(plan));

@@ -17,26 +17,28 @@ pub(super) fn note(
     draft: &mut Draft,
 ) -> Vec<Step> {
     let known = ledger.by_identity();
-    let applied: BTreeSet<ObjectRef> = draft
+    let applied: BTreeSet<&ObjectRef> = draft
         .changes
         .iter()
         .flat_map(|(_, effects)| effects)
         .filter_map(|effect| match effect {
-            Effect::Object { reference, .. } => Some(reference.clone()),
+            Effect::Object { reference, .. } => Some(reference),
             _ => None,
         })
         .collect();
-    let mut steps = Vec::new();
-    for reference in wanted(desired).collect::<BTreeSet<_>>() {
-        let entry = known.get(&reference.identity());
-        let is_noted = entry.is_some_and(|entry| entry.workspaces.contains(&desired.cluster));
-        if is_noted || applied.contains(&reference) {
-            continue;
-        }
+    let missing: BTreeSet<&ObjectRef> = wanted(desired)
+        .filter(|reference| {
+            let entry = known.get(&reference.identity());
+            !entry.is_some_and(|entry| entry.workspaces.contains(&desired.cluster))
+                && !applied.contains(reference)
+        })
+        .collect();
+    let (mut changes, mut steps) = (Vec::new(), Vec::new());
+    for reference in missing {
         let Some(ObjectFact {
             live: Fact::Value(live),
             would,
-        }) = facts.api.objects.get(&reference)
+        }) = facts.api.objects.get(reference)
         else {
             continue;
         };
@@ -44,19 +46,20 @@ pub(super) fn note(
         if !bears(live) && !matches!(would, DryRun::Same { .. }) {
             continue;
         }
-        let why = match entry {
+        let why = match known.get(&reference.identity()) {
             Some(_) => "the ledger lists it for another workspace only",
             None => "harden manages it, and the ledger does not list it",
         };
-        draft.changes.push((
+        changes.push((
             Change {
                 before: Some("not in the ledger".into()),
                 after: Some("noted".into()),
-                ..change(&reference, why, Risk::Safe)
+                ..change(reference, why, Risk::Safe)
             },
             Vec::new(),
         ));
-        steps.push(step(&reference, Some(live), ObjectAction::Note));
+        steps.push(step(reference, Some(live), ObjectAction::Note));
     }
+    draft.changes.extend(changes);
     steps
 }
