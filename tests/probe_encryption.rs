@@ -365,3 +365,63 @@ fn an_etcd_that_does_not_answer_is_not_taken_for_an_empty_one() {
         assert_eq!(fact, Fact::Value(Answer::Stored([].into())), "{shell}");
     }
 }
+
+/// In a process namespace of its own: starts a program called `etcd` in the directory `$1`, where `$2` says
+/// how, and runs the probe once it is there.
+const NODE: &str = r#"
+    base=$1 how=$2 script=$3
+    shift 3
+    cp /bin/sleep "$base/etcd"
+    case $how in
+        own) unshare --mount sh -c 'mount -t tmpfs none "$1/keys" && exec "$1/etcd" 600' sh "$base" & ;;
+        node) "$base/etcd" 600 & ;;
+    esac
+    until pgrep -x etcd >/dev/null; do sleep 0.05; done
+    "$@" -c "$script" harden
+"#;
+
+#[test]
+fn a_program_of_that_name_that_has_not_the_nodes_keys_is_not_taken_for_its_etcd() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().to_str().unwrap();
+    fs::create_dir(dir.path().join("keys")).unwrap();
+    let keys = format!("pki={base}/keys");
+    let script = SCRIPT.replace("pki=/etc/kubernetes/pki/etcd", &keys);
+    assert!(script.contains(&keys));
+    let prefix = EtcdPrefix::new("/registry/secrets/").unwrap();
+    let query = Query::Stored(prefix);
+    for (shell, words) in SHELLS {
+        for (how, found) in [("node", true), ("own", false)] {
+            let head = [
+                "--pid",
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                "--map-root-user",
+            ];
+            let mut node = vec!["unshare"];
+            node.extend(head);
+            node.extend(["bash", "-c", NODE, "node", base, how, script.as_str()]);
+            node.extend(*words);
+            let mut child = Command::new(node[0])
+                .args(&node[1..])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("unshare (Debian: util-linux)");
+            let queries = std::slice::from_ref(&query);
+            let request = encode(NONCE, queries);
+            child.stdin.take().unwrap().write_all(&request).unwrap();
+            let output = child.wait_with_output().unwrap();
+            let facts = parse(NONCE, queries, &output.stdout).unwrap();
+            match &facts[&query] {
+                // It is asked then, as far as its programs and keys are there.
+                Fact::Unreadable(why) if found => {
+                    assert!(why.contains("etcdctl"), "{shell}: {why}")
+                }
+                Fact::Absent if !found => {}
+                other => panic!("{shell} {how}: {other:?}"),
+            }
+        }
+    }
+}

@@ -598,8 +598,10 @@ query_certificates() {
     fi
 }
 
-# etcd_process: puts the id of this node's etcd into $pid; 1 where there is none, 2 where nobody knows.
+# etcd_process: puts the id of this node's etcd into $pid; 1 where there is none, 2 where nobody knows. Its
+# program is run from where it has it, so a name is not enough: it sees the node's own directory of keys.
 etcd_process() {
+    keys=$(stat -c %d:%i "$pki" 2>/dev/null)
     home=$(readlink /proc/1/ns/net 2>/dev/null) && [ -n "$home" ] || return 2
     set +f
     set -- /proc/[0-9]*
@@ -609,6 +611,7 @@ etcd_process() {
         [ "$comm" = etcd ] || continue
         net=$(readlink "$dir/ns/net" 2>/dev/null) && [ -n "$net" ] || return 2
         [ "$net" = "$home" ] || continue
+        [ "$(stat -c %d:%i "$dir/root$pki" 2>/dev/null)" = "$keys" ] || continue
         pid=${dir#/proc/}
         return 0
     done
