@@ -1,7 +1,7 @@
 //! The real API, by kube.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -436,6 +436,10 @@ impl Api for Client {
 
     fn external_ips(&self) -> Result<Vec<String>, ApiError> {
         impact::external_ips(self)
+    }
+
+    fn served_resources(&self) -> Result<BTreeSet<String>, ApiError> {
+        Ok(self.served()?.into_keys().collect())
     }
 
     fn never_pulled(&self) -> Result<Vec<String>, ApiError> {

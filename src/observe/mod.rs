@@ -21,7 +21,7 @@ mod inventory;
 mod left;
 mod metrics;
 
-pub use encryption::encryption;
+pub use encryption::{encryption, more_encryption};
 pub use inventory::{Inventory, InventoryError, inventory};
 pub use left::LedgerWanted;
 
