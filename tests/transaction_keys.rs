@@ -30,9 +30,13 @@ fn a_file_with_keys_is_replaced_whole_and_leaves_no_copy() {
         let mut client = Client::new(&mut node, HOLDER);
         client.lock(HOLDER, None).unwrap();
         assert_eq!(&**client.secret(&path).unwrap(), OLD.as_bytes());
-        client.replace(&path, &sha256(OLD), NEW.as_bytes()).unwrap();
+        client
+            .replace(&path, Some(&sha256(OLD)), NEW.as_bytes())
+            .unwrap();
         // A run whose answer was lost asks again.
-        client.replace(&path, &sha256(OLD), NEW.as_bytes()).unwrap();
+        client
+            .replace(&path, Some(&sha256(OLD)), NEW.as_bytes())
+            .unwrap();
         assert_eq!(&**client.secret(&path).unwrap(), NEW.as_bytes());
         assert_eq!(node.read("enc/config.yaml").as_deref(), Some(NEW));
         let tree = format!("{:?}", node.tree());
@@ -61,11 +65,11 @@ fn what_is_not_what_it_was_is_left_alone() {
         client.lock(HOLDER, None).unwrap();
         let other = sha256("somebody else was here");
         assert_eq!(
-            code(client.replace(&path, &other, NEW.as_bytes())),
+            code(client.replace(&path, Some(other.as_str()), NEW.as_bytes())),
             Code::Moved
         );
         for path in [&dir, &none] {
-            let replaced = client.replace(path, &sha256(OLD), NEW.as_bytes());
+            let replaced = client.replace(path, Some(&sha256(OLD)), NEW.as_bytes());
             assert_eq!(code(replaced), Code::Moved);
             assert_eq!(code(client.secret(path)), Code::Unknown);
         }
@@ -81,8 +85,41 @@ fn only_the_holder_of_the_lock_sees_and_writes_keys() {
         Client::new(&mut node, HOLDER).lock(HOLDER, None).unwrap();
         let mut stranger = Client::new(&mut node, "somebody else");
         assert_eq!(code(stranger.secret(&path)), Code::NotHeld);
-        let replaced = stranger.replace(&path, &sha256(OLD), NEW.as_bytes());
+        let replaced = stranger.replace(&path, Some(&sha256(OLD)), NEW.as_bytes());
         assert_eq!(code(replaced), Code::NotHeld);
         assert_eq!(node.read("enc/config.yaml").as_deref(), Some(OLD));
+    });
+}
+
+#[test]
+fn a_first_file_with_keys_is_made_in_a_directory_of_its_own_and_erased_without_a_copy() {
+    each_shell(|mut node| {
+        let path = node.path("enc/config.yaml");
+        let mut client = Client::new(&mut node, HOLDER);
+        client.lock(HOLDER, None).unwrap();
+        client.replace(&path, None, OLD.as_bytes()).unwrap();
+        // A run whose answer was lost asks again; one that knows of no file overwrites none.
+        client.replace(&path, None, OLD.as_bytes()).unwrap();
+        assert_eq!(
+            code(client.replace(&path, None, NEW.as_bytes())),
+            Code::Moved
+        );
+        assert_eq!(&**client.secret(&path).unwrap(), OLD.as_bytes());
+        assert_eq!(code(client.erase(&path, &sha256(NEW))), Code::Moved);
+        assert_eq!(node.read("enc/config.yaml").as_deref(), Some(OLD));
+        let tree = format!("{:?}", node.tree());
+        let mut client = Client::new(&mut node, HOLDER);
+        client.erase(&path, &sha256(OLD)).unwrap();
+        client.erase(&path, &sha256(OLD)).unwrap();
+        assert_eq!(node.read("enc/config.yaml"), None);
+        let after = format!("{:?}", node.tree());
+        assert!(tree.contains("config.yaml") && !after.contains("config.yaml"));
+        assert!(!after.contains(".harden.keys"), "{after}");
+        let mut stranger = Client::new(&mut node, "somebody else");
+        assert_eq!(
+            code(stranger.replace(&path, None, OLD.as_bytes())),
+            Code::NotHeld
+        );
+        assert_eq!(code(stranger.erase(&path, &sha256(OLD))), Code::NotHeld);
     });
 }

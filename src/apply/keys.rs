@@ -5,12 +5,13 @@
 //! is dropped shall be gone.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use zeroize::Zeroizing;
 
 use super::node::NodeError;
 use super::session::Session;
-use super::{Apply, ApplyError};
+use super::{Apply, ApplyError, Notice};
 use crate::fact::encryption::Form;
 use crate::fact::{NodePath, sha256};
 use crate::resource::encryption::Rows;
@@ -18,16 +19,16 @@ use crate::resource::encryption::keys::{Keys, KeysError, Secret};
 
 /// A file as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFile {
+pub(super) struct KeyFile {
     /// Where it is on its node.
     pub path: NodePath,
-    /// SHA-256 of all of it.
-    pub sha256: String,
+    /// SHA-256 of all of it; `None` where there is none yet.
+    pub sha256: Option<String>,
 }
 
 /// Files that shall say something else.
 #[derive(Debug)]
-pub struct KeyChange<'c> {
+pub(super) struct KeyChange<'c> {
     /// The file of every control plane, by name: their keys together are those that can be written.
     pub seen: BTreeMap<String, KeyFile>,
     /// What they shall say, by name.
@@ -38,9 +39,16 @@ pub struct KeyChange<'c> {
 
 /// What was written, and what was there before. It holds keys, and is wiped when it is dropped.
 #[derive(Default)]
-pub struct WrittenKeys {
-    /// By node: the file as it is now, and all of what it was.
-    files: BTreeMap<String, (KeyFile, Zeroizing<Vec<u8>>)>,
+pub(super) struct WrittenKeys {
+    /// By node: the file as it is now, and all of what it was, if there was one.
+    files: BTreeMap<String, Written>,
+}
+
+/// A file that was written.
+struct Written {
+    path: NodePath,
+    sha256: String,
+    before: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for WrittenKeys {
@@ -112,37 +120,78 @@ impl KeyError {
     }
 }
 
-impl Apply<'_> {
-    /// Writes files with keys, one control plane after the other, under the locks of an apply. All of
-    /// them are read and made first, so that what can be found wrong is found before one is written.
+/// Who can write files with keys, under the locks of an apply.
+pub(super) trait Pen {
+    /// Writes files with keys, one control plane after the other. All of them are read and made first, so
+    /// that what can be found wrong is found before one is written.
     ///
     /// # Errors
     /// When a lock is held, a file has moved, two files have different keys of one name, or a node
     /// cannot be written.
-    pub fn write_keys(&mut self, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError> {
-        let mut session = Session::new(self);
-        let result = write(&mut session, change);
-        session.unlock();
-        result
-    }
+    fn write_keys(&mut self, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError>;
 
-    /// Puts back what [`Apply::write_keys`] replaced. What is there already is left alone.
+    /// Puts back what was written. What is there already is left alone.
     ///
     /// # Errors
     /// As there.
-    pub fn put_back_keys(&mut self, written: &WrittenKeys) -> Result<(), KeyError> {
-        let mut session = Session::new(self);
-        let result = (|| {
-            lock(&mut session, written.files.keys())?;
-            for (node, (file, before)) in &written.files {
-                let back = replace(&mut session, node, &file.path, &file.sha256, before);
-                back.map_err(ApplyError::from)?;
-            }
-            Ok(())
-        })();
-        session.unlock();
-        result
+    fn put_back_keys(&mut self, written: &WrittenKeys) -> Result<(), KeyError>;
+
+    /// Removes files with keys that no server reads.
+    ///
+    /// # Errors
+    /// As there.
+    fn erase_keys(&mut self, files: &BTreeMap<String, KeyFile>) -> Result<(), KeyError>;
+
+    /// Whether the user wants it to end.
+    fn is_interrupted(&self) -> bool;
+
+    /// Is told that time has passed: locks are renewed.
+    fn pass(&mut self);
+
+    /// Tells the user something.
+    fn say(&mut self, text: &str);
+}
+
+/// Takes the locks for each call, and gives them back: what is in between may take hours.
+impl Pen for Apply<'_> {
+    fn write_keys(&mut self, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError> {
+        locked(self, change.seen.keys(), |session| {
+            session.write_keys(change)
+        })
     }
+
+    fn put_back_keys(&mut self, written: &WrittenKeys) -> Result<(), KeyError> {
+        locked(self, written.files.keys(), |session| {
+            session.put_back_keys(written)
+        })
+    }
+
+    fn erase_keys(&mut self, files: &BTreeMap<String, KeyFile>) -> Result<(), KeyError> {
+        locked(self, files.keys(), |session| session.erase_keys(files))
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    fn pass(&mut self) {}
+
+    fn say(&mut self, text: &str) {
+        self.progress.tell(Notice::Note(text));
+    }
+}
+
+fn locked<'n, T>(
+    apply: &mut Apply<'_>,
+    nodes: impl Iterator<Item = &'n String>,
+    call: impl FnOnce(&mut Session<'_, '_>) -> Result<T, KeyError>,
+) -> Result<T, KeyError> {
+    let mut session = Session::new(apply);
+    let result = lock(&mut session, nodes)
+        .map_err(KeyError::from)
+        .and_then(|()| call(&mut session));
+    session.unlock();
+    result
 }
 
 fn lock<'n>(
@@ -160,16 +209,59 @@ fn lock<'n>(
     }
 }
 
+/// Within a run, which holds the locks.
+impl Pen for Session<'_, '_> {
+    fn write_keys(&mut self, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError> {
+        write(self, change)
+    }
+
+    fn put_back_keys(&mut self, written: &WrittenKeys) -> Result<(), KeyError> {
+        for (node, file) in &written.files {
+            let back = match &file.before {
+                Some(before) => replace(self, node, &file.path, Some(&file.sha256), before),
+                None => self
+                    .node(node)
+                    .and_then(|mut client| client.erase(&file.path, &file.sha256)),
+            };
+            back.map_err(ApplyError::from)?;
+        }
+        Ok(())
+    }
+
+    fn erase_keys(&mut self, files: &BTreeMap<String, KeyFile>) -> Result<(), KeyError> {
+        for (node, file) in files {
+            let Some(sha256) = &file.sha256 else { continue };
+            let erased = self
+                .node(node)
+                .and_then(|mut client| client.erase(&file.path, sha256));
+            erased.map_err(ApplyError::from)?;
+        }
+        Ok(())
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted()
+    }
+
+    fn pass(&mut self) {
+        self.renew_in_time();
+    }
+
+    fn say(&mut self, text: &str) {
+        self.tell(Notice::Note(text));
+    }
+}
+
 fn write(session: &mut Session<'_, '_>, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError> {
-    lock(session, change.seen.keys())?;
     let mut keys = Keys::default();
     let mut before = BTreeMap::new();
     for (node, file) in &change.seen {
+        let Some(seen) = &file.sha256 else { continue };
         let found = session
             .node(node)
             .and_then(|mut client| client.secret(&file.path))
             .map_err(ApplyError::from)?;
-        if sha256(&*found) != file.sha256 {
+        if sha256(&*found) != *seen {
             return Err(KeyError::Moved {
                 node: node.clone(),
                 path: file.path.clone(),
@@ -197,13 +289,15 @@ fn write(session: &mut Session<'_, '_>, change: &KeyChange<'_>) -> Result<Writte
             node: node.clone(),
             error,
         })?;
-        if let (Some(file), Some(before)) = (change.seen.get(node), before.remove(node)) {
-            made.push((node.clone(), file, text, before));
+        if let Some(file) = change.seen.get(node) {
+            made.push((node.clone(), file, text, before.remove(node)));
         }
     }
     let mut written = WrittenKeys::default();
     for (node, file, text, before) in made {
-        if let Err(error) = replace(session, &node, &file.path, &file.sha256, text.as_bytes()) {
+        let path = &file.path;
+        let expected = file.sha256.as_deref();
+        if let Err(error) = replace(session, &node, path, expected, text.as_bytes()) {
             if written.files.is_empty() {
                 return Err(ApplyError::from(error).into());
             }
@@ -213,11 +307,12 @@ fn write(session: &mut Session<'_, '_>, change: &KeyChange<'_>) -> Result<Writte
                 written: names.join(", "),
             });
         }
-        let now = KeyFile {
-            path: file.path.clone(),
+        let now = Written {
+            path: path.clone(),
             sha256: sha256(text.as_bytes()),
+            before,
         };
-        written.files.insert(node, (now, before));
+        written.files.insert(node, now);
     }
     Ok(written)
 }
@@ -226,7 +321,7 @@ fn replace(
     session: &mut Session<'_, '_>,
     node: &str,
     path: &NodePath,
-    before: &str,
+    before: Option<&str>,
     content: &[u8],
 ) -> Result<(), NodeError> {
     session.renew_in_time();

@@ -25,6 +25,7 @@ use crate::host::{Host, Opener};
 use crate::plan::{Plan, StageName};
 
 mod certificate;
+mod encryption;
 mod error;
 mod etcd;
 mod gate;
@@ -41,10 +42,11 @@ mod session;
 mod step;
 mod together;
 
+pub use encryption::{Course, Reached, Trouble, Until, Workstation, new_form};
 pub use error::ApplyError;
 pub use etcd::{Defragmented, EtcdError, Restored, fetch, scan, snapshot, snapshots};
 pub(crate) use journal::{Read, read_all};
-pub use keys::{KeyChange, KeyError, KeyFile, WrittenKeys};
+pub use keys::KeyError;
 
 /// Asks a node: the probe. The reason is one line for a reader.
 pub type Look<'a> = dyn Fn(&mut dyn Host, &[Query]) -> Result<NodeFacts, String> + 'a;
@@ -172,6 +174,8 @@ pub struct Apply<'a> {
     pub interrupted: &'a AtomicBool,
     /// Hears what happens.
     pub progress: &'a mut dyn Progress,
+    /// What encryption needs; without it no step of it can be done.
+    pub workstation: Option<&'a mut dyn Workstation>,
 }
 
 impl Apply<'_> {

@@ -354,22 +354,33 @@ impl<'h> Client<'h> {
         Ok(bytes)
     }
 
-    /// Puts a file that holds keys in the place of the one with this hash, with mode 0600 and root's, at
-    /// once and without a copy of the old one. One that is there already is left alone.
+    /// Puts a file that holds keys in the place of the one with this hash, or where none is, with mode 0600
+    /// and root's, at once and without a copy of the old one. One that is there already is left alone. A
+    /// directory that is missing is made with mode 0700.
     ///
     /// # Errors
     /// [`Code::Moved`], [`Code::Unwritable`]: nothing was changed.
     pub fn replace(
         &mut self,
         path: &NodePath,
-        before: &str,
+        before: Option<&str>,
         content: &[u8],
     ) -> Result<(), NodeError> {
+        let before = before.unwrap_or("absent");
         let mut data = Zeroizing::new(Vec::with_capacity(content.len() + 2048));
         data.extend_from_slice(format!("{path}\n{before}\n").as_bytes());
         data.extend_from_slice(content);
         self.call(&format!("replace {}", sha256(content)), &data)
             .map(drop)
+    }
+
+    /// Removes a file that holds keys, without a copy of it. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`Code::Moved`] where it has another hash, [`Code::Unwritable`]: nothing was changed.
+    pub fn erase(&mut self, path: &NodePath, before: &str) -> Result<(), NodeError> {
+        let data = format!("{path}\n{before}\n");
+        self.call("erase", data.as_bytes()).map(drop)
     }
 
     fn wire<'f>(&self, file: &'f FileAction) -> Result<Wire<'f>, NodeError> {

@@ -239,6 +239,7 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
                 Step::Object(step) => self.session.do_object(step),
                 Step::ConfigMapKey(step) => self.session.do_key(step),
                 Step::ServingCertificate(step) => self.session.do_certificate(step),
+                Step::Encryption(work) => self.session.do_encryption(work),
             };
             if let Err(failure) = result {
                 return Err(self.fail(number, failure, true));
@@ -341,6 +342,8 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
     /// Ends a run whose step failed: puts back what must not stay, and records the outcome.
     pub(super) fn fail(mut self, number: usize, failure: Failure, begun: bool) -> ApplyError {
         let untouched = self.done.is_empty();
+        // What is done of it stays.
+        let is_partly_done = begun && matches!(self.step(number), Step::Encryption(_));
         let mut message = failure.message;
         let mut whole = failure.left == Left::Back;
         if begun && whole {
@@ -357,6 +360,8 @@ impl<'r, 's, 'a> Run<'r, 's, 'a> {
         self.abandon(number, failure.left);
         let outcome = if !whole {
             None
+        } else if self.done.is_empty() && is_partly_done {
+            Some(Outcome::Stopped(message.clone()))
         } else if self.done.is_empty() {
             Some(Outcome::Reverted(message.clone()))
         } else {

@@ -815,7 +815,7 @@ verb_secret() { # a file that holds keys, as hexadecimal digits; its path in a l
     od -An -v -tx1 <"$path" 2>/dev/null || fail unknown 'it cannot be read'
 }
 
-verb_replace() { # SHA256 of what shall be there; in a line each its path and the SHA256 of what is; then all of it
+verb_replace() { # SHA256 of what shall be there; in a line each its path and the SHA256 of what is, or absent; then all of it
     # No pre-image is kept: a key that is dropped shall be gone. The rename makes it whole or nothing.
     line
     path=$line
@@ -824,10 +824,14 @@ verb_replace() { # SHA256 of what shall be there; in a line each its path and th
     holds
     case $path in /*) ;; *) fail input 'no path' ;; esac
     parent "$path"
-    [ ! -L "$path" ] && [ -f "$path" ] || fail moved "$path: it is no regular file"
-    content=$(sum "$path")
-    [ "$content" != "$1" ] || return 0
-    [ "$content" = "$expected" ] || fail moved "$path: it is not what it was"
+    if [ ! -L "$path" ] && [ ! -e "$path" ] && [ "$expected" = absent ]; then
+        (umask 077 && mkdir -p "$dir") 2>/dev/null || fail unwritable "$dir: it cannot be made"
+    else
+        [ ! -L "$path" ] && [ -f "$path" ] || fail moved "$path: it is no regular file"
+        content=$(sum "$path")
+        [ "$content" != "$1" ] || return 0
+        [ "$content" = "$expected" ] || fail moved "$path: it is not what it was"
+    fi
     rm -f "${dir%/}"/.harden.keys.*
     temp=${dir%/}/.harden.keys.$$
     if (set -C && cat >"$temp") 2>/dev/null && [ "$(sum "$temp")" = "$1" ] && chown 0:0 "$temp" &&
@@ -836,6 +840,20 @@ verb_replace() { # SHA256 of what shall be there; in a line each its path and th
     fi
     rm -f "$temp"
     fail unwritable "$path: it cannot be written"
+}
+
+verb_erase() { # in a line each the path of a file that holds keys and the SHA256 of what is there
+    line
+    path=$line
+    line
+    expected=$line
+    holds
+    case $path in /*) ;; *) fail input 'no path' ;; esac
+    parent "$path"
+    [ -L "$path" ] || [ -e "$path" ] || return 0
+    [ ! -L "$path" ] && [ -f "$path" ] || fail moved "$path: it is no regular file"
+    [ "$(sum "$path")" = "$expected" ] || fail moved "$path: it is not what it was"
+    rm -f "$path" "${dir%/}"/.harden.keys.* && fsync "$dir" || fail unwritable "$path: it cannot be removed"
 }
 
 verb_status() { # GENERATION NUMBER
@@ -867,7 +885,7 @@ main() {
     shift 5
     printf '\nharden-begin %s\n' "$nonce"
     case $verb in
-    lock | unlock | who | put | read | list | begin | stage | activate | commit | revert | status | secret | replace)
+    lock | unlock | who | put | read | list | begin | stage | activate | commit | revert | status | secret | replace | erase)
         "verb_$verb" "$@"
         ;;
     *) fail input "there is no verb $verb" ;;

@@ -242,7 +242,7 @@ pub(crate) enum EncryptionCommand {
     ///
     /// Exit status: 0 every object is under the key that writes, and every API server has loaded the
     /// same file; 2 not so; 1 something could not be seen.
-    Verify,
+    Verify(VerifyArgs),
     /// Have the API server write every object anew that is not under the key that writes
     ///
     /// After a key was put first in the files of all control planes, or encryption has begun. Nothing but
@@ -260,6 +260,34 @@ pub(crate) enum EncryptionCommand {
     ///
     /// Exit status: 0 done, or done but for the old keys, which stay without --drop; 1 stopped.
     Rotate(RotateArgs),
+    /// Bring every object back into clear, and start the API servers without a file
+    ///
+    /// `identity` is put first on every control plane and loaded, every object is written anew and counted in
+    /// every etcd member; then the keys are dropped from the files, the flags are taken away in all three
+    /// copies, one control plane after the other behind its gate, and the files are removed. A run that
+    /// ended anywhere is taken up by the next one. Whoever has a copy of etcd can then read everything;
+    /// older snapshots still need the keys.
+    ///
+    /// Exit status: 0 done, 1 stopped.
+    Disable(DisableArgs),
+}
+
+/// Of `encryption verify`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// A key that writes must not be older than this, in days, as its name tells
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) max_age: Option<u64>,
+}
+
+/// Of `encryption disable`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DisableArgs {
+    /// Objects a second that are written anew, at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) rate: u32,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 /// Of `encryption rotate`.
@@ -268,9 +296,10 @@ pub(crate) struct RotateArgs {
     /// Back the new key up in this file, which must not exist yet; it gets the mode 0600
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     pub(crate) backup: Option<PathBuf>,
-    /// What encrypts: secretbox, or aescbc or aesgcm with their limits (docs/encryption.md)
-    #[arg(long, value_name = "NAME", default_value = "secretbox")]
-    pub(crate) provider: ProviderName,
+    /// What encrypts: secretbox, or aescbc or aesgcm with their limits (docs/encryption.md) [default: that
+    /// of the profile, or else secretbox]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provider: Option<ProviderName>,
     /// Also drop the old keys, without asking. It cannot be undone, and older snapshots of etcd need them
     #[arg(long)]
     pub(crate) drop: bool,

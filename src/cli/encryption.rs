@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use harden::cluster::{ApiError, Pace, Rewritten};
 use harden::fact::Fact;
 use harden::observe;
 use harden::report;
 use harden::resource::encryption::place::rule;
-use harden::resource::encryption::{Judgement, Next, Seen, judge};
+use harden::resource::encryption::{Judgement, Next, Seen, judge, too_old};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{EncryptionCommand, Global, RewriteArgs};
@@ -29,30 +29,38 @@ pub(crate) fn run(
 ) -> Result<Exit, Failure> {
     let patience = match command {
         EncryptionCommand::Rotate(own) => return super::rotate::run(own, global, output),
+        EncryptionCommand::Disable(own) => return super::disable::run(own, global, output),
         EncryptionCommand::Rewrite(_) => PATIENCE,
         _ => super::plan::PATIENCE,
     };
     let session = Session::open(global, patience)?;
-    let (seen, judged) = look(&session, output);
+    let also = session.desired.encrypts().unwrap_or_default();
+    let (seen, mut judged) = look(&session, output, &also);
     match command {
         EncryptionCommand::Rewrite(own) => rewrite(own, &session, output, &seen, &judged),
-        EncryptionCommand::Status | EncryptionCommand::Rotate(_) => {
-            Ok(show(output, &seen, &judged, Exit::Done))
+        EncryptionCommand::Status
+        | EncryptionCommand::Rotate(_)
+        | EncryptionCommand::Disable(_) => Ok(show(output, &seen, &judged, Exit::Done)),
+        EncryptionCommand::Verify(own) => {
+            if let Some(days) = own.max_age {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = now.map_err(|_| Failure::new("the clock is not set", "set it"))?;
+                judged.wrong.extend(too_old(&seen, now.as_secs(), days));
+            }
+            Ok(show(output, &seen, &judged, Exit::Changes))
         }
-        EncryptionCommand::Verify => Ok(show(output, &seen, &judged, Exit::Changes)),
     }
 }
 
-pub(super) fn look(session: &Session, output: &Output) -> (Seen, Judgement) {
-    let served = || {
-        let served = session.api.served().map_err(|error| error.to_string())?;
-        Ok(served.into_keys().collect())
-    };
-    let seen = observe::encryption(
-        &session.inventory,
-        &mut |wanted| session.observe(wanted, output),
-        &served,
-    );
+/// Looks at the resources that the files name, and at others.
+pub(super) fn look(
+    session: &Session,
+    output: &Output,
+    also: &BTreeSet<String>,
+) -> (Seen, Judgement) {
+    let seen = observe::encryption(&session.inventory, also, &mut |wanted| {
+        session.observe(wanted, output)
+    });
     let judged = judge(&seen);
     (seen, judged)
 }
@@ -99,8 +107,9 @@ fn rewrite(
             resources.join(", ")
         ))?;
     }
-    let written = write_all(own.rate, session, output, seen, resources);
-    let (seen, judged) = look(session, output);
+    let written = write_all(own.rate, session, output, seen, resources, &mut || {});
+    let also = seen.resources.keys().cloned().collect();
+    let (seen, judged) = look(session, output, &also);
     let exit = show(output, &seen, &judged, Exit::Error);
     written?;
     match judged.next {
@@ -119,10 +128,11 @@ pub(super) fn write_all(
     output: &Output,
     seen: &Seen,
     resources: &[String],
+    pass: &mut dyn FnMut(),
 ) -> Result<(), Failure> {
     let mut refused = 0;
     for (name, count) in concrete(session, seen, resources)? {
-        let done = write(rate, session, output, &name, count)?;
+        let done = write(rate, session, output, &name, count, pass)?;
         for (object, why) in &done.refused {
             output.note(&format!("{name} {object} was not written: {why}"));
         }
@@ -169,6 +179,7 @@ fn write(
     output: &Output,
     name: &str,
     count: Option<u64>,
+    pass: &mut dyn FnMut(),
 ) -> Result<Rewritten, Failure> {
     let served = session.api.served()?;
     let Some(resource) = served.get(name) else {
@@ -186,6 +197,7 @@ fn write(
     let mut told = begun;
     let result = session.api.rewrite(resource, pace, &mut |so_far| {
         bar.set_position(so_far.done);
+        pass();
         if bar.is_hidden() && told.elapsed() >= EVERY {
             told = Instant::now();
             output.note(&progress(name, so_far.done, count, begun.elapsed()));

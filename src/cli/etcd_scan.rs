@@ -58,15 +58,9 @@ pub(crate) fn scan(global: &Global, output: &Output) -> Result<Exit, Failure> {
 }
 
 fn prefixes(session: &Session, output: &Output) -> Result<BTreeSet<EtcdPrefix>, Failure> {
-    let served = || {
-        let served = session.api.served().map_err(|error| error.to_string())?;
-        Ok(served.into_keys().collect())
-    };
-    observe::encrypted_places(
-        &session.inventory,
-        &mut |wanted| session.observe(wanted, output),
-        &served,
-    )
+    observe::encrypted_places(&session.inventory, &mut |wanted| {
+        session.observe(wanted, output)
+    })
     .map_err(|why| {
         Failure::new(
             format!("where objects lie in etcd is not known: {why}"),

@@ -17,6 +17,7 @@ use super::outcome::Told;
 use super::output::{self, Output};
 use super::progress::Lines;
 use super::session::Session;
+use super::workstation::{Dropping, Here, RATE};
 use super::{Exit, Failure};
 
 /// For how long an API that does not answer is asked again: its servers restart meanwhile.
@@ -52,26 +53,21 @@ impl<'s> Runs<'s> {
 
     /// Does something with the nodes and the API, and tells what it waits for.
     pub(crate) fn call<T>(&self, call: impl FnOnce(&mut Apply<'_>) -> T) -> T {
-        let session = self.session;
-        let mut lines = Lines::new(self.output);
-        let hosts = |name: &str| -> Result<_, HostError> { session.inventory.open(name) };
-        let mut apply = Apply {
-            hosts: &hosts,
-            api: &session.api,
-            look: &observe::look,
-            holder: session.holder(),
-            settings: Settings {
-                gate_timeout: session.workspace.apply.gate_timeout,
-                watchdog_margin: Duration::from_secs(30),
-                take_over: self.consent.take_over,
-                ..Settings::default()
-            },
-            interrupted: &self.interrupted,
-            progress: &mut lines,
+        let mut here = Here {
+            session: self.session,
+            output: self.output,
+            rate: RATE,
+            dropping: Dropping::Unwanted,
         };
-        let result = call(&mut apply);
-        lines.finish();
-        result
+        let interrupted = &*self.interrupted;
+        with_apply(
+            self.session,
+            self.output,
+            self.consent,
+            interrupted,
+            &mut here,
+            call,
+        )
     }
 }
 
@@ -113,6 +109,16 @@ impl<'s> Execution<'s> {
             self.output.result("", &told.document());
         }
         result
+    }
+
+    /// Is set when the user interrupts.
+    pub(crate) fn interrupted(&self) -> &AtomicBool {
+        &self.runs.interrupted
+    }
+
+    /// Ends what was interrupted, and does nothing else.
+    pub(crate) fn finish_first(&self) -> Result<(), Failure> {
+        self.recover(&self.session.generations(), &mut Told::default())
     }
 
     /// Finishes or puts back an apply that was interrupted, and says which.
@@ -191,6 +197,37 @@ impl<'s> Execution<'s> {
             _ => Exit::Error,
         })
     }
+}
+
+/// Calls something of an apply, and tells what it tells.
+pub(super) fn with_apply<T>(
+    session: &Session,
+    output: &Output,
+    consent: &Consent,
+    interrupted: &AtomicBool,
+    here: &mut Here<'_>,
+    call: impl FnOnce(&mut Apply<'_>) -> T,
+) -> T {
+    let mut lines = Lines::new(output);
+    let hosts = |name: &str| -> Result<_, HostError> { session.inventory.open(name) };
+    let mut apply = Apply {
+        hosts: &hosts,
+        api: &session.api,
+        look: &observe::look,
+        holder: session.holder(),
+        settings: Settings {
+            gate_timeout: session.workspace.apply.gate_timeout,
+            watchdog_margin: Duration::from_secs(30),
+            take_over: consent.take_over,
+            ..Settings::default()
+        },
+        interrupted,
+        progress: &mut lines,
+        workstation: Some(here),
+    };
+    let result = call(&mut apply);
+    lines.finish();
+    result
 }
 
 /// Says what an apply that has not ended had left to do.

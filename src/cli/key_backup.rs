@@ -5,42 +5,37 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use harden::apply::Trouble;
 use harden::fact::encryption::Form;
+use harden::resource::encryption::Backup;
 use harden::resource::encryption::keys::Secret;
 use zeroize::Zeroizing;
 
-use super::Failure;
-use super::args::RotateArgs;
-use super::session::Session;
-
-/// Checks, before anything is done, that it is said where to, and that nothing is there.
-pub(super) fn check(own: &RotateArgs) -> Result<(), Failure> {
-    match &own.backup {
-        Some(path) if path.symlink_metadata().is_ok() => Err(Failure::new(
-            format!("{} is there already; nothing was changed", path.display()),
+/// Checks, before anything is done, that nothing is there yet. `dir` is the workspace's, which paths of
+/// files are relative to; programs run where the user is.
+pub(super) fn check(dir: &Path, backup: &Backup) -> Result<(), Trouble> {
+    match backup {
+        Backup::File(path) if dir.join(path).symlink_metadata().is_ok() => Err(Trouble::new(
+            format!("{path} is there already; nothing was changed"),
             "each key has a backup of its own: name a file that does not exist",
-        )),
-        None if own.command.is_empty() => Err(Failure::new(
-            "it is not said where the new key is backed up; nothing was changed",
-            "without its key nobody can read what it encrypts: `--backup FILE`, or a program that \
-             takes it on stdin, as in `-- age -r age1… -o key.age`",
         )),
         _ => Ok(()),
     }
 }
 
-/// Backs a key up.
+/// Backs a key of the cluster of this name up.
 pub(super) fn write(
-    own: &RotateArgs,
-    session: &Session,
+    dir: &Path,
+    backup: &Backup,
+    cluster: &str,
     form: &Form,
     secret: &Secret,
-) -> Result<(), Failure> {
-    check(own)?;
-    let text = text(&session.workspace.cluster.name, form, secret);
-    match &own.backup {
-        Some(path) => to_file(path, &text),
-        None => to_program(&own.command, &text),
+) -> Result<(), Trouble> {
+    check(dir, backup)?;
+    let text = text(cluster, form, secret);
+    match backup {
+        Backup::File(path) => to_file(&dir.join(path), &text),
+        Backup::Command(command) => to_program(command, &text),
     }
 }
 
@@ -66,9 +61,9 @@ fn text(cluster: &str, form: &Form, secret: &Secret) -> Zeroizing<String> {
     text
 }
 
-fn to_file(path: &Path, text: &str) -> Result<(), Failure> {
+fn to_file(path: &Path, text: &str) -> Result<(), Trouble> {
     let failed = |error: std::io::Error| {
-        Failure::new(
+        Trouble::new(
             format!(
                 "the key could not be backed up in {}: {error}; nothing was changed",
                 path.display()
@@ -88,12 +83,12 @@ fn to_file(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// The program's stdout is not shown: what it writes there is lost, and so the key is not backed up.
-fn to_program(command: &[String], text: &str) -> Result<(), Failure> {
+fn to_program(command: &[String], text: &str) -> Result<(), Trouble> {
     let Some((program, arguments)) = command.split_first() else {
-        return Err(Failure::new("no program is named", ""));
+        return Err(Trouble::new("no program is named", ""));
     };
     let failed = |why: String| {
-        Failure::new(
+        Trouble::new(
             format!("the key could not be backed up by {program}: {why}; nothing was changed"),
             "run the program by hand; it gets the key on stdin, and must write it to a file of its own",
         )
@@ -140,9 +135,9 @@ mod tests {
         text.split(' ').map(str::to_owned).collect()
     }
 
-    fn what(failure: Result<(), Failure>) -> String {
+    fn what(failure: Result<(), Trouble>) -> String {
         match failure {
-            Err(Failure::Other { what, .. }) => what,
+            Err(Trouble { what, .. }) => what,
             other => panic!("{other:?}"),
         }
     }

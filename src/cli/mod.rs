@@ -6,6 +6,7 @@ mod apply;
 mod args;
 mod bootstrap;
 mod controls;
+mod disable;
 mod encryption;
 mod eta;
 mod etcd;
@@ -31,6 +32,7 @@ mod save;
 mod session;
 mod tree;
 mod waiting;
+mod workstation;
 
 use args::Command;
 pub(crate) use failure::Failure;

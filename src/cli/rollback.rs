@@ -1,9 +1,13 @@
 //! `harden rollback`.
 
+use std::collections::BTreeSet;
+
 use harden::generation::{self, Current, Generations, Record};
-use harden::plan::Purpose;
+use harden::plan::{Plan, Purpose};
+use harden::resource::encryption;
 
 use super::args::{Global, RollbackArgs};
+use super::encryption::look;
 use super::execute::{Execution, PATIENCE};
 use super::output::Output;
 use super::session::Session;
@@ -24,7 +28,9 @@ pub(crate) fn run(args: &RollbackArgs, global: &Global, output: &Output) -> Resu
         }
         refuse_what_joined(&session, record)?;
         let current = current(&session, record, output);
-        Ok(generation::rollback_plan(record, &current))
+        let plan = generation::rollback_plan(record, &current);
+        refuse_what_encrypts(&session, &plan, output)?;
+        Ok(plan)
     })
 }
 
@@ -85,6 +91,30 @@ fn refuse_what_joined(session: &Session, record: &Record) -> Result<(), Failure>
         }
         _ => Ok(()),
     }
+}
+
+/// Without its flag an API server reads nothing that is encrypted; with the flag and no file it does not start.
+fn refuse_what_encrypts(session: &Session, plan: &Plan, output: &Output) -> Result<(), Failure> {
+    let flag = generation::encryption_flag(plan);
+    if flag.comes {
+        return Err(Failure::new(
+            "this rollback would start API servers with an encryption configuration that may be gone; nothing was \
+             changed",
+            "set encryption.provider in the profile, and `harden apply` begins encryption again",
+        ));
+    }
+    if !flag.goes {
+        return Ok(());
+    }
+    let (seen, _) = look(session, output, &BTreeSet::new());
+    if encryption::is_in_clear(&seen) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "this rollback would start API servers without their encryption configuration, and objects are encrypted, \
+         or it is not known that none is; nothing was changed",
+        "`harden encryption disable` brings them into clear first, and takes the flag away",
+    ))
 }
 
 /// Looks at everything that the record touched.

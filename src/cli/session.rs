@@ -156,6 +156,11 @@ impl Session {
         let mut facts = self.observe(&wanted, output);
         let is_joining = |name: &String, _: &mut Node| self.inventory.joining.contains_key(name);
         let joining = facts.nodes.extract_if(.., is_joining).collect();
+        if let Some(resources) = self.desired.encrypts() {
+            observe::more_encryption(&mut facts, &resources, &mut |wanted| {
+                self.observe(wanted, output)
+            });
+        }
         let mut plan = plan::build(&self.desired, &facts);
         self.add_impact(&mut plan, &facts);
         plan.problems

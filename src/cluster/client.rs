@@ -473,6 +473,10 @@ impl Api for Client {
         impact::external_ips(self)
     }
 
+    fn served_resources(&self) -> Result<BTreeSet<String>, ApiError> {
+        Ok(self.served()?.into_keys().collect())
+    }
+
     fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
         impact::never_pulled(self)
     }

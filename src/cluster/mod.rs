@@ -1,6 +1,6 @@
 //! The Kubernetes API, as far as this program needs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -155,6 +155,9 @@ pub trait Api: Send + Sync {
 
     /// Names the pods with a container whose `imagePullPolicy` is `Never`, likewise.
     fn never_pulled(&self) -> Result<Vec<String>, ApiError>;
+
+    /// Names every resource that can be listed and patched, as an EncryptionConfiguration does.
+    fn served_resources(&self) -> Result<BTreeSet<String>, ApiError>;
 
     /// Asks the API server which pods a Pod Security level would refuse when they are made again: a dry
     /// run for each namespace for which it would count. Nothing is changed. What is not known of a

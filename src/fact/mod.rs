@@ -652,6 +652,11 @@ pub enum ApiQuery {
     /// What the API server on this node says of the encryption configuration that it has loaded:
     /// [`Loaded`](encryption::Loaded). Absent where it says nothing of one.
     LoadedEncryption(String),
+    /// The names of all nodes that are labelled as control planes, as a list.
+    ControlPlanes,
+    /// Every resource that the API serves and that can be listed and patched, as a list of
+    /// `RESOURCE.GROUP`.
+    ServedResources,
     /// The pods that this Pod Security level would refuse when they are made again, in the namespaces
     /// for which it would count: [`PodsBelow`].
     PodsBelow(PodLevel),
@@ -691,6 +696,8 @@ impl fmt::Display for ApiQuery {
             }
             ApiQuery::FenceRights => f.write_str("rights on fences.harden.dev"),
             ApiQuery::ServingRequests => f.write_str("requests for serving certificates"),
+            ApiQuery::ControlPlanes => f.write_str("control planes of the cluster"),
+            ApiQuery::ServedResources => f.write_str("resources that the API serves"),
             ApiQuery::PodsBelow(level) => write!(f, "pods below the Pod Security level {level}"),
         }
     }

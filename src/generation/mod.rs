@@ -18,7 +18,9 @@ mod file_state;
 mod rollback;
 
 pub use content::{covers, same_content};
-pub use rollback::{Current, Lookup, rollback_lookup, rollback_plan};
+pub use rollback::{
+    Current, EncryptionFlag, Lookup, encryption_flag, rollback_lookup, rollback_plan,
+};
 
 /// The `schema` field of a record.
 pub const SCHEMA: &str = "harden.dev/generation/v1";

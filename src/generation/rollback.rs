@@ -14,12 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::distribution::Component;
-use crate::distribution::kubeadm::{KUBE_PROXY_NAME, KUBELET_CONFIG_NAME, manifest_path};
+use crate::distribution::kubeadm::{
+    ClusterConfiguration, KUBE_PROXY_NAME, KUBELET_CONFIG_NAME, manifest_path,
+};
 use crate::fact::{Answer, ApiQuery, Fact, Node, NodePath, ObjectRef, Query, sha256};
 use crate::plan::{
     ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
     Plan, Purpose, ServingCertificateStep, Stage, StageName, Step, etcd_leader, leader_last,
 };
+use crate::resource::encryption::seen::CONFIG_FLAG;
+use crate::resource::encryption::{EncryptionPart, EncryptionWork};
 use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
 
 use super::content::{covers, same_content, without};
@@ -81,10 +85,45 @@ pub fn rollback_lookup(record: &Record) -> Lookup {
                 }
             }
             Step::ConfigMapKey(step) => lookup.keys.push(key_of(step)),
-            Step::ServingCertificate(_) => {}
+            Step::ServingCertificate(_) | Step::Encryption(_) => {}
         }
     }
     lookup
+}
+
+/// What a rollback does to the flag that names an API server's encryption configuration, in any copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EncryptionFlag {
+    /// It is taken away somewhere.
+    pub goes: bool,
+    /// It comes back somewhere.
+    pub comes: bool,
+}
+
+/// Finds out what a plan does to the flag of encryption.
+pub fn encryption_flag(plan: &Plan) -> EncryptionFlag {
+    let mut found = EncryptionFlag::default();
+    let component = Component::KubeApiserver;
+    let in_argv = |gate: &Option<Gate>| {
+        let argv = gate
+            .as_ref()
+            .and_then(|gate| gate.processes.get(&component));
+        argv.map(|argv| flag_map(argv).contains_key(CONFIG_FLAG))
+    };
+    let in_config = |text: &str| {
+        let config = ClusterConfiguration::parse(text).ok()?;
+        Some(!config.values(component, CONFIG_FLAG).is_empty())
+    };
+    for (_, step) in plan.steps() {
+        let (before, after) = match step {
+            Step::Node(step) => (in_argv(&step.undo_gate), in_argv(&step.gate)),
+            Step::ConfigMapKey(step) => (in_config(&step.before), in_config(&step.after)),
+            _ => continue,
+        };
+        found.goes |= before == Some(true) && after == Some(false);
+        found.comes |= before == Some(false) && after == Some(true);
+    }
+    found
 }
 
 /// Makes the plan that undoes the steps of a generation that are done and were not put back.
@@ -112,6 +151,10 @@ pub fn rollback_plan(record: &Record, current: &Current) -> Plan {
             Step::ConfigMapKey(step) => undo.key(step).map(Step::ConfigMapKey),
             Step::ServingCertificate(step) => {
                 undo.certificate(step);
+                None
+            }
+            Step::Encryption(work) => {
+                undo.encryption(work);
                 None
             }
         };
@@ -392,6 +435,22 @@ impl Undo<'_> {
                 });
             }
         }
+    }
+
+    /// What is under a key stays there, and its files with it.
+    fn encryption(&mut self, work: &EncryptionWork) {
+        self.problems.push(Problem {
+            severity: Severity::Warning,
+            place: Place::Api,
+            subject: "encryption at rest".into(),
+            message: match work.part {
+                EncryptionPart::Prepare => {
+                    "the files with the key stay on the control planes".to_owned()
+                }
+                EncryptionPart::Finish => "what was written under a key stays so".to_owned(),
+            },
+            remedy: "`harden encryption disable` brings it back into clear".into(),
+        });
     }
 
     fn object(&mut self, step: &ObjectStep) -> Option<ObjectStep> {

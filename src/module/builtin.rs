@@ -13,6 +13,7 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         "controller-manager",
         include_str!("../../modules/controller-manager.toml"),
     ),
+    ("encryption", include_str!("../../modules/encryption.toml")),
     ("etcd", include_str!("../../modules/etcd.toml")),
     ("files", include_str!("../../modules/files.toml")),
     ("kube-proxy", include_str!("../../modules/kube-proxy.toml")),

@@ -27,6 +27,8 @@ pub(super) fn node_of(query: &ApiQuery) -> Option<&str> {
         | ApiQuery::ExternalIps
         | ApiQuery::NeverPulled
         | ApiQuery::FenceRights
+        | ApiQuery::ServedResources
+        | ApiQuery::ControlPlanes
         | ApiQuery::PodsBelow(_) => None,
         ApiQuery::KubeletConfig(node)
         | ApiQuery::KubeProxyConfig(node)
@@ -50,6 +52,13 @@ pub(super) fn ask_api(api: &dyn Api, query: &ApiQuery) -> Fact<Value> {
         ApiQuery::NeverPulled => told(api.never_pulled().map(Found::of)),
         ApiQuery::PodsBelow(level) => told(api.pods_below(level)),
         ApiQuery::FenceRights => told(fence_rights(api)),
+        ApiQuery::ServedResources => told(api.served_resources()),
+        ApiQuery::ControlPlanes => told(api.nodes().map(|found| {
+            let planes = found
+                .into_iter()
+                .filter(|(_, node)| node.info.control_plane);
+            planes.map(|(name, _)| name).collect::<Vec<String>>()
+        })),
         ApiQuery::KubeletConfig(_)
         | ApiQuery::KubeProxyConfig(_)
         | ApiQuery::EtcdMember(_)
@@ -86,6 +95,8 @@ pub(super) fn ask_node(
             | ApiQuery::ExternalIps
             | ApiQuery::NeverPulled
             | ApiQuery::FenceRights
+            | ApiQuery::ServedResources
+            | ApiQuery::ControlPlanes
             | ApiQuery::PodsBelow(_) => continue,
             ApiQuery::StaleTokens(_) => match host.as_deref_mut() {
                 Some(host) => match server_metrics(api, host) {

@@ -1,40 +1,68 @@
 //! Looks at encryption at rest: three questions to every control plane, each of which tells the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Inventory, Wanted};
 use crate::fact::encryption::EtcdPrefix;
-use crate::fact::{ApiQuery, Fact, Facts, Query};
-use crate::resource::encryption::seen::Places;
+use crate::fact::{ApiQuery, Fact, Facts, Node, Query};
 use crate::resource::encryption::{Seen, seen};
 
 /// Finds where the objects lie in etcd that the control planes' files name: Secrets where none names any.
-/// For the arguments see [`encryption`].
+/// `observe` looks at what it is given.
 ///
 /// # Errors
 /// When a place cannot be told.
 pub fn encrypted_places(
     inventory: &Inventory,
     observe: &mut dyn FnMut(&Wanted) -> Facts,
-    served: &dyn Fn() -> Result<BTreeSet<String>, String>,
 ) -> Result<BTreeSet<EtcdPrefix>, String> {
-    let (_, places) = look(inventory, observe, served);
+    let also = BTreeSet::new();
+    let mut facts = first(inventory, observe);
+    files(&mut facts, &also, observe);
     let mut all = BTreeSet::new();
-    for (name, place) in places {
+    for (name, place) in seen::places_of(&facts, &also) {
         all.extend(place.map_err(|why| format!("{name}: {why}"))?);
     }
     Ok(all)
 }
 
-/// Looks at every control plane. `observe` looks at what it is given; `served` tells all resources of the
-/// API as `RESOURCE.GROUP`, and is asked only where a file has a rule for many resources.
+/// Looks at every control plane. `observe` looks at what it is given.
 pub fn encryption(
     inventory: &Inventory,
+    also: &BTreeSet<String>,
     observe: &mut dyn FnMut(&Wanted) -> Facts,
-    served: &dyn Fn() -> Result<BTreeSet<String>, String>,
 ) -> Seen {
-    let (mut facts, places) = look(inventory, observe, served);
-    let prefixes: Vec<Query> = places
+    let mut facts = first(inventory, observe);
+    more_encryption(&mut facts, also, observe);
+    Seen::of(&facts, &seen::places_of(&facts, also))
+}
+
+/// What [`more_encryption`] begins with.
+fn first(inventory: &Inventory, observe: &mut dyn FnMut(&Wanted) -> Facts) -> Facts {
+    let planes = inventory.control_planes();
+    observe(&Wanted {
+        nodes: planes
+            .iter()
+            .map(|name| (name.clone(), seen::first_queries()))
+            .collect(),
+        answers: planes
+            .iter()
+            .map(|name| ApiQuery::LoadedEncryption(name.clone()))
+            .chain([ApiQuery::ControlPlanes])
+            .collect(),
+        ..Wanted::default()
+    })
+}
+
+/// Adds to facts that hold [`seen::first_queries`] and what the API servers have loaded the rest: what the
+/// files say, and how the objects are stored that they name, and those of `also`.
+pub fn more_encryption(
+    facts: &mut Facts,
+    also: &BTreeSet<String>,
+    observe: &mut dyn FnMut(&Wanted) -> Facts,
+) {
+    files(facts, also, observe);
+    let prefixes: Vec<Query> = seen::places_of(facts, also)
         .values()
         .flatten()
         .flatten()
@@ -43,66 +71,47 @@ pub fn encryption(
         .into_iter()
         .map(Query::Stored)
         .collect();
-    let stored = facts
-        .nodes
-        .iter()
-        .filter(|(_, node)| node.facts.value().is_some() && !prefixes.is_empty())
-        .map(|(name, _)| (name.clone(), prefixes.clone()))
-        .collect();
-    ask(&mut facts, stored, observe);
-    Seen::of(&facts, &places)
+    let stored = match prefixes.is_empty() {
+        true => BTreeMap::new(),
+        false => planes(facts)
+            .into_iter()
+            .map(|name| (name, prefixes.clone()))
+            .collect(),
+    };
+    ask(facts, stored, observe);
 }
 
-/// Looks at the files, and finds where the objects lie that they name.
-fn look(
-    inventory: &Inventory,
-    observe: &mut dyn FnMut(&Wanted) -> Facts,
-    served: &dyn Fn() -> Result<BTreeSet<String>, String>,
-) -> (Facts, Places) {
-    let planes = inventory.control_planes();
-    let mut facts = observe(&Wanted {
-        nodes: planes
-            .iter()
-            .map(|name| (name.clone(), seen::first_queries()))
-            .collect(),
-        answers: planes
-            .iter()
-            .map(|name| ApiQuery::LoadedEncryption(name.clone()))
-            .collect(),
-        ..Wanted::default()
-    });
-    let files = facts
-        .nodes
-        .iter()
-        .filter_map(|(name, node)| Some((name.clone(), vec![seen::file_query(node)?])))
+/// The control planes that answered.
+fn planes(facts: &Facts) -> Vec<String> {
+    let is_known =
+        |(_, node): &(&String, &Node)| node.info.control_plane && node.facts.value().is_some();
+    let planes = facts.nodes.iter().filter(is_known);
+    planes.map(|(name, _)| name.clone()).collect()
+}
+
+/// Adds what the files say, and what the API serves where one of their rules is for many resources.
+fn files(facts: &mut Facts, also: &BTreeSet<String>, observe: &mut dyn FnMut(&Wanted) -> Facts) {
+    let files = planes(facts)
+        .into_iter()
+        .filter_map(|name| {
+            let query = seen::file_query(facts.nodes.get(&name)?)?;
+            Some((name, vec![query]))
+        })
         .collect();
-    ask(&mut facts, files, observe);
-    let named = seen::named(&facts);
-    let served = match named.iter().any(|name| name.contains('*')) {
-        true => served(),
-        false => Ok(BTreeSet::new()),
-    };
-    let servers = facts.nodes.values().map(seen::server);
-    let roots: BTreeSet<String> = servers
-        .filter_map(|server| Some(server.value()?.root.clone()))
-        .collect();
-    let places = match roots.into_iter().collect::<Vec<_>>().as_slice() {
-        [root] => seen::places(&named, root, &served),
-        _ => {
-            let why = "the API servers have different values of --etcd-prefix, or none runs";
-            named
-                .into_iter()
-                .map(|name| (name, Err(why.to_owned())))
-                .collect()
-        }
-    };
-    (facts, places)
+    ask(facts, files, observe);
+    if seen::names_many(facts, also) {
+        let more = observe(&Wanted {
+            answers: [ApiQuery::ServedResources].into(),
+            ..Wanted::default()
+        });
+        facts.api.answers.extend(more.api.answers);
+    }
 }
 
 /// Asks nodes for more, and adds what they say to the facts.
 fn ask(
     facts: &mut Facts,
-    nodes: std::collections::BTreeMap<String, Vec<Query>>,
+    nodes: BTreeMap<String, Vec<Query>>,
     observe: &mut dyn FnMut(&Wanted) -> Facts,
 ) {
     if nodes.is_empty() {

@@ -130,7 +130,12 @@ pub fn api_queries<'n>(
 
 /// Whether a resource has a copy in `ClusterConfiguration`.
 fn rests_on_kubeadm_config(desired: &Desired) -> bool {
-    let is_of_component = |r: &Resource| matches!(r.kind, Kind::Flag(_) | Kind::ComponentFile(_));
+    let is_of_component = |r: &Resource| {
+        matches!(
+            r.kind,
+            Kind::Flag(_) | Kind::ComponentFile(_) | Kind::Encryption(_)
+        )
+    };
     desired.distribution.is_kubeadm() && desired.resources.iter().any(is_of_component)
 }
 
@@ -143,6 +148,15 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
             if !matches!(node.get(&query), Fact::Unreadable(_)) {
                 basis.push(basis_of_node(node, &query));
             }
+        }
+        // Which file it is tells only what was looked at before.
+        if let Fact::Value(answers) = &node.facts
+            && desired.encrypts().is_some()
+        {
+            let is_one = |query: &&Query| matches!(query, Query::Encryption(_));
+            let known = |query: &&Query| !matches!(node.get(query), Fact::Unreadable(_));
+            let queries = answers.keys().filter(is_one).filter(known);
+            basis.extend(queries.map(|query| basis_of_node(node, query)));
         }
         for mode in wanted(desired, &node.info).filter_map(|r| r.kind.behaviour().entries()) {
             let listing = mode.listing().map(|query| node.get(&query));

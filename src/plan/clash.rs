@@ -155,7 +155,9 @@ fn target(effect: &Effect) -> Option<(Place, String)> {
             (Place::Api, format!("{} of {map}", edit.path.join(".")))
         }
         // Two that want one want the same.
-        Effect::ServingCertificate { .. } | Effect::Timer { .. } => return None,
+        Effect::ServingCertificate { .. } | Effect::Timer { .. } | Effect::Encryption(_) => {
+            return None;
+        }
         Effect::File { node, path, .. } => (Place::Node(node.clone()), format!("file {path}")),
         Effect::Mode { node, path, .. } => (Place::Node(node.clone()), format!("mode of {path}")),
         Effect::Owner { node, path, .. } => (Place::Node(node.clone()), format!("owner of {path}")),

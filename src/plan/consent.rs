@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Guard, StageName, Verdict};
 use crate::fact::Facts;
+use crate::resource::encryption::EncryptionPart;
 use crate::resource::precondition::{Judgement, Precondition, listed};
 use crate::resource::{Change, Desired, Draft, Effect, Place, Problem, Resource, Risk, Severity};
 
@@ -186,6 +187,10 @@ fn first_stage(changes: &[(Change, Vec<Effect>)]) -> StageName {
             Effect::Mode { .. } | Effect::Timer { .. } => Some(StageName::NodeFiles),
             Effect::Kubelet { .. } => Some(StageName::Kubelets),
             Effect::ServingCertificate { .. } => Some(StageName::ServingCertificates),
+            Effect::Encryption(work) if work.part == EncryptionPart::Finish => {
+                Some(StageName::Encryption)
+            }
+            Effect::Encryption(_) => Some(StageName::EncryptionFiles),
             Effect::Manifest { .. } | Effect::ServerConfig { .. } | Effect::Owner { .. } => {
                 Some(StageName::ControlPlane)
             }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
 use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
+use crate::resource::encryption::EncryptionWork;
 use crate::resource::mode::Mode;
 use crate::resource::stray::Stray;
 use crate::resource::{Change, Place, Problem};
@@ -131,6 +132,8 @@ pub enum StageName {
     Kubelets,
     /// Certificates that kubelets serve, by approving their requests.
     ServingCertificates,
+    /// Files with keys, before API servers are started with them.
+    EncryptionFiles,
     /// Static pods, or servers of k3s and RKE2, one control-plane node at a time, each behind its gate.
     ControlPlane,
     /// kube-proxy, by its ConfigMap and a rolling restart.
@@ -144,6 +147,8 @@ pub enum StageName {
     ObjectsLeft,
     /// The ConfigMaps from which kubeadm upgrades and joins: only after the last gate has passed.
     KubeadmConfig,
+    /// Objects come under a key: only when everything knows of the files.
+    Encryption,
 }
 
 /// One thing that apply does, whole or not at all.
@@ -158,6 +163,9 @@ pub enum Step {
     ConfigMapKey(ConfigMapStep),
     /// Approve a kubelet's request for a serving certificate, and wait until it serves it.
     ServingCertificate(ServingCertificateStep),
+    /// Do a part of what brings objects under a key. What comes next in it follows from what is seen then,
+    /// and doing it again is no harm.
+    Encryption(EncryptionWork),
 }
 
 impl Step {
@@ -183,6 +191,7 @@ impl Step {
             Step::ServingCertificate(step) => {
                 format!("{}: approve the kubelet's serving certificate", step.node)
             }
+            Step::Encryption(work) => work.words.join("; "),
             Step::ConfigMapKey(step) => {
                 let restart = match &step.rollout {
                     Some(daemon_set) => format!(", restart DaemonSet {daemon_set}"),

@@ -19,6 +19,7 @@ use crate::fact::{
     ProgramName, Query, sha256,
 };
 use crate::resource::component_file::unified_diff;
+use crate::resource::encryption::{EncryptionPart, EncryptionWork};
 use crate::resource::kubelet::kubelet_program;
 use crate::resource::stray::Stray;
 use crate::resource::{ConfigMapRef, Draft, Effect, Place, Problem, SettingCopy, Severity};
@@ -46,6 +47,7 @@ struct Effects {
     kubelets: BTreeMap<String, Vec<FieldEdit>>,
     maps: BTreeMap<ConfigMapRef, Vec<FieldEdit>>,
     objects: BTreeMap<ObjectRef, (serde_json::Value, Vec<FieldConflict>, Vec<Stray>)>,
+    encryption: Vec<EncryptionWork>,
     /// Nodes whose static pods have a change that all nodes must share.
     uniform: BTreeSet<String>,
     /// The same of kubelets.
@@ -84,12 +86,18 @@ pub(super) fn stages(
         .map_steps(draft, facts)
         .into_iter()
         .partition(|step| step.rollout.is_some());
+    let (prepare, finish): (Vec<_>, Vec<_>) = std::mem::take(&mut effects.encryption)
+        .into_iter()
+        .partition(|work| work.part == EncryptionPart::Prepare);
+    let work = |all: Vec<EncryptionWork>| all.into_iter().map(Step::Encryption).collect();
+    let (prepare, finish) = (work(prepare), work(finish));
     let keys = |steps: Vec<ConfigMapStep>| steps.into_iter().map(Step::ConfigMapKey).collect();
     let mut stages: Vec<Stage> = [
         (StageName::NodeFiles, node_files),
         (StageName::ObjectsPermit, permit),
         (StageName::Kubelets, kubelets),
         (StageName::ServingCertificates, certificates),
+        (StageName::EncryptionFiles, prepare),
         (StageName::ControlPlane, control_plane),
         (StageName::KubeProxy, keys(read_at_start)),
         (StageName::ObjectsEnforce, enforce),
@@ -97,6 +105,7 @@ pub(super) fn stages(
             StageName::KubeadmConfig,
             keys(config.into_iter().chain(kept).collect()),
         ),
+        (StageName::Encryption, finish),
     ]
     .into_iter()
     .filter(|(_, steps)| !steps.is_empty())
@@ -216,6 +225,7 @@ impl Effects {
             Effect::Owner { node, path, owner } => {
                 self.owners.insert((node, path), owner);
             }
+            Effect::Encryption(work) => self.encryption.push(work),
             Effect::Object {
                 reference,
                 wanted,

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::plan_text::{DIM, HEADING};
 use super::problems::problems_text;
-use crate::fact::encryption::{Stored, StoredForm};
+use crate::fact::encryption::{Form, Stored, StoredForm};
 use crate::fact::{Fact, Meta};
+use crate::resource::encryption::keys::made_at;
+use crate::resource::encryption::machine::row_of;
 use crate::resource::encryption::{Counted, Judgement, Seen, SeenPlane, seen};
 use crate::resource::{Place, Problem};
 
@@ -34,7 +36,8 @@ pub fn encryption_text(seen: &Seen, judged: &Judgement) -> String {
             Fact::Value(stored) if stored.is_empty() => out.push_str("    no object\n"),
             Fact::Value(stored) => {
                 for (form, count) in &stored {
-                    let _ = writeln!(out, "    {count:>8} {form}");
+                    let made = made(form).map_or_else(String::new, |time| format!(", made {time}"));
+                    let _ = writeln!(out, "    {count:>8} {form}{DIM}{made}{DIM:#}");
                 }
             }
             _ => out.push_str("    not known\n"),
@@ -64,14 +67,9 @@ fn read_by(seen: &Seen, resource: &str) -> Vec<(String, String)> {
             continue;
         };
         let all = seen::rows(file);
-        let forms = match all.get(resource) {
-            Some(row) => row
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", then "),
-            None => "in clear".to_owned(),
-        };
+        let row = row_of(Some(&all), resource).iter();
+        let forms: Vec<String> = row.map(ToString::to_string).collect();
+        let forms = forms.join(", then ");
         match rows.iter_mut().find(|(same, _)| *same == forms) {
             Some((_, nodes)) => nodes.push(node),
             None => rows.push((forms, vec![node])),
@@ -120,6 +118,14 @@ fn owner(meta: &Meta) -> String {
 fn time(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or_default();
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
+}
+
+/// When a key was made, as far as its name tells.
+fn made(form: &StoredForm) -> Option<String> {
+    match form {
+        StoredForm::Form(Form::Key { name, .. }) => made_at(name).map(time),
+        _ => None,
+    }
 }
 
 /// The same as one document.
@@ -190,11 +196,14 @@ fn stored_json(stored: &Stored) -> Value {
 }
 
 fn form_json(form: &StoredForm) -> Value {
-    use crate::fact::encryption::Form;
     match form {
         StoredForm::Form(Form::Clear) => json!({"provider": "identity"}),
         StoredForm::Form(Form::Key { provider, name }) => {
-            json!({"provider": provider.name(), "key": name.as_str()})
+            let mut value = json!({"provider": provider.name(), "key": name.as_str()});
+            if let Some(made) = made(form) {
+                value["made"] = made.into();
+            }
+            value
         }
         StoredForm::Other => json!({"provider": null}),
     }

@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use super::crowd;
 use super::problems::problems_text;
 use crate::plan::{Impact, Plan, Purpose, Stage, StageName, Step, Verdict};
+use crate::resource::encryption::EncryptionPart;
 use crate::resource::{Change, Origin, Place, Problem, Risk, Severity};
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -271,6 +272,9 @@ fn order(out: &mut String, plan: &Plan) {
                     ", then waits for the new processes, /readyz and etcd of this node"
                 }
                 Step::ServingCertificate(_) => ", then waits until the kubelet serves it",
+                Step::Encryption(work) if work.part == EncryptionPart::Finish => {
+                    "; each only when every API server has loaded its file"
+                }
                 Step::ConfigMapKey(key) if key.rollout.is_some() => {
                     ", then waits for every pod to be new and ready"
                 }
@@ -313,6 +317,8 @@ pub(crate) fn stage_name(name: StageName) -> &'static str {
         StageName::ObjectsEnforce => "API objects",
         StageName::BindingsLeft | StageName::ObjectsLeft => "left the profile",
         StageName::KubeadmConfig => "kubeadm-config",
+        StageName::EncryptionFiles => "encryption files",
+        StageName::Encryption => "encryption",
     }
 }
 

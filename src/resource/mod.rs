@@ -96,6 +96,7 @@ kinds! {
     "etcd-user" => EtcdUser(etcd_user::EtcdUser),
     "certificate" => Certificate(certificate::Certificate),
     "etcd-snapshots" => EtcdSnapshots(etcd_snapshots::EtcdSnapshots),
+    "encryption" => Encryption(encryption::Encryption),
 }
 
 /// The path of no field: a plan that asks for an answer does not rest on what it is.
@@ -509,6 +510,19 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Returns what shall be encrypted and by what; `None` where no option wants that.
+    pub fn encryption(&self) -> Option<&encryption::Encryption> {
+        self.resources.iter().find_map(|r| match &r.kind {
+            Kind::Encryption(wanted) => Some(wanted),
+            _ => None,
+        })
+    }
+
+    /// Returns the resources whose objects shall be encrypted; `None` where no option wants that.
+    pub fn encrypts(&self) -> Option<BTreeSet<String>> {
+        Some(self.encryption()?.resources().clone())
+    }
+
     /// Returns the SHA-256 of the desired state. Where values came from does not count, so that
     /// moving a line changes nothing.
     pub fn sha256(&self) -> String {
@@ -794,6 +808,8 @@ pub enum Effect {
         /// The new owner.
         owner: Ids,
     },
+    /// Do a part of what brings objects under a key.
+    Encryption(encryption::EncryptionWork),
     /// Apply an object server-side.
     Object {
         /// Which.

@@ -843,6 +843,7 @@ impl ClientSide {
             settings: self.settings.clone(),
             interrupted: &flag,
             progress: &mut ear,
+            workstation: None,
         };
         act(&mut apply)
     }
@@ -1138,6 +1139,10 @@ impl Api for FakeApi {
     fn external_ips(&self) -> Result<Vec<String>, ApiError> {
         unreachable!("an apply asks for no evidence")
     }
+    fn served_resources(&self) -> Result<BTreeSet<String>, ApiError> {
+        Ok(BTreeSet::new())
+    }
+
     fn never_pulled(&self) -> Result<Vec<String>, ApiError> {
         unreachable!("an apply asks for no evidence")
     }

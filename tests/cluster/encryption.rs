@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::environment::{Cluster, Via, Workspace, eventually, ha, single};
 
+mod by_profile;
+
 const DIR: &str = "/etc/kubernetes/enc";
 const NAMESPACE: &str = "encryption-test";
 const SECRETS: usize = 200;

@@ -160,6 +160,10 @@ impl Wants {
                 "kubelet serving certificate",
                 "a kubelet asks for it when it starts, and its request waits until `harden apply` approves it; logs and exec fail until then",
             ),
+            ("encryption", _) => left.no_place(
+                &format!("encryption {shown}"),
+                "its key is made, and backed up, when the cluster is there: `harden apply` begins it",
+            ),
             ("users", _) => left.no_place(
                 &format!("user of {shown}"),
                 "what makes the cluster has no place for it",

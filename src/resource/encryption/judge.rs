@@ -1,9 +1,10 @@
 //! What is wrong with encryption as it is seen, and what is not known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::machine::{Next, Rows, next};
-use super::seen::{CONFIG_FLAG, RELOAD_FLAG, Seen, SeenPlane, rows};
+use super::keys::made_at;
+use super::machine::{Next, Rows, next, row_of};
+use super::seen::{CONFIG_FLAG, RELOAD_FLAG, Seen, SeenPlane, own_path, rows};
 use crate::fact::encryption::{Form, Provider, StoredForm};
 use crate::fact::{Fact, Meta};
 use crate::resource::{Place, Problem, Severity};
@@ -38,12 +39,46 @@ pub fn judge(seen: &Seen) -> Judgement {
     judge.found
 }
 
+/// Says which resources are written by a key that is older than a number of days, or of which nobody knows
+/// how old it is. `now` is in seconds of Unix time.
+pub fn too_old(seen: &Seen, now: u64, days: u64) -> Vec<Problem> {
+    const DAY: u64 = 24 * 60 * 60;
+    let mut keys: BTreeMap<&Form, BTreeSet<String>> = BTreeMap::new();
+    let files: Vec<Rows> = seen
+        .planes
+        .values()
+        .filter_map(|plane| plane.file.value().map(rows))
+        .collect();
+    for (resource, row) in files.iter().flatten() {
+        if let Some(form @ Form::Key { .. }) = row.first() {
+            keys.entry(form).or_default().insert(resource.clone());
+        }
+    }
+    let mut found = Vec::new();
+    for (form, resources) in keys {
+        let Form::Key { name, .. } = form else {
+            continue;
+        };
+        let message = match made_at(name).map(|made| now.saturating_sub(made) / DAY) {
+            Some(age) if age <= days => continue,
+            Some(age) => format!("{form} is {age} days old, more than {days}"),
+            None => format!("how old {form} is its name does not tell"),
+        };
+        found.push(Problem {
+            severity: Severity::Error,
+            place: Place::Api,
+            subject: resources.into_iter().collect::<Vec<_>>().join(", "),
+            message,
+            remedy: "`harden encryption rotate` brings the objects under a new key".into(),
+        });
+    }
+    found
+}
+
 struct Judge<'s> {
     seen: &'s Seen,
     found: Judgement,
 }
-
-const CLEAR: &[Form] = &[Form::Clear];
 
 impl Judge<'_> {
     fn plane(&mut self, node: &str, plane: &SeenPlane) {
@@ -57,7 +92,24 @@ impl Judge<'_> {
                 return self.unknown(node, "kube-apiserver", why, remedy);
             }
         };
-        let Some(path) = &server.config else { return };
+        let Some(path) = &server.config else {
+            let path = own_path();
+            match &plane.idle {
+                Fact::Value(_) => self.note(
+                    node,
+                    path.as_str(),
+                    "a file lies there that the API server does not read",
+                    "`harden apply` goes on with it where the profile has `encryption`; else remove it",
+                ),
+                Fact::Absent => {}
+                Fact::Unreadable(why) => {
+                    let why = format!("what lies there is not known: {why}");
+                    let remedy = "remove it if it is of no use: no API server reads it";
+                    self.unknown(node, path.as_str(), &why, remedy);
+                }
+            }
+            return;
+        };
         let subject = path.to_string();
         let file = match &plane.file {
             Fact::Value(file) => Some(file),
@@ -182,11 +234,7 @@ impl Judge<'_> {
     /// What the objects of a resource are stored in, and who can read it.
     fn resource(&mut self, resource: &str) {
         let files = self.rows();
-        let row = |rows: &'_ Option<Rows>| -> Vec<Form> {
-            rows.as_ref()
-                .and_then(|rows| rows.get(resource).cloned())
-                .unwrap_or_else(|| CLEAR.to_vec())
-        };
+        let row = |rows: &Option<Rows>| row_of(rows.as_ref(), resource).to_vec();
         let rows: Vec<(String, Vec<Form>)> = files
             .iter()
             .map(|(node, rows)| (node.clone(), row(rows)))

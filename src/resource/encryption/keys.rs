@@ -193,6 +193,16 @@ pub fn key_name(seconds: u64) -> Option<KeyName> {
     KeyName::new(time.strftime("k%Y%m%d-%H%M%S").to_string()).ok()
 }
 
+/// Returns when a key was made that has a name as [`key_name`] gives it, in seconds of Unix time.
+pub fn made_at(name: &KeyName) -> Option<u64> {
+    if !is_named_here(name) {
+        return None;
+    }
+    let time = jiff::civil::DateTime::strptime("k%Y%m%d-%H%M%S", name.as_str()).ok()?;
+    let time = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    u64::try_from(time.timestamp().as_second()).ok()
+}
+
 /// Whether a key has a name as [`key_name`] gives it.
 pub fn is_named_here(name: &KeyName) -> bool {
     let mut parts = name.as_str().strip_prefix('k').unwrap_or("").split('-');
@@ -310,6 +320,8 @@ mod tests {
         let name = key_name(1_795_715_640).unwrap();
         assert_eq!(name.as_str(), "k20261126-175400");
         assert!(is_named_here(&name));
+        assert_eq!(made_at(&name), Some(1_795_715_640));
+        assert_eq!(made_at(&KeyName::new("k20261399-175400").unwrap()), None);
         for other in [
             "key1",
             "k2026112-175400",

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::place;
 use crate::fact::Fact;
 use crate::fact::encryption::{Form, Stored, StoredForm};
 
@@ -146,7 +147,13 @@ impl fmt::Display for Next {
                         "add what is missing to the file of {nodes}, behind what is first there"
                     ),
                     Stage::Promote => {
-                        write!(f, "put the new key first in the file of {nodes}")
+                        let firsts = files.values().flat_map(|rows| rows.values());
+                        let is_clear = |row: &Vec<Form>| row.first().is_none_or(Form::is_clear);
+                        let what = match firsts.clone().all(is_clear) {
+                            true => "`identity`",
+                            false => "the new key",
+                        };
+                        write!(f, "put {what} first in the file of {nodes}")
                     }
                     Stage::Drop => write!(
                         f,
@@ -409,8 +416,13 @@ fn write(stage: Stage, files: BTreeMap<String, Rows>) -> Next {
     Next::Write { stage, files }
 }
 
-fn row_of<'r>(rows: Option<&'r Rows>, resource: &str) -> &'r [Form] {
-    match rows.and_then(|rows| rows.get(resource)) {
+/// Returns the forms in which a resource is read: its own, or those of the rule for many that counts for it.
+pub fn row_of<'r>(rows: Option<&'r Rows>, resource: &str) -> &'r [Form] {
+    let own = |rows: &'r Rows| {
+        let name = place::rule(rows.keys().map(String::as_str), resource)?;
+        rows.get(name)
+    };
+    match rows.and_then(own) {
         Some(row) if !row.is_empty() => row,
         _ => UNNAMED,
     }

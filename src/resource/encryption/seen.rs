@@ -16,8 +16,18 @@ pub const CONFIG_FLAG: &str = "encryption-provider-config";
 /// The flag by which the server looks every minute whether it has changed.
 pub const RELOAD_FLAG: &str = "encryption-provider-config-automatic-reload";
 
+/// Where harden puts the configuration: in a directory of its own, which is mounted as a whole, because
+/// the mount of a single file keeps the old content when the file is replaced.
+pub const OWN_DIR: &str = "/etc/kubernetes/encryption";
+
 /// What is counted where no file names anything.
 const SECRETS: &str = "secrets";
+
+/// The configuration's path where harden begins encryption.
+pub fn own_path() -> NodePath {
+    NodePath::new(format!("{OWN_DIR}/config.yaml"))
+        .unwrap_or_else(|_| unreachable!("a constant path"))
+}
 
 /// Everything about encryption.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +45,8 @@ pub struct SeenPlane {
     pub server: Fact<Server>,
     /// The file that the server was started with; absent also where it was started with none.
     pub file: Fact<EncryptionFile>,
+    /// What lies at [`own_path`] where the server was started with none: one that was prepared, or left.
+    pub idle: Fact<EncryptionFile>,
     /// What the server says that it has loaded.
     pub loaded: Fact<Loaded>,
 }
@@ -140,11 +152,12 @@ fn on_node(node: &Node, inside: &str) -> Result<NodePath, String> {
     NodePath::new(outside).map_err(|e| e.to_string())
 }
 
-/// The file to ask a node for.
+/// The file to ask a node for: the one that its server was started with, or else the one that it would be
+/// started with.
 pub fn file_query(node: &Node) -> Option<Query> {
     let server = server(node);
-    let config = server.value()?.config.clone()?;
-    Some(Query::Encryption(config))
+    let config = server.value()?.config.clone();
+    Some(Query::Encryption(config.unwrap_or_else(own_path)))
 }
 
 /// The resources that the files name; Secrets where they name none.
@@ -152,7 +165,7 @@ pub fn named(facts: &Facts) -> BTreeSet<String> {
     let files = facts
         .nodes
         .values()
-        .filter_map(|node| file(node).value().cloned());
+        .filter_map(|node| on_disk(node).value().cloned());
     let mut named: BTreeSet<String> = files
         .flat_map(|file| file.groups)
         .flat_map(|group| group.resources)
@@ -163,7 +176,16 @@ pub fn named(facts: &Facts) -> BTreeSet<String> {
     named
 }
 
-fn file(node: &Node) -> Fact<EncryptionFile> {
+/// The file that a server was started with, and the one that it was not.
+fn files(node: &Node) -> (Fact<EncryptionFile>, Fact<EncryptionFile>) {
+    let is_on = |server: &Server| server.config.is_some();
+    match server(node).value().is_some_and(is_on) {
+        true => (on_disk(node), Fact::Absent),
+        false => (Fact::Absent, on_disk(node)),
+    }
+}
+
+fn on_disk(node: &Node) -> Fact<EncryptionFile> {
     let Some(query) = file_query(node) else {
         return Fact::Absent;
     };
@@ -180,8 +202,42 @@ fn file(node: &Node) -> Fact<EncryptionFile> {
 /// `RESOURCE.GROUP`.
 pub type Places = BTreeMap<String, Result<BTreeSet<EtcdPrefix>, String>>;
 
+/// Finds the places of the resources that the files name, and of others. What the API serves is among the
+/// facts where one of them stands for many.
+pub fn places_of(facts: &Facts, also: &BTreeSet<String>) -> Places {
+    let mut named = named(facts);
+    named.extend(also.iter().cloned());
+    let served = match facts.api.answer(&ApiQuery::ServedResources) {
+        Fact::Value(value) => serde_json::from_value(value.clone()).map_err(|e| e.to_string()),
+        Fact::Absent => Err("what the API serves was not asked".into()),
+        Fact::Unreadable(why) => Err(why),
+    };
+    let servers = facts
+        .nodes
+        .values()
+        .filter(|node| node.info.control_plane)
+        .map(server);
+    let roots: BTreeSet<String> = servers
+        .filter_map(|server| Some(server.value()?.root.clone()))
+        .collect();
+    match roots.into_iter().collect::<Vec<_>>().as_slice() {
+        [root] => places(&named, root, &served),
+        _ => {
+            let why = "the API servers have different values of --etcd-prefix, or none runs";
+            let unknown = |name| (name, Err(why.to_owned()));
+            named.into_iter().map(unknown).collect()
+        }
+    }
+}
+
+/// Whether one of the resources that the files name, or of others, stands for many.
+pub fn names_many(facts: &Facts, also: &BTreeSet<String>) -> bool {
+    let is_many = |name: &String| name.contains('*');
+    named(facts).iter().any(is_many) || also.iter().any(is_many)
+}
+
 /// Finds the places of the named resources.
-pub fn places(
+fn places(
     named: &BTreeSet<String>,
     root: &str,
     served: &Result<BTreeSet<String>, String>,
@@ -205,6 +261,21 @@ pub fn places(
         .collect()
 }
 
+/// The control planes that the API knows and nobody looked at.
+fn strangers(facts: &Facts) -> Vec<String> {
+    let is_seen = |name: &String| {
+        let node = facts.nodes.get(name);
+        node.is_some_and(|node| node.info.control_plane)
+    };
+    match facts.api.answer(&ApiQuery::ControlPlanes) {
+        Fact::Value(value) => {
+            let names: Vec<String> = serde_json::from_value(value.clone()).unwrap_or_default();
+            names.into_iter().filter(|name| !is_seen(name)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl Seen {
     /// Puts together what was observed of the control planes.
     pub fn of(facts: &Facts, places: &Places) -> Self {
@@ -225,18 +296,34 @@ impl Seen {
                 Fact::Absent => Fact::Absent,
                 Fact::Unreadable(why) => Fact::Unreadable(why),
             };
+            let (file, idle) = files(node);
             let plane = SeenPlane {
                 server: server(node),
-                file: file(node),
+                file,
+                idle,
                 loaded,
             };
             (name.clone(), plane)
         });
+        let mut planes: BTreeMap<String, SeenPlane> = planes.collect();
+        for name in strangers(facts) {
+            let why =
+                "it is a control plane of the cluster, and not one of the nodes of harden.toml";
+            planes.insert(
+                name,
+                SeenPlane {
+                    server: Fact::Unreadable(why.into()),
+                    file: Fact::Absent,
+                    idle: Fact::Absent,
+                    loaded: Fact::Absent,
+                },
+            );
+        }
         let resources = places
             .iter()
             .map(|(name, place)| (name.clone(), counted(facts, place)));
         Seen {
-            planes: planes.collect(),
+            planes,
             resources: resources.collect(),
         }
     }
@@ -264,12 +351,12 @@ impl Seen {
 
     /// Another control plane whose file says the same and is not the same: its keys may differ.
     pub(super) fn twin(&self, plane: &SeenPlane) -> Option<&String> {
-        let file = plane.file.value()?;
+        let file = plane.on_disk()?;
         let is_twin =
             |other: &EncryptionFile| other.sha256 != file.sha256 && rows(other) == rows(file);
         self.planes
             .iter()
-            .find(|(_, other)| other.file.value().is_some_and(is_twin))
+            .find(|(_, other)| other.on_disk().is_some_and(is_twin))
             .map(|(name, _)| name)
     }
 
@@ -308,6 +395,11 @@ impl Seen {
 }
 
 impl SeenPlane {
+    /// The file that the server reads, or would read if it were started with one.
+    pub fn on_disk(&self) -> Option<&EncryptionFile> {
+        self.file.value().or(self.idle.value())
+    }
+
     /// What the machine knows of it.
     fn plane(&self) -> Result<Plane, String> {
         let server = match &self.server {
@@ -316,7 +408,13 @@ impl SeenPlane {
             Fact::Unreadable(why) => return Err(why.clone()),
         };
         if server.config.is_none() {
-            return Ok(Plane::Off { file: None });
+            return match &self.idle {
+                Fact::Value(file) => Ok(Plane::Off {
+                    file: Some(rows(file)),
+                }),
+                Fact::Absent => Ok(Plane::Off { file: None }),
+                Fact::Unreadable(why) => Err(format!("{}: {why}", own_path())),
+            };
         }
         let file = match &self.file {
             Fact::Value(file) => file,

@@ -47,6 +47,7 @@ fn on(file: EncryptionFile) -> SeenPlane {
         }),
         loaded: loaded(&file.sha256, 0),
         file: Fact::Value(file),
+        idle: Fact::Absent,
     }
 }
 
@@ -58,6 +59,7 @@ fn off() -> SeenPlane {
             root: "/registry".into(),
         }),
         file: Fact::Absent,
+        idle: Fact::Absent,
         loaded: Fact::Absent,
     }
 }
@@ -255,6 +257,7 @@ fn what_could_not_be_seen_is_never_good() {
     let silent = SeenPlane {
         server: Fact::Unreadable("cannot reach 10.0.0.2:22".into()),
         file: Fact::Absent,
+        idle: Fact::Absent,
         loaded: Fact::Unreadable("the node was not reached".into()),
     };
     let judged = judge(&seen([good(), silent], &[(key("key1"), 3)]));
@@ -373,4 +376,130 @@ fn there_is_no_rotation_of_what_is_in_clear() {
     assert_eq!(renewed(&seen([clear], &[]), &new), None);
     let two = [key("key1"), key("key2")].map(|form| on(file(&["secrets"], &[form])));
     assert_eq!(renewed(&seen(two, &[]), &new), None);
+}
+
+/// A cluster that a profile's encryption is begun on: which servers run with their files, the files, and
+/// the form of every Secret.
+#[derive(Debug, Clone)]
+struct Model {
+    on: Vec<bool>,
+    files: Vec<Option<Vec<Form>>>,
+    stored: Form,
+}
+
+impl Model {
+    fn seen(&self) -> Seen {
+        let plane = |n: usize| {
+            let file = self.files[n].as_ref().map(|row| file(&["secrets"], row));
+            match (self.on[n], file) {
+                (true, file) => on(file.unwrap()),
+                (false, Some(file)) => SeenPlane {
+                    idle: Fact::Value(file),
+                    ..off()
+                },
+                (false, None) => off(),
+            }
+        };
+        seen([plane(0), plane(1), plane(2)], &[(self.stored.clone(), 5)])
+    }
+
+    fn row(&self, n: usize) -> Vec<Form> {
+        match (self.on[n], &self.files[n]) {
+            (true, Some(row)) => row.clone(),
+            _ => vec![Form::Clear],
+        }
+    }
+
+    /// Every server can read what is there and what any other one writes.
+    fn is_whole(&self) -> bool {
+        (0..3).all(|n| {
+            let reads = self.row(n);
+            reads.contains(&self.stored) && (0..3).all(|m| reads.contains(&self.row(m)[0]))
+        })
+    }
+}
+
+#[test]
+fn k3s_13598_a_profile_begins_encryption_through_every_death_with_one_key() {
+    use super::{asked, next_keeping_keys};
+
+    let wanted: std::collections::BTreeSet<String> = ["secrets".to_owned()].into();
+    let mut model = Model {
+        on: vec![false; 3],
+        files: vec![None; 3],
+        stored: Form::Clear,
+    };
+    let mut keys = std::collections::BTreeSet::new();
+    let (mut steps, mut enabled) = (0, 0);
+    loop {
+        steps += 1;
+        assert!(steps < 40, "{model:?}");
+        assert!(model.is_whole(), "{model:?}");
+        // Each step is done by a run of its own, whose new key would have another name.
+        let new = key(&format!("k20261126-1754{steps:02}"));
+        let asked = asked(&model.seen(), Provider::Secretbox, &wanted, &new);
+        let no_file = model.files.iter().all(Option::is_none);
+        assert_eq!(asked.makes_key, no_file, "{model:?}");
+        match next_keeping_keys(&asked.goal, &model.seen().view()) {
+            Next::Done => break,
+            Next::Write { files, .. } => {
+                // It dies after the first.
+                let (node, rows) = files.into_iter().next().unwrap();
+                let at: usize = node.trim_start_matches("cp").parse().unwrap();
+                keys.extend(rows["secrets"].iter().filter(|f| !f.is_clear()).cloned());
+                model.files[at - 1] = Some(rows["secrets"].clone());
+            }
+            Next::Enable { node } => {
+                let at: usize = node.trim_start_matches("cp").parse().unwrap();
+                model.on[at - 1] = true;
+                enabled += 1;
+            }
+            Next::Rewrite { .. } => model.stored = asked.goal["secrets"].clone(),
+            other => panic!("{other:?} in {model:?}"),
+        }
+    }
+    assert_eq!((keys.len(), enabled), (1, 3));
+    let only: Vec<Form> = keys.into_iter().collect();
+    assert!(model.files.iter().all(|row| row.as_ref() == Some(&only)));
+    assert_eq!(model.stored, only[0]);
+}
+
+#[test]
+fn a_profile_keeps_the_keys_that_are_there() {
+    use super::{asked, course};
+
+    let new = key("k20270101-000000");
+    let all = |names: &[&str]| -> std::collections::BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    };
+    let of = |row: &[Form], stored: &Form, wanted: &[&str], provider: Provider| {
+        let mut seen = seen([on(file(&["secrets"], row))], &[(stored.clone(), 2)]);
+        let counted = seen.resources["secrets"].clone();
+        for name in wanted {
+            seen.resources.insert((*name).to_owned(), counted.clone());
+        }
+        let asked = asked(&seen, provider, &all(wanted), &new);
+        let steps = course(&asked.goal, &seen.view()).len();
+        (asked, steps)
+    };
+    let (old, made) = (key("by-hand"), key("k20260101-000000"));
+    // A key of somebody else's, and one whose rotation has left the old one behind.
+    for row in [vec![old.clone()], vec![made.clone(), old.clone()]] {
+        let (asked, steps) = of(&row, &row[0], &["secrets"], Provider::Secretbox);
+        assert_eq!((asked.makes_key, steps), (false, 0), "{row:?}");
+        assert_eq!(asked.goal["secrets"], row[0]);
+    }
+    // What is added comes under the same one.
+    let (asked, steps) = of(
+        std::slice::from_ref(&made),
+        &made,
+        &["secrets", "configmaps"],
+        Provider::Secretbox,
+    );
+    assert!(!asked.makes_key && steps > 0);
+    assert_eq!(asked.goal["configmaps"], made);
+    // Another provider takes another key; what the profile does not name stays.
+    let (asked, _) = of(&[made.clone()], &made, &["configmaps"], Provider::Aescbc);
+    assert!(asked.makes_key);
+    assert_eq!(asked.goal["secrets"], made);
 }
