@@ -9,7 +9,7 @@ use harden::resource::encryption::{Encryption, Goal, Next, Seen, next};
 
 use super::args::{DisableArgs, Global};
 use super::encryption::{look, show};
-use super::execute::{Execution, PATIENCE, ask, with_apply};
+use super::execute::{Execution, PATIENCE, ask, snapshot_before_keys, with_apply};
 use super::output::Output;
 use super::session::Session;
 use super::workstation::{Dropping, Here};
@@ -47,6 +47,7 @@ pub(crate) fn run(own: &DisableArgs, global: &Global, output: &Output) -> Result
         rate: own.rate,
         dropping: Dropping::Wanted,
     };
+    let mut is_saved = false;
     loop {
         // Before the files go: nothing may name them any more, also what kubeadm keeps.
         if is_over(&seen) || matches!(next_of(&seen), Next::Disable { .. } | Next::Remove { .. }) {
@@ -61,6 +62,11 @@ pub(crate) fn run(own: &DisableArgs, global: &Global, output: &Output) -> Result
             new: None,
             until: Until::OnlyOne,
         };
+        if !is_saved {
+            let interrupted = execution.interrupted();
+            snapshot_before_keys(&session, output, &own.consent, interrupted, &mut here)?;
+            is_saved = true;
+        }
         let reached = with_apply(
             &session,
             output,

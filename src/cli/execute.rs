@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harden::apply::{Apply, ApplyError, Settings};
+use harden::fact::snapshot::Reason;
 use harden::generation::{Generations, Outcome, Record};
 use harden::host::HostError;
 use harden::observe;
@@ -228,6 +229,24 @@ pub(super) fn with_apply<T>(
     let result = call(&mut apply);
     lines.finish();
     result
+}
+
+/// Takes the snapshot of etcd without which no key is changed, and says where it is.
+pub(super) fn snapshot_before_keys(
+    session: &Session,
+    output: &Output,
+    consent: &Consent,
+    interrupted: &AtomicBool,
+    here: &mut Here<'_>,
+) -> Result<(), Failure> {
+    let planes = session.inventory.control_planes();
+    let first = |apply: &mut Apply<'_>| apply.snapshot_first(planes, Reason::Encryption);
+    let (node, taken) = with_apply(session, output, consent, interrupted, here, first)?;
+    output.note(&format!(
+        "{node}: snapshot {} of etcd, revision {}, is taken and verified",
+        taken.name, taken.revision
+    ));
+    Ok(())
 }
 
 /// Says what an apply that has not ended had left to do.

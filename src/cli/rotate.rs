@@ -8,7 +8,7 @@ use harden::resource::encryption::{Backup, begun, renewed};
 
 use super::args::{Global, ProviderName, RotateArgs};
 use super::encryption::{look, show};
-use super::execute::{PATIENCE, ask, with_apply};
+use super::execute::{PATIENCE, ask, snapshot_before_keys, with_apply};
 use super::output::Output;
 use super::session::Session;
 use super::workstation::{Dropping, Here};
@@ -71,6 +71,7 @@ pub(crate) fn run(own: &RotateArgs, global: &Global, output: &Output) -> Result<
         },
     };
     let interrupted = AtomicBool::new(false);
+    snapshot_before_keys(&session, output, &own.consent, &interrupted, &mut here)?;
     let reached = with_apply(
         &session,
         output,

@@ -504,11 +504,14 @@ impl Plan {
             .any(|p| p.severity == crate::resource::Severity::Error)
     }
 
-    /// Whether a step restarts etcd. A snapshot is taken and verified then, before the first step.
+    /// Whether a step restarts etcd, or has objects written there in another form. A snapshot is taken and
+    /// verified then, before the first step.
     pub fn touches_etcd(&self) -> bool {
-        let restarts_etcd =
-            |(_, step): (_, &Step)| matches!(step, Step::Node(step) if step.restarts_etcd());
-        self.steps().any(restarts_etcd)
+        self.steps().any(|(_, step)| match step {
+            Step::Node(step) => step.restarts_etcd(),
+            Step::Encryption(_) => true,
+            _ => false,
+        })
     }
 
     /// Returns the SHA-256 of the plan's canonical JSON.
