@@ -50,6 +50,9 @@ const FORBIDDEN_TRIES: usize = 10;
 /// How many managers a message names.
 const MANAGERS: usize = 20;
 
+/// How often a ConfigMap is looked at again that somebody has changed between look and write.
+const CONFLICTS: usize = 4;
+
 /// A connection to the API of one cluster.
 pub struct Client {
     runtime: Runtime,
@@ -345,31 +348,34 @@ impl Api for Client {
     ) -> Result<(), ApiError> {
         let api: KubeApi<ConfigMap> = KubeApi::namespaced(self.kube.clone(), namespace);
         let what = format!("replace key {key} of ConfigMap {namespace}/{name}");
-        let pointer = format!("/data/{}", key.replace('~', "~0").replace('/', "~1"));
-        // The server tests and replaces in one transaction (RFC 6902), so nobody's edit is lost.
-        let operations: json_patch::Patch = serde_json::from_value(json!([
-            {"op": "test", "path": pointer, "value": before},
-            {"op": "replace", "path": pointer, "value": after},
-        ]))
-        .map_err(|e| config_error(e, "report this as a fault of harden"))?;
-        let patch = Patch::Json::<()>(operations);
         let params = PatchParams {
             field_manager: Some(super::FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        match self.call(&what, || api.patch(name, &params, &patch)) {
-            Ok(_) => Ok(()),
-            // A call whose answer was lost may have been carried out, and its repetition fails.
-            Err(error @ ApiError::Refused { .. }) => {
-                match self.config_map_key(namespace, name, key) {
-                    Fact::Value(text) if text == after => Ok(()),
-                    Fact::Value(text) if text == before => Err(error),
-                    _ => Err(ApiError::Moved {
-                        what: format!("key {key} of ConfigMap {namespace}/{name}"),
-                    }),
-                }
+        let moved = || ApiError::Moved {
+            what: format!("key {key} of ConfigMap {namespace}/{name}"),
+        };
+        let mut left = CONFLICTS;
+        loop {
+            let map = self.call(&what, || api.get_opt(name))?.ok_or_else(moved)?;
+            match map.data.as_ref().and_then(|data| data.get(key)) {
+                // A call whose answer was lost may have been carried out.
+                Some(text) if text == after => return Ok(()),
+                Some(text) if text == before => {}
+                _ => return Err(moved()),
             }
-            Err(error) => Err(error),
+            // The version makes it one transaction with the look, so nobody's edit is lost. The `test` of a JSON
+            // patch would not do: the server compares it with a text in which `<`, `>` and `&` are escaped.
+            let patch = Patch::Merge(json!({
+                "metadata": {"resourceVersion": map.metadata.resource_version},
+                "data": {key: after},
+            }));
+            match self.call(&what, || api.patch(name, &params, &patch)) {
+                Ok(_) => return Ok(()),
+                // Somebody has changed something else of it meanwhile, or it was carried out.
+                Err(ApiError::Refused { .. }) if left > 0 => left -= 1,
+                Err(error) => return Err(error),
+            }
         }
     }
 
