@@ -499,7 +499,12 @@ fn a_profile_keeps_the_keys_that_are_there() {
     assert!(!asked.makes_key && steps > 0);
     assert_eq!(asked.goal["configmaps"], made);
     // Another provider takes another key; what the profile does not name stays.
-    let (asked, _) = of(&[made.clone()], &made, &["configmaps"], Provider::Aescbc);
+    let (asked, _) = of(
+        std::slice::from_ref(&made),
+        &made,
+        &["configmaps"],
+        Provider::Aescbc,
+    );
     assert!(asked.makes_key);
     assert_eq!(asked.goal["secrets"], made);
 }
