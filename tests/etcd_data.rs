@@ -137,7 +137,7 @@ impl Host for Member {
         let mut text = script.text.to_owned();
         for (old, new) in [
             ("process etcd ||", "pid=self ||".to_owned()),
-            ("/proc/$pid/cmdline", format!("{programs}/cmdline")),
+            ("/proc/$1/cmdline", format!("{programs}/cmdline")),
             ("/proc/${pid:-none}/root/usr/local/bin", programs.clone()),
             ("pki=/etc/kubernetes/pki/etcd", format!("pki={etc}/pki")),
         ] {

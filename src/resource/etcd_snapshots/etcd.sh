@@ -84,6 +84,16 @@ last_words() { # FILE: the end of what a program complained of; etcd's tools log
 
 # ---------------------------------------------------------------------------- the member of this node
 
+data_of() { # PID: what it was started with
+    tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | sed -n 's/^--data-dir=//p' | tail -n 1
+}
+
+genuine() { # PID: whether its database is the node's own; else what lies in its root is a stranger's program
+    database=$(data_of "$1")/member/snap/db
+    here=$(stat -c %d:%i "$database" 2>/dev/null) &&
+        [ "$(stat -c %d:%i "/proc/$1/root$database" 2>/dev/null)" = "$here" ]
+}
+
 process() { # COMM: puts the id of that program of this node into $pid; 1 where it does not run
     own=$(readlink /proc/1/ns/net 2>/dev/null)
     for program in /proc/[0-9]*; do
@@ -92,7 +102,7 @@ process() { # COMM: puts the id of that program of this node into $pid; 1 where 
         # A tenant's pod may call its program the same.
         [ "$(readlink "$program/ns/net" 2>/dev/null)" = "$own" ] || continue
         pid=${program#/proc/}
-        return 0
+        [ "$1" = etcd ] && ! genuine "$pid" || return 0
     done
     pid=
     return 1
@@ -116,7 +126,7 @@ member() { # finds the running member: $pid, $etcdctl, $etcdutl, $data (as this 
     etcdctl=$tool
     tool etcdutl
     etcdutl=$tool
-    data=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n 's/^--data-dir=//p' | tail -n 1)
+    data=$(data_of "$pid")
     case $data in
     /*) ;;
     *) fail etcd 'etcd was started without --data-dir=' ;;
