@@ -108,16 +108,19 @@ process() { # COMM: puts the id of that program of this node into $pid; 1 where 
     return 1
 }
 
-tool() { # NAME: sets $tool to etcd's own program, of the running image or of one that is unpacked on the node
+tool() { # NAME: sets $tool to etcd's own program: of the running image, of the node, or kept with a snapshot
     tool=/proc/${pid:-none}/root/usr/local/bin/$1
     [ ! -x "$tool" ] || return 0
     ! tool=$(command -v "$1") || return 0
-    for tool in \
-        /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/usr/local/bin/"$1" \
-        /var/lib/containers/storage/overlay/*/diff/usr/local/bin/"$1"; do
-        [ ! -x "$tool" ] || return 0
-    done
-    fail etcd "$1 is neither in etcd's image nor on the node"
+    # Never from an image that is only unpacked here: it may be anybody's.
+    tool=$store/$1
+    [ ! -f "$tool" ] || [ -L "$tool" ] || [ ! -x "$tool" ] || return 0
+    fail etcd "$1 is neither in the image of an etcd that runs, nor on the node, nor kept with a snapshot; put it into /usr/local/bin of the node"
+}
+
+keep_tool() { # etcdutl, for the day on which no etcd runs that has it
+    [ ! -f "$store/etcdutl" ] || [ "$(sum "$store/etcdutl")" != "$(sum "$etcdutl")" ] || return 0
+    put "$store/etcdutl" <"$etcdutl" && chmod 0700 "$store/etcdutl"
 }
 
 member() { # finds the running member: $pid, $etcdctl, $etcdutl, $data (as this script sees it)
@@ -222,6 +225,7 @@ verb_snapshot() { # KEEP asked|apply|encryption|schedule|restore
     [ "$revision" -ge "$before" ] ||
         fail etcd "the snapshot is of revision $revision, and etcd had $before before it was taken"
     [ "$keys" -gt 0 ] || fail etcd 'the snapshot holds nothing'
+    why=$( (keep_tool) 2>&1) || fail unwritable "$why"
     # ... and it is opened as it would be after a disaster, which compares the hash at its end.
     "$etcdutl" snapshot restore "$work/db" --data-dir "$work/opened" >/dev/null 2>"$work/words" ||
         fail etcd "the snapshot cannot be opened: $(last_words "$work/words")"
