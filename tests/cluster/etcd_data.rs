@@ -351,7 +351,7 @@ fn the_schedule_takes_verified_snapshots_and_a_rollback_ends_it() {
         .harden(&["apply", "--yes"])
         .exits(0);
     // What systemd does not understand is put back.
-    let bad = "[etcd]\nsnapshot-schedule = \"whenever it rains\"\n";
+    let bad = "[etcd.snapshots]\nschedule = \"whenever it rains\"\n";
     cluster
         .workspace(Via::Ssh, &[], bad)
         .harden(&["apply", "--yes"])
@@ -361,7 +361,7 @@ fn the_schedule_takes_verified_snapshots_and_a_rollback_ends_it() {
                  /etc/systemd/system/timers.target.d/*harden* 2>/dev/null | wc -l";
     assert_eq!(cluster.on(&cp, files), "0\n");
 
-    let schedule = "[etcd]\nsnapshot-schedule = \"*-*-* 02:00:00\"\nsnapshot-keep = 2\n";
+    let schedule = "[etcd.snapshots]\nschedule = \"*-*-* 02:00:00\"\nkeep = 2\n";
     let workspace = cluster.workspace(Via::Ssh, &[], schedule);
     workspace
         .harden(&["plan"])
