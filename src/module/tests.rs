@@ -447,17 +447,32 @@ fn the_built_in_modules_are_whole() {
     }
 }
 
-/// The example of every option, set alone, gives resources.
+/// Options that only say how another one does what it does, and that one.
+const BESIDE: &[(&str, &str, &str)] = &[("encryption.", "encryption.provider", "\"secretbox\"")];
+
+/// The example of every option, set alone or beside the one that it belongs to, gives resources.
 #[test]
 fn every_example_does_something() {
     let modules = Modules::builtin().unwrap();
     for option in modules.options() {
         let example = option.example.as_deref().unwrap();
-        let drafts = drafts(&modules, &format!("{} = {example}", option.name));
+        let beside = BESIDE
+            .iter()
+            .find(|(module, other, _)| option.name.starts_with(module) && option.name != *other);
+        let other = beside.map(|(_, other, _)| *other);
+        let more = beside.map(|(_, other, value)| format!("\n{other} = {value}"));
+        let text = format!("{} = {example}{}", option.name, more.unwrap_or_default());
+        let drafts = drafts(&modules, &text);
         assert!(!drafts.is_empty(), "{}", option.name);
+        if other.is_some() {
+            let mut origins = drafts.iter().flat_map(|draft| &draft.origins);
+            assert!(origins.any(|o| o.option == option.name), "{}", option.name);
+        }
         for draft in drafts {
             let whole = &option.name;
-            let made = |o: &crate::resource::Origin| o.option.starts_with(whole.as_str());
+            let made = |o: &crate::resource::Origin| {
+                o.option.starts_with(whole.as_str()) || other == Some(o.option.as_str())
+            };
             assert!(draft.origins.iter().all(made), "{}", quoted(whole));
             assert!(!draft.reason.is_empty(), "{}", option.name);
         }
