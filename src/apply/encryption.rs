@@ -35,6 +35,9 @@ pub trait Workstation {
     /// Looks at everything about encryption: at the resources that files name, and at others.
     fn look(&mut self, also: &BTreeSet<String>) -> Seen;
 
+    /// Where the profile at this place has a new key kept; `None` where it does not say.
+    fn backup(&self) -> Option<Backup>;
+
     /// Keeps a key, before it encrypts anything.
     ///
     /// # Errors
@@ -179,11 +182,20 @@ impl Session<'_, '_> {
         let seen = whole_look(self, here, &work.resources)?;
         let of_new = |form: &Form| asked(&seen, work.provider, &work.resources, form);
         let unnamed = Form::key(work.provider, "new").map_err(|why| Trouble::new(why, ""))?;
-        let (goal, new) = match (of_new(&unnamed), &work.backup) {
+        // Not as the plan says: a record of an interrupted run comes from a node, which must not choose what
+        // runs on this machine.
+        let (goal, new) = match (of_new(&unnamed), here.backup()) {
             (asked, _) if !asked.makes_key => (asked.goal, None),
+            (_, backup) if backup != work.backup => {
+                return Err(Trouble::new(
+                    "the plan has a new key kept elsewhere than the profile here says",
+                    "plan again; where another workstation's run is taken up, set encryption.backup-file or \
+                     encryption.backup-command as it is there",
+                ));
+            }
             (_, Some(backup)) => {
                 let form = new_form(&seen, work.provider)?;
-                (of_new(&form).goal, Some((form, backup.clone())))
+                (of_new(&form).goal, Some((form, backup)))
             }
             (_, None) => {
                 return Err(Trouble::new(

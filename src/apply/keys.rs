@@ -216,6 +216,8 @@ impl Pen for Session<'_, '_> {
     }
 
     fn put_back_keys(&mut self, written: &WrittenKeys) -> Result<(), KeyError> {
+        // Each of them, whatever became of the others: a file that is refused keeps a server from starting.
+        let mut first = Ok(());
         for (node, file) in &written.files {
             let back = match &file.before {
                 Some(before) => replace(self, node, &file.path, Some(&file.sha256), before),
@@ -223,9 +225,10 @@ impl Pen for Session<'_, '_> {
                     .node(node)
                     .and_then(|mut client| client.erase(&file.path, &file.sha256)),
             };
-            back.map_err(ApplyError::from)?;
+            let back = back.map_err(|error| KeyError::from(ApplyError::from(error)));
+            first = first.and(back);
         }
-        Ok(())
+        first
     }
 
     fn erase_keys(&mut self, files: &BTreeMap<String, KeyFile>) -> Result<(), KeyError> {

@@ -77,8 +77,12 @@ fn to_file(path: &Path, text: &str) -> Result<(), Trouble> {
         .mode(0o600)
         .open(path)
         .map_err(failed)?;
+    // The name as well: it must be there after a power cut, since the key encrypts by then.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::File::open(dir)?.sync_all())
         .map_err(failed)
 }
 

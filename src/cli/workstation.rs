@@ -41,6 +41,10 @@ impl Workstation for Here<'_> {
         look(self.session, self.output, also).0
     }
 
+    fn backup(&self) -> Option<Backup> {
+        self.session.desired.own_backup().cloned()
+    }
+
     fn back_up(&mut self, backup: &Backup, form: &Form, secret: &Secret) -> Result<(), Trouble> {
         let workspace = &self.session.workspace;
         key_backup::write(

@@ -199,6 +199,10 @@ impl Cluster {
     /// after the server has said that it is created, and no pod is admitted before.
     #[track_caller]
     pub fn create_namespace(&self, name: &str) {
+        // The last test's may still be going.
+        let gone = format!("namespace/{name}");
+        self.kubectl(&["wait", "--for=delete", &gone, "--timeout=120s"])
+            .exits(0);
         self.kubectl(&["create", "namespace", name]).exits(0);
         let account = ["serviceaccount/default", "--for=create", "--timeout=60s"];
         let wait = [&["-n", name, "wait"][..], &account].concat();

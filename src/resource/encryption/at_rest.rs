@@ -321,16 +321,30 @@ impl Encryption {
                 ));
             }
         }
-        let by_import = resource
-            .origins
-            .iter()
-            .find(|origin| origin.option == COMMAND_OPTION && origin.file != "harden.toml");
-        by_import.map(|origin| {
+        by_import(resource).map(|origin| {
             problem(
                 Place::Api,
                 format!("{} names a program that would run here", origin.file),
                 "set encryption.backup-command in harden.toml itself",
             )
+        })
+    }
+}
+
+/// The place in an import that names a program, which must not run here for it.
+fn by_import(resource: &Resource) -> Option<&Origin> {
+    let mut origins = resource.origins.iter();
+    origins.find(|origin| origin.option == COMMAND_OPTION && origin.file != "harden.toml")
+}
+
+impl Desired {
+    /// Returns where a new key is kept, as the workspace itself says. A plan or a record says it too, and is
+    /// not asked: it may have come from a node, and what is named there would run on this machine.
+    pub fn own_backup(&self) -> Option<&Backup> {
+        let mut all = self.resources.iter();
+        all.find_map(|resource| match &resource.kind {
+            Kind::Encryption(wanted) if by_import(resource).is_none() => wanted.backup(),
+            _ => None,
         })
     }
 }

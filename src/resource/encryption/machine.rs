@@ -276,16 +276,18 @@ impl Machine<'_> {
             .all(|resource| self.wanted(resource).is_clear());
         let is_clear = |rows: &Rows| rows.values().flatten().all(Form::is_clear);
         let is_so = |plane: &&Plane| plane.running().is_none_or(is_clear);
-        let is_stored = |fact: &Fact<Stored>| match fact {
-            Fact::Value(stored) => stored
+        // As long as a file holds a key, what was not counted may be under it.
+        let holds_key = self.planes.values().any(|plane| {
+            let file = plane.file();
+            file.is_some_and(|rows| !is_clear(rows))
+        });
+        let is_stored = |resource: &&String| match self.view.stored.get(*resource) {
+            Some(Fact::Value(stored)) => stored
                 .keys()
                 .all(|form| *form == StoredForm::Form(Form::Clear)),
-            _ => true,
+            _ => !holds_key,
         };
-        if !is_wanted
-            || !self.planes.values().all(is_so)
-            || !self.view.stored.values().all(is_stored)
-        {
+        if !is_wanted || !self.planes.values().all(is_so) || !self.resources.iter().all(is_stored) {
             return None;
         }
         if let Some(node) = self.first(Plane::is_on) {
@@ -363,7 +365,8 @@ impl Machine<'_> {
             Some(Fact::Value(stored)) => {
                 for (form, count) in stored {
                     match form {
-                        StoredForm::Form(form) if known.contains(form) => {
+                        // What is in clear takes no key to read, only a server that is told to.
+                        StoredForm::Form(form) if form.is_clear() || known.contains(form) => {
                             needed.insert(form.clone());
                         }
                         _ => {

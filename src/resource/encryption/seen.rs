@@ -261,18 +261,32 @@ fn places(
         .collect()
 }
 
-/// The control planes that the API knows and nobody looked at.
-fn strangers(facts: &Facts) -> Vec<String> {
+/// What stands for the control planes where the API does not tell them.
+const UNTOLD: &str = "(control planes of the API)";
+
+/// The control planes that the API knows and nobody looked at, each with why nothing is known of it.
+fn strangers(facts: &Facts) -> Vec<(String, String)> {
+    let untold = |why: String| {
+        let why = format!("the API does not tell which control planes there are: {why}");
+        vec![(UNTOLD.to_owned(), why)]
+    };
     let is_seen = |name: &String| {
         let node = facts.nodes.get(name);
         node.is_some_and(|node| node.info.control_plane)
     };
     match facts.api.answer(&ApiQuery::ControlPlanes) {
         Fact::Value(value) => {
-            let names: Vec<String> = serde_json::from_value(value.clone()).unwrap_or_default();
-            names.into_iter().filter(|name| !is_seen(name)).collect()
+            let names: Vec<String> = match serde_json::from_value(value.clone()) {
+                Ok(names) => names,
+                Err(error) => return untold(error.to_string()),
+            };
+            let why =
+                "it is a control plane of the cluster, and not one of the nodes of harden.toml";
+            let unseen = names.into_iter().filter(|name| !is_seen(name));
+            unseen.map(|name| (name, why.to_owned())).collect()
         }
-        _ => Vec::new(),
+        Fact::Unreadable(why) => untold(why),
+        Fact::Absent => Vec::new(),
     }
 }
 
@@ -306,13 +320,11 @@ impl Seen {
             (name.clone(), plane)
         });
         let mut planes: BTreeMap<String, SeenPlane> = planes.collect();
-        for name in strangers(facts) {
-            let why =
-                "it is a control plane of the cluster, and not one of the nodes of harden.toml";
+        for (name, why) in strangers(facts) {
             planes.insert(
                 name,
                 SeenPlane {
-                    server: Fact::Unreadable(why.into()),
+                    server: Fact::Unreadable(why),
                     file: Fact::Absent,
                     idle: Fact::Absent,
                     loaded: Fact::Absent,
