@@ -273,7 +273,7 @@ quota = { requests.cpu = "1", pods = 200 }
        --> harden.toml:21:2
     21 | [frobnicate]
        |  ^^^^^^^^^^ unknown
-      help: use `admission`, `apiserver`, `audit`, `certificates`, `controller-manager`, `etcd`, `files`, `kube-proxy`, `kubelet`, `network-policies`, `object`, `scheduler`, `tenants`, `imports`, `unset`, `modules`, `accept`, `cluster`, `nodes` or `apply`
+      help: use `admission`, `apiserver`, `audit`, `certificates`, `controller-manager`, `encryption`, `etcd`, `files`, `kube-proxy`, `kubelet`, `network-policies`, `object`, `scheduler`, `tenants`, `imports`, `unset`, `modules`, `accept`, `cluster`, `nodes` or `apply`
 
     error: `tenants.pay` has no field `name-spaces`
        --> harden.toml:24:1

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use harden::control::{self, Catalogue};
-use harden::module::{Check, Modules, evaluate};
+use harden::module::{Check, Modules, OptionDecl, evaluate};
 use harden::profile::load;
 use harden::resource::{Desired, Subject};
 
@@ -74,6 +74,16 @@ const TENANT: &str = "[tenants.a]\nnamespaces = [\"a\"]\nquota = { pods = \"5\" 
                       owners = [{ kind = \"User\", name = \"anna\" }]\nautomount = false\n\
                       images = \"deny\"\nimage-latest = false\nguard = \"deny\"\n";
 
+/// What an option recommends, with the one that it only belongs to.
+fn recommended(decl: &OptionDecl) -> Option<String> {
+    let example = decl.example.as_ref()?;
+    let beside = match decl.name.strip_prefix("encryption.") {
+        None | Some("provider") => "",
+        Some(_) => "encryption.provider = \"secretbox\"\n",
+    };
+    Some(format!("{} = {example}\n{beside}", decl.name))
+}
+
 #[test]
 fn every_built_in_profile_passes() {
     let modules = Modules::builtin().unwrap();
@@ -84,11 +94,8 @@ fn every_built_in_profile_passes() {
     }
     // No check is left out: each sees something in a profile or in what an option recommends.
     for decl in modules.options() {
-        if let Some(example) = &decl.example {
-            seen.extend(assert_good(
-                &format!("{} = {example}\n", decl.name),
-                &modules,
-            ));
+        if let Some(text) = recommended(decl) {
+            seen.extend(assert_good(&text, &modules));
         }
     }
     let all: BTreeSet<String> = checks(&modules).iter().map(|c| c.control.clone()).collect();
@@ -99,10 +106,10 @@ fn every_built_in_profile_passes() {
 fn every_recommended_value_passes() {
     let modules = Modules::builtin().unwrap();
     for decl in modules.options() {
-        let Some(example) = &decl.example else {
+        let Some(text) = recommended(decl) else {
             continue;
         };
-        assert_good(&format!("{} = {example}\n", decl.name), &modules);
+        assert_good(&text, &modules);
     }
 }
 
