@@ -8,8 +8,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use apply_world::{Sandbox, each_shell};
-use harden::apply::{EtcdError, fetch, scan, snapshot, snapshots};
+use apply_world::{HOLDER, Sandbox, each_shell};
+use harden::apply::node::{Client, Code, NodeError};
+use harden::apply::{EtcdError, fetch, open_restore, scan, snapshot, snapshots};
 use harden::fact::clear_text::HeldIn;
 use harden::fact::encryption::EtcdPrefix;
 use harden::fact::sha256;
@@ -43,7 +44,7 @@ case "$1 $2" in
 'snapshot status') printf '{"hash":7,"revision":%s,"totalKey":3,"totalSize":1,"version":"3.6.0"}\n' "$revision" ;;
 'snapshot restore')
     [ ! -e "$here/unopenable" ] || { echo 'Error: expected sha256 [1], got [2]' >&2; exit 1; }
-    mkdir -p "$5/member/snap" && cat "$3" >"$5/member/snap/db"
+    mkdir -p "$5/member/snap" "$5/member/wal" && cat "$3" >"$5/member/snap/db"
     ;;
 *) exit 9 ;;
 esac
@@ -132,18 +133,7 @@ impl Host for Member {
     }
 
     fn run(&mut self, script: Script, stdin: &[u8], _: Limits) -> Result<Output, HostError> {
-        let programs = self.programs.display().to_string();
-        let etc = self.node.root.join("etc").display().to_string();
-        let mut text = script.text.to_owned();
-        for (old, new) in [
-            ("process etcd ||", "pid=self ||".to_owned()),
-            ("/proc/$1/cmdline", format!("{programs}/cmdline")),
-            ("/proc/${pid:-none}/root/usr/local/bin", programs.clone()),
-            ("pki=/etc/kubernetes/pki/etcd", format!("pki={etc}/pki")),
-        ] {
-            assert!(text.contains(old), "the script has no {old}");
-            text = text.replace(old, &new);
-        }
+        let text = self.here(script.text);
         let script = Script {
             name: script.name,
             text: text.leak(),
@@ -155,6 +145,72 @@ impl Host for Member {
 
     fn tunnel(&mut self, _: u16) -> Result<Tunnel, HostError> {
         unreachable!()
+    }
+}
+
+/// The script itself, for what harden begins on a node by it and what goes on there.
+const SCRIPT: &str = include_str!("../src/resource/etcd_snapshots/etcd.sh");
+
+impl Member {
+    /// The script, with this node's places for those of a real one. etcd never runs, once it is to end.
+    fn here(&self, text: &str) -> String {
+        let programs = self.programs.display().to_string();
+        let etc = self.node.root.join("etc").display().to_string();
+        let mut text = text.to_owned();
+        for (old, new) in [
+            (
+                "while process etcd || process kube-apiserver; do",
+                "while false; do".to_owned(),
+            ),
+            ("process etcd ||", "pid=self ||".to_owned()),
+            ("/proc/$1/cmdline", format!("{programs}/cmdline")),
+            ("/proc/${pid:-none}/root/usr/local/bin", programs.clone()),
+            ("pki=/etc/kubernetes/pki/etcd", format!("pki={etc}/pki")),
+            (
+                "manifests=/etc/kubernetes/manifests",
+                format!("manifests={etc}/manifests"),
+            ),
+        ] {
+            assert!(text.contains(old), "the script has no {old}");
+            text = text.replace(old, &new);
+        }
+        text
+    }
+
+    /// What the node itself runs, beside any connection.
+    fn goes(&self, way: &str) {
+        let text = self.here(SCRIPT);
+        let args = ["-c", &text, "harden", "run", way];
+        let output = self.node.spawn(":", &args).wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+
+    /// A restore of this node, as it is at one of its states.
+    fn restoring(&self, state: &str) {
+        let dir = self.store().join("restore");
+        fs::create_dir_all(dir.join("manifests")).unwrap();
+        let plan = "snapshot 20200101T000000Z\ndata /var/lib/etcd\nnew /var/lib/etcd/.harden.restore.20200102T000000Z\n\
+                    old /var/lib/etcd/member.before-20200102T000000Z\nseconds 0\n";
+        fs::write(dir.join("plan"), plan).unwrap();
+        fs::write(dir.join("state"), format!("{state}\n")).unwrap();
+        for word in ["commit", "revert"] {
+            fs::write(dir.join(format!("decide-{word}")), format!("{word}\n")).unwrap();
+        }
+    }
+
+    fn state(&self) -> String {
+        fs::read_to_string(self.store().join("restore/state")).unwrap()
+    }
+
+    /// Writes under `/var/lib/etcd` of the node.
+    fn data(&self, name: &str, text: &str) {
+        let path = self.node.root.join("var-lib/etcd").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn data_of(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.node.root.join("var-lib/etcd").join(name)).ok()
     }
 }
 
@@ -262,6 +318,207 @@ fn only_its_own_oldest_snapshots_of_one_reason_are_removed() {
         let listed = snapshots(&mut member.clone()).unwrap();
         let reasons: Vec<Reason> = listed.iter().map(|s| s.reason).collect();
         assert_eq!(reasons, [Reason::Apply, Reason::Schedule, Reason::Asked]);
+    });
+}
+
+#[test]
+fn what_was_just_taken_stays_where_the_clock_went_back() {
+    each_shell(|node| {
+        let member = Member::of(node);
+        let first = member.take(Reason::Asked, None).unwrap();
+        let store = member.store().join("snapshots");
+        fs::rename(
+            store.join(first.name.as_str()),
+            store.join("29990101T000000Z"),
+        )
+        .unwrap();
+        let taken = member.take(Reason::Asked, Some(1)).unwrap();
+        assert_eq!(member.names(), [taken.name.as_str()]);
+    });
+}
+
+#[test]
+fn a_tool_that_a_killed_run_left_half_kept_is_kept_whole() {
+    each_shell(|node| {
+        let member = Member::of(node);
+        fs::create_dir_all(member.store()).unwrap();
+        let kept = member.store().join("etcdutl");
+        fs::write(&kept, ETCDUTL).unwrap();
+        fs::set_permissions(&kept, PermissionsExt::from_mode(0o600)).unwrap();
+        member.take(Reason::Asked, None).unwrap();
+        assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    });
+}
+
+#[test]
+fn what_was_written_on_restored_data_is_never_deleted() {
+    each_shell(|node| {
+        let member = Member::of(node);
+        // The node restarted when it waited: everything runs, on the restored data, for a week.
+        member.restoring("waiting");
+        member.data("member/snap/db", "a week");
+        member.data("member.before-20200102T000000Z/snap/db", "old");
+        // Of an earlier one that was put back.
+        member.data("member.undone-20200102T000000Z/snap/db", "another week");
+        member.node.write("manifests/etcd.yaml", "etcd", 0o600);
+        let open = open_restore(&mut member.clone()).unwrap().unwrap();
+        assert!(!open.alive);
+        for words in [
+            "a restore of 20200101T000000Z",
+            "would be lost",
+            "/var/lib/etcd/member.before-20200102T000000Z",
+            "docs/etcd.md",
+        ] {
+            assert!(open.what.contains(words), "{}", open.what);
+        }
+
+        member.goes("back");
+        assert_eq!(member.state(), "reverted\n");
+        let data = |name: &str| member.data_of(&format!("{name}/snap/db"));
+        assert_eq!(data("member").as_deref(), Some("old"));
+        let aside = "member.undone-20200102T000000Z";
+        assert_eq!(data(aside).as_deref(), Some("another week"));
+        assert_eq!(data(&format!("{aside}-2")).as_deref(), Some("a week"));
+        assert_eq!(
+            member.node.read("manifests/etcd.yaml").as_deref(),
+            Some("etcd")
+        );
+        let told = fs::read_to_string(member.store().join("restore/undone")).unwrap();
+        assert_eq!(told, format!("/var/lib/etcd/{aside}-2\n"));
+        assert_eq!(open_restore(&mut member.clone()).unwrap(), None);
+    });
+}
+
+#[test]
+fn a_restore_goes_once_and_only_from_its_beginning() {
+    each_shell(|node| {
+        let member = Member::of(node);
+        member.data("member/snap/db", "old");
+        let untouched = || {
+            assert_eq!(member.data_of("member/snap/db").as_deref(), Some("old"));
+            assert_eq!(
+                member.node.read("manifests/etcd.yaml").as_deref(),
+                Some("etcd")
+            );
+        };
+        member.node.write("manifests/etcd.yaml", "etcd", 0o600);
+        member.data(".harden.restore.20200102T000000Z/member/snap/db", "new");
+        let rest = |name: &str| member.store().join("restore").join(name);
+        for state in ["waiting", "reverted", "reverting"] {
+            member.restoring(state);
+            member.goes("go");
+            assert_eq!(member.state(), format!("{state}\n"));
+            untouched();
+            fs::remove_dir(rest("going")).unwrap();
+            fs::remove_file(rest("runs")).unwrap();
+        }
+        member.restoring("prepared");
+        fs::create_dir(rest("going")).unwrap();
+        member.goes("go");
+        assert_eq!(member.state(), "prepared\n");
+        untouched();
+        // Nothing hinders it now; nobody confirms, and it goes back.
+        fs::remove_dir(rest("going")).unwrap();
+        fs::remove_file(rest("runs")).unwrap();
+        member.goes("go");
+        assert_eq!(member.state(), "reverted\n");
+        untouched();
+        assert_eq!(
+            member
+                .data_of("member.undone-20200102T000000Z/snap/db")
+                .as_deref(),
+            Some("new")
+        );
+    });
+}
+
+#[test]
+fn nobody_changes_a_node_on_which_a_restore_is_open() {
+    each_shell(|node| {
+        let member = Member::of(node.clone());
+        for state in [
+            "prepared",
+            "stopping",
+            "swapping",
+            "starting",
+            "waiting",
+            "reverting",
+        ] {
+            member.restoring(state);
+            let mut host = node.clone();
+            let refused = Client::new(&mut host, HOLDER).lock(HOLDER, None);
+            match refused {
+                Err(NodeError::Refused {
+                    code: Code::Restoring,
+                    message,
+                    ..
+                }) => {
+                    assert!(message.contains(state), "{message}");
+                }
+                other => panic!("{other:?}"),
+            }
+            // Who ends it takes turns like everybody.
+            let mut client = Client::new(&mut host, HOLDER);
+            client.lock_to_end_restore(HOLDER, None).unwrap();
+            let other = r#"{"who":"other"}"#;
+            let mut second = node.clone();
+            let mut second = Client::new(&mut second, other);
+            match second.lock_to_end_restore(other, None) {
+                Err(NodeError::Refused {
+                    code: Code::Locked,
+                    message,
+                    ..
+                }) => {
+                    second.lock_to_end_restore(other, Some(&message)).unwrap();
+                    second.unlock().unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for state in ["committed", "reverted"] {
+            member.restoring(state);
+            let mut host = node.clone();
+            let mut client = Client::new(&mut host, HOLDER);
+            client.lock(HOLDER, None).unwrap();
+            client.unlock().unwrap();
+        }
+    });
+}
+
+#[test]
+fn one_of_several_members_is_not_restored_beside_the_others() {
+    each_shell(|node| {
+        let member = Member::of(node);
+        let snapshot = member.take(Reason::Asked, None).unwrap();
+        let etcdutl = format!("{ETCDUTL}# --bump-revision\n").replace(
+            "read -r word",
+            "case \"$*\" in *--help*) echo --bump-revision; exit ;; esac\nread -r word",
+        );
+        member.set("etcdutl", &etcdutl);
+        member.data("member/snap/db", "old");
+        member
+            .node
+            .write("manifests/kube-apiserver.yaml", "", 0o600);
+        let manifest = "    - --name=cp1\n    - --initial-advertise-peer-urls=https://10.0.0.1:2380\n    \
+                        - --data-dir=/var/lib/etcd\n    - --initial-cluster=cp1=https://10.0.0.1:2380";
+        let asked = |more: &str| {
+            let manifest = format!("{manifest}{more}\n");
+            member.node.write("manifests/etcd.yaml", &manifest, 0o600);
+            let text = member
+                .here(SCRIPT)
+                .replace("    process etcd\n", "    pid=\n")
+                .leak();
+            let script = Script { name: "etcd", text };
+            // The sum is none of this script's: it is refused at the last moment.
+            let header = format!("harden-etcd 1 7 restore {} 1 1 0\n", snapshot.name);
+            let output = member.node.run_with(":", script, header.as_bytes());
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let said = asked(",cp2=https://10.0.0.2:2380");
+        assert!(said.contains("error members "), "{said}");
+        assert!(!member.store().join("restore").exists());
+        let said = asked("");
+        assert!(said.contains("the script arrived damaged"), "{said}");
     });
 }
 
@@ -405,6 +662,7 @@ fn what_lies_in_clear_is_counted_wherever_it_lies() {
         put("member/wal/0-0.wal", &log.concat());
         put("member/wal/1-1.wal", &in_log(&secret("b"), SEALED));
         put("member.before-20200101T000000Z/snap/db", &database);
+        put("member.undone-20200101T000000Z/snap/db", &database);
         member.set("content", "good 10\n");
         member.take(Reason::Asked, None).unwrap();
         let prefixes = [
@@ -427,6 +685,7 @@ fn what_lies_in_clear_is_counted_wherever_it_lies() {
                 (HeldIn::Wal, "0-0.wal", 1),
                 (HeldIn::Wal, "1-1.wal", 0),
                 (HeldIn::Old, "member.before-20200101T000000Z/db", all),
+                (HeldIn::Old, "member.undone-20200101T000000Z/db", all),
                 (HeldIn::Snapshot, snapshot.as_str(), 0),
             ]
         );

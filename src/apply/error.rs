@@ -4,11 +4,15 @@ use crate::cluster::{ApiError, Holder};
 use crate::generation::{Outcome, Record};
 use crate::host::HostError;
 
-use super::node::NodeError;
+use super::node::{Code, NodeError};
 
 /// What to do about a lock that this program did not write.
 const FOREIGN: &str = "find out who wrote it (`kubectl -n kube-system get lease harden -o yaml`); \
                        when nobody needs it, delete it, or `--take-over` takes it";
+
+/// What to do about a restore of etcd that is open.
+const RESTORING: &str = "wait until it has ended; where the node has restarted meanwhile it does not end by itself: \
+                         `harden etcd restore` ends it first, or see docs/etcd.md, \"By hand\"";
 
 /// Why an apply ended other than applied. Every one says what state things are in.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +98,10 @@ impl ApplyError {
             ApplyError::Host(error) | ApplyError::Node(NodeError::Host(error)) => {
                 error.remedy().to_owned()
             }
+            ApplyError::Node(NodeError::Refused {
+                code: Code::Restoring,
+                ..
+            }) => RESTORING.into(),
             ApplyError::Node(_) => "repair what the node reports, then apply again".into(),
             ApplyError::Api(ApiError::Config { remedy, .. }) => remedy.clone(),
             ApplyError::Api(ApiError::Locked { .. }) => {

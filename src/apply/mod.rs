@@ -44,7 +44,9 @@ mod together;
 
 pub use encryption::{Course, Reached, Trouble, Until, Workstation, new_form};
 pub use error::ApplyError;
-pub use etcd::{Defragmented, EtcdError, Restored, fetch, scan, snapshot, snapshots};
+pub use etcd::{
+    Defragmented, EtcdError, OpenRestore, Restored, fetch, open_restore, scan, snapshot, snapshots,
+};
 pub(crate) use journal::{Read, read_all};
 pub use keys::KeyError;
 

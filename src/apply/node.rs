@@ -67,6 +67,10 @@ pub enum Code {
     Unknown,
     /// etcd or one of its programs refused, or is not there.
     Etcd,
+    /// A restore of etcd is open on the node.
+    Restoring,
+    /// etcd has several members, which begin anew together or not at all.
+    Members,
     /// A request that does not fit the state of the transaction, or is malformed.
     Request,
 }
@@ -160,11 +164,28 @@ impl<'h> Client<'h> {
     /// known to be dead.
     ///
     /// # Errors
-    /// [`Code::Locked`] when somebody else holds it.
+    /// [`Code::Locked`] when somebody else holds it, [`Code::Restoring`] while a restore of etcd is open on
+    /// the node: what is changed meanwhile would be lost with it.
     pub fn lock(&mut self, holder: &str, from: Option<&str>) -> Result<(), NodeError> {
+        self.take_lock("lock", holder, from)
+    }
+
+    /// The same for who ends a restore of etcd that is open.
+    ///
+    /// # Errors
+    /// [`Code::Locked`] when somebody else holds it.
+    pub fn lock_to_end_restore(
+        &mut self,
+        holder: &str,
+        from: Option<&str>,
+    ) -> Result<(), NodeError> {
+        self.take_lock("lock restore", holder, from)
+    }
+
+    fn take_lock(&mut self, verb: &str, holder: &str, from: Option<&str>) -> Result<(), NodeError> {
         let verb = match from {
-            Some(line) => format!("lock {}", sha256(format!("{line}\n"))),
-            None => "lock".into(),
+            Some(line) => format!("{verb} {}", sha256(format!("{line}\n"))),
+            None => verb.into(),
         };
         self.call(&verb, format!("{holder}\n").as_bytes()).map(drop)
     }
@@ -530,6 +551,8 @@ pub(super) fn exchange(
             "revert" => Code::Revert,
             "unknown" => Code::Unknown,
             "etcd" => Code::Etcd,
+            "restoring" => Code::Restoring,
+            "members" => Code::Members,
             _ => Code::Request,
         },
         message: plain(message),

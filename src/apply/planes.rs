@@ -294,6 +294,16 @@ impl Session<'_, '_> {
 
     /// Asks the etcd member of a control plane how it is; `None` where it cannot be asked.
     pub(super) fn plane_etcd(&mut self, name: &str) -> Result<Option<EtcdMember>, String> {
+        match self.plane_member(name) {
+            Ok(Some(member)) if !member.healthy => {
+                Err(format!("its etcd member is not healthy: {}", member.why))
+            }
+            found => found,
+        }
+    }
+
+    /// The same, whether it is well or not.
+    pub(super) fn plane_member(&mut self, name: &str) -> Result<Option<EtcdMember>, String> {
         let Some(port) = self.ways(name)?.etcd else {
             if self.planes.unasked.insert(name.to_owned()) {
                 let why = match self.planes.layout {
@@ -309,8 +319,7 @@ impl Session<'_, '_> {
         let api = self.apply.api;
         let host = self.host(name).map_err(|error| error.to_string())?;
         match etcd_member(api, host, port) {
-            Ok(member) if member.healthy => Ok(Some(member)),
-            Ok(member) => Err(format!("its etcd member is not healthy: {}", member.why)),
+            Ok(member) => Ok(Some(member)),
             Err(why) => Err(format!("its etcd member does not answer: {why}")),
         }
     }

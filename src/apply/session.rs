@@ -14,6 +14,9 @@ use super::node::{Client, Code, NodeError};
 use super::planes::Planes;
 use super::{Apply, ApplyError, Notice};
 
+/// How a node's lock is taken: for the holder of this line, and from the holder of that one.
+type TakeLock = fn(&mut Client<'_>, &str, Option<&str>) -> Result<(), NodeError>;
+
 /// What a run holds open.
 pub(super) struct Session<'s, 'a> {
     pub(super) apply: &'s mut Apply<'a>,
@@ -132,8 +135,19 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// Takes a node's lock, also from a holder that is known to be dead.
     pub(super) fn lock(&mut self, name: &str) -> Result<(), ApplyError> {
+        self.take_lock(name, |node, line, from| node.lock(line, from))
+    }
+
+    /// The same for who ends a restore of etcd that is open on the node; nobody else gets the lock meanwhile.
+    pub(super) fn lock_to_end_restore(&mut self, name: &str) -> Result<(), ApplyError> {
+        self.take_lock(name, |node, line, from| {
+            node.lock_to_end_restore(line, from)
+        })
+    }
+
+    fn take_lock(&mut self, name: &str, take: TakeLock) -> Result<(), ApplyError> {
         let line = self.holder.clone();
-        let taken = match self.node(name)?.lock(&line, None) {
+        let taken = match take(&mut self.node(name)?, &line, None) {
             Err(NodeError::Refused {
                 code: Code::Locked,
                 message,
@@ -144,7 +158,7 @@ impl<'s, 'a> Session<'s, 'a> {
                     "the lock of {name} was taken over from {}, whose process {} is gone",
                     other.who, other.pid
                 ));
-                self.node(name)?.lock(&line, Some(&message))
+                take(&mut self.node(name)?, &line, Some(&message))
             }
             other => other,
         };

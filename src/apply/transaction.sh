@@ -527,8 +527,20 @@ make_home() {
         fail unwritable "$why"
 }
 
-verb_lock() { # the holder in a line; with an argument: take it over from the holder of that hash
+# The holder in a line; with a hash: take it over from the holder of that hash. While a restore of etcd is open
+# (the states are etcd.sh's), only who ends it gets the lock, by the word `restore`: what others would do is lost
+# when the old data comes back.
+verb_lock() { # [restore] [HASH]
     line
+    if [ "${1:-}" = restore ]; then
+        shift
+    else
+        state=$(first_line "$home/etcd/restore/state")
+        case $state in
+        '' | committed | reverted) ;;
+        *) fail restoring "a restore of etcd is open on this node, and is at \"$state\"" ;;
+        esac
+    fi
     make_home
     why=$( (printf '%s\n' "$line" >"$home/lock.$$" && fsync "$home/lock.$$") 2>&1) || {
         rm -f "$home/lock.$$"

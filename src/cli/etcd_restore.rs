@@ -34,10 +34,8 @@ pub(crate) fn run(own: &RestoreArgs, global: &Global, output: &Output) -> Result
         ));
     };
     let runs = Runs::new(&session, output, &own.consent)?;
-    if let Some(what) = runs.call(|apply| apply.end_restore(node))? {
-        output.note(&format!("{node}: {what}"));
-    }
     let snapshot = find(&session, node, &own.snapshot)?;
+    end_open(&session, &runs, node, own.consent.yes, output)?;
     if !own.consent.yes {
         output.note(&format!("{node}: {}", report::snapshot_text(&snapshot)));
         ask(&format!(
@@ -72,6 +70,27 @@ pub(crate) fn run(own: &RestoreArgs, global: &Global, output: &Output) -> Result
             "a node that joined after the snapshot is not in it: let it join again (`kubeadm reset`, `kubeadm join`)",
         )),
     }
+}
+
+/// Ends a restore that is open. Where the node does not do it by itself, what was written since would be lost.
+fn end_open(
+    session: &Session,
+    runs: &Runs<'_>,
+    node: &str,
+    yes: bool,
+    output: &Output,
+) -> Result<(), Failure> {
+    let Some(open) = apply::open_restore(session.inventory.open(node)?.as_mut())? else {
+        return Ok(());
+    };
+    output.note(&format!("{node}: {}", open.what));
+    if !open.alive && !yes {
+        ask("Put the data back that was there before that restore?")?;
+    }
+    if let Some(what) = runs.call(|apply| apply.end_restore(node))? {
+        output.note(&format!("{node}: {what}"));
+    }
+    Ok(())
 }
 
 fn find(session: &Session, node: &str, named: &str) -> Result<Snapshot, Failure> {

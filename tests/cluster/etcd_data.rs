@@ -15,7 +15,7 @@ impl Made<'_> {
         let wait = "--timeout=120s";
         let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found", wait];
         let _ = self.0.kubectl(&delete);
-        let rest = "rm -rf /var/lib/harden/etcd /var/lib/etcd/member.before-*";
+        let rest = "rm -rf /var/lib/harden/etcd /var/lib/etcd/member.*-*";
         self.0.on(&self.0.node("control-plane"), rest);
     }
 }
@@ -234,18 +234,24 @@ fn a_restore_that_nobody_confirms_is_put_back_by_the_node() {
         .killed_at(&args, "waiting for the control plane to end")
         .expect("it was not over");
     let state = "cat /var/lib/harden/etcd/restore/state";
+    let beside = || -> Vec<String> {
+        let left = cluster.on(&cp, "ls -A /var/lib/etcd | cut -d - -f 1");
+        left.lines().map(str::to_owned).collect()
+    };
     eventually("the node puts it back", Duration::from_secs(420), || {
         cluster.on(&cp, state) == "reverted\n"
     });
     cluster.settles();
     assert_eq!(config_map(&cluster, "made").as_deref(), Some("new"));
-    assert_eq!(cluster.on(&cp, "ls -A /var/lib/etcd"), "member\n");
+    // What etcd made of the snapshot is kept: somebody may have written to it.
+    assert_eq!(beside(), ["member", "member.undone"]);
     assert_eq!(
         cluster.on(&cp, "ls -A /etc/kubernetes/manifests | wc -l"),
         "4\n"
     );
 
-    // The node itself dies in the middle: the next run brings the old data back, and says so.
+    // The node itself dies in the middle, and the cluster runs on the restored data: nobody else changes anything
+    // there, and the next run says what would be lost, asks, and brings the old data back first.
     let said = workspace.killed_at(&args, "waiting for it to");
     said.expect("it was not over");
     cluster.on(
@@ -263,13 +269,33 @@ fn a_restore_that_nobody_confirms_is_put_back_by_the_node() {
         ],
         "",
     );
+    cluster.settles();
+    set(&cluster, "since", "new");
     in_need
-        .harden(&["etcd", "restore", "20200101T000000Z", "--yes"])
+        .harden(&["etcd", "defragment"])
         .exits(1)
+        .says("a restore of etcd is open on this node");
+    for (named, why) in [
+        ("20200101T000000Z", "nothing was changed"),
+        (snapshot.as_str(), "would be lost"),
+    ] {
+        in_need
+            .harden(&["etcd", "restore", named])
+            .exits(1)
+            .says(why);
+        assert_eq!(cluster.on(&cp, state), "waiting\n");
+        assert_eq!(config_map(&cluster, "since").as_deref(), Some("new"));
+    }
+    in_need
+        .harden(&["etcd", "restore", &snapshot, "--yes"])
+        .exits(0)
         .says("was put back: it was interrupted");
     cluster.settles();
-    assert_eq!(config_map(&cluster, "made").as_deref(), Some("new"));
-    assert_eq!(cluster.on(&cp, "ls -A /var/lib/etcd"), "member\n");
+    assert_eq!(config_map(&cluster, "since"), None);
+    assert_eq!(
+        beside(),
+        ["member", "member.before", "member.undone", "member.undone"]
+    );
 }
 
 #[test]

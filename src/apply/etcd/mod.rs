@@ -13,9 +13,11 @@ use node::EtcdNode;
 mod before;
 mod defragment;
 mod node;
+mod open;
 mod restore;
 
 pub use defragment::{Defragmented, scan};
+pub use open::{OpenRestore, open_restore};
 pub use restore::Restored;
 
 /// Why something of etcd's data could not be done.

@@ -100,6 +100,8 @@ pub(in crate::apply) struct Restoring {
     pub(in crate::apply) snapshot: String,
     /// Where the old data lies.
     pub(in crate::apply) old: String,
+    /// Where the data lies that etcd made of the snapshot, when it was put back; else empty.
+    pub(in crate::apply) undone: String,
     /// Why it was put back.
     pub(in crate::apply) why: String,
 }
@@ -210,7 +212,8 @@ impl<'h> EtcdNode<'h> {
     }
 
     /// Prepares a restore and begins it on the node, where it goes on by itself and puts everything back
-    /// unless it is told within `deadline` of its start that it works. Nothing is changed when it fails.
+    /// unless it is told within `deadline` of its start that it works. Nothing is changed when the node refuses;
+    /// after any other error it may have begun.
     pub(in crate::apply) fn restore(
         &mut self,
         name: &SnapshotName,
@@ -230,8 +233,8 @@ impl<'h> EtcdNode<'h> {
     /// Asks how far a restore is.
     pub(in crate::apply) fn restoring(&mut self) -> Result<Restoring, NodeError> {
         let lines = self.lines("restoring", b"", ASKING)?;
-        let [first, snapshot, old, why] = lines.as_slice() else {
-            return Err(self.bad("it is not four lines"));
+        let [first, snapshot, old, undone, why] = lines.as_slice() else {
+            return Err(self.bad("it is not five lines"));
         };
         let (state, alive) = match first.split_once(' ') {
             Some((state, "yes")) => (state, true),
@@ -244,6 +247,7 @@ impl<'h> EtcdNode<'h> {
             alive,
             snapshot: plain(snapshot),
             old: plain(old),
+            undone: plain(undone),
             why: plain(why),
         })
     }
@@ -284,6 +288,10 @@ impl<'h> EtcdNode<'h> {
     }
 }
 
+/// What to do where etcd has several members.
+pub(super) const SEVERAL: &str = "a cluster with several is restored by hand: docs/etcd.md, \"A lost quorum\"; where \
+     only this one is left for good, set --initial-cluster in its manifest to it alone";
+
 /// What to do when a node refused.
 pub(in crate::apply) fn remedy(error: &NodeError) -> String {
     match error {
@@ -301,6 +309,10 @@ pub(in crate::apply) fn remedy(error: &NodeError) -> String {
         } => {
             "look at the member on that node: `crictl ps -a`, and `etcdctl endpoint health`".into()
         }
+        NodeError::Refused {
+            code: Code::Members,
+            ..
+        } => SEVERAL.into(),
         NodeError::Refused { .. } | NodeError::Protocol { .. } => {
             "run it again; if it stays, look at the node".into()
         }

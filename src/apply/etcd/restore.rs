@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::EtcdError;
-use super::node::{EtcdNode, RestoreState, Restoring};
+use super::node::{EtcdNode, RestoreState, Restoring, SEVERAL};
 use crate::apply::node::NodeError;
 use crate::apply::session::Session;
 use crate::apply::{Apply, ApplyError, Notice};
@@ -51,13 +51,15 @@ impl Apply<'_> {
         })
     }
 
-    /// Brings back what was there before a restore whose run on the node is dead. `None` where there is none.
+    /// Brings back what was there before a restore whose run on the node is dead; what was written since is kept
+    /// on the node and lost to the cluster, so ask first: [`open_restore`]. `None` where there is none.
     ///
     /// # Errors
     /// When the node cannot be used.
     pub fn end_restore(&mut self, node: &str) -> Result<Option<String>, EtcdError> {
         let mut session = Session::new(self);
-        let result = session.lock(node).map_err(EtcdError::from).and_then(|()| {
+        let result = session.lock_to_end_restore(node);
+        let result = result.map_err(EtcdError::from).and_then(|()| {
             let seen = ask(&mut session, node)?;
             if !seen.state.is_open() {
                 return Ok(None);
@@ -69,8 +71,10 @@ impl Apply<'_> {
             Ok(Some(match ended.state {
                 RestoreState::Committed => format!("the restore of {} stays", ended.snapshot),
                 _ => format!(
-                    "the restore of {} was put back: {}",
-                    ended.snapshot, ended.why
+                    "the restore of {} was put back: {}{}",
+                    ended.snapshot,
+                    ended.why,
+                    undone(&ended)
                 ),
             }))
         });
@@ -101,23 +105,49 @@ fn restore(
     name: &SnapshotName,
 ) -> Result<String, EtcdError> {
     session.planes.only(&[node.to_owned()]);
-    if let Ok(Some(member)) = session.plane_etcd(node)
+    // A member that has no quorum is not well, and the others may live.
+    if let Ok(Some(member)) = session.plane_member(node)
         && member.members > 1
     {
         return Err(EtcdError::other(
             format!("etcd has {} members; nothing was changed", member.members),
-            "a cluster with several is restored by hand: docs/etcd.md, \"A lost quorum\"",
+            SEVERAL,
         ));
     }
     let cluster = session.apply.api.cluster_id().ok();
+    if cluster.is_some()
+        && let Ok(nodes) = session.apply.api.nodes()
+    {
+        let planes: Vec<String> = nodes
+            .into_iter()
+            .filter(|(_, found)| found.info.control_plane)
+            .map(|(name, _)| name)
+            .collect();
+        if planes.len() > 1 {
+            return Err(EtcdError::other(
+                format!(
+                    "the cluster has {} control planes ({}); nothing was changed",
+                    planes.len(),
+                    planes.join(", ")
+                ),
+                SEVERAL,
+            ));
+        }
+    }
     let settings = session.apply.settings.clone();
     let deadline = settings.gate_timeout + settings.gate_hold + settings.watchdog_margin;
-    etcd(session, node)?
-        .restore(name, deadline, BUMP)
-        .map_err(nothing_changed)?;
+    let before = ask(session, node).map_err(nothing_changed)?;
+    match etcd(session, node).and_then(|mut etcd| etcd.restore(name, deadline, BUMP)) {
+        Ok(()) => {}
+        Err(error @ NodeError::Refused { .. }) => return Err(nothing_changed(error)),
+        Err(error) => return Err(perhaps_begun(session, node, &before, &error)),
+    }
     session.planes.forget(node);
     let begun = Instant::now();
-    let mut seen = ask(session, node)?;
+    let mut seen = match ask(session, node) {
+        Ok(seen) => seen,
+        Err(error) => return Err(put_back(session, node, &error.to_string())),
+    };
     while !matches!(seen.state, RestoreState::Waiting) {
         if !seen.state.is_open() || !seen.alive {
             return Err(put_back(session, node, "the node could not do it"));
@@ -134,7 +164,10 @@ fn restore(
         }
         waits(session, node, seen.state.words(), begun);
         session.nap();
-        seen = ask(session, node)?;
+        seen = match ask(session, node) {
+            Ok(seen) => seen,
+            Err(error) => return Err(put_back(session, node, &error.to_string())),
+        };
     }
     if let Err(why) = gate(session, node, cluster.as_deref()) {
         return Err(put_back(session, node, &why));
@@ -194,6 +227,37 @@ fn gate(session: &mut Session<'_, '_>, node: &str, cluster: Option<&str>) -> Res
     }
 }
 
+/// Puts a restore back of whose beginning the node's answer was lost, if it has begun.
+fn perhaps_begun(
+    session: &mut Session<'_, '_>,
+    node: &str,
+    before: &Restoring,
+    error: &NodeError,
+) -> EtcdError {
+    match ask(session, node) {
+        // Each restore puts the old data into a directory of its own name.
+        Ok(seen) if seen.old.is_empty() || seen.old == before.old => EtcdError::other(
+            format!(
+                "{error}; when the node was asked again, the restore had not begun. If it still begins, nobody \
+                 confirms it, and the node brings the old data back by itself"
+            ),
+            "run `harden etcd restore` again: it says what became of it, and ends it first",
+        ),
+        Ok(_) | Err(_) => put_back(session, node, &error.to_string()),
+    }
+}
+
+/// Where the data is that was put back, behind a semicolon; nothing where etcd had made none.
+fn undone(seen: &Restoring) -> String {
+    match seen.undone.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; what etcd made of the snapshot, with all that was written meanwhile, is {}",
+            seen.undone
+        ),
+    }
+}
+
 fn put_back(session: &mut Session<'_, '_>, node: &str, why: &str) -> EtcdError {
     session.tell(Notice::Reverting {
         number: 1,
@@ -210,17 +274,19 @@ fn put_back(session: &mut Session<'_, '_>, node: &str, why: &str) -> EtcdError {
         ),
         Ok(seen) => EtcdError::other(
             format!(
-                "{node}: {}; the data that was there before is back",
-                if seen.why.is_empty() { why } else { &seen.why }
+                "{node}: {}; the data that was there before is back{}",
+                if seen.why.is_empty() { why } else { &seen.why },
+                undone(&seen)
             ),
             "look at the reason, and at the log of etcd (`crictl logs`), before it is tried again",
         ),
         Err(error) => EtcdError::other(
             format!(
-                "{node}: {why}; and then: {error}; the node brings the old data back by itself"
+                "{node}: {why}; and then: {error}; the node brings the old data back by itself, unless it has \
+                 restarted since: then it stays as it is, and the cluster may run on the restored data"
             ),
-            "run `harden etcd restore` again when the node answers: it says what became of it, and brings the \
-             old data back where the node has restarted meanwhile",
+            "run `harden etcd restore` again as soon as the node answers: it says how it is, and what would be lost \
+             by bringing the old data back; until then change nothing in the cluster",
         ),
     }
 }

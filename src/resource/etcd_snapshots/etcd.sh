@@ -13,8 +13,9 @@
 #   starting   the manifests come back
 #   waiting    it runs with the new data, until `commit` or the deadline
 #   committed  it stays
-#   reverting  the old data comes back
+#   reverting  the old data comes back, and the new goes aside
 #   reverted   it is back
+# Data on which etcd may have run is never removed here: it becomes member.before-TIME or member.undone-TIME.
 
 set -u
 umask 077
@@ -119,7 +120,8 @@ tool() { # NAME: sets $tool to etcd's own program: of the running image, of the 
 }
 
 keep_tool() { # etcdutl, for the day on which no etcd runs that has it
-    [ ! -f "$store/etcdutl" ] || [ "$(sum "$store/etcdutl")" != "$(sum "$etcdutl")" ] || return 0
+    # One that a killed run has not made executable yet is of no use on that day.
+    [ ! -x "$store/etcdutl" ] || [ "$(sum "$store/etcdutl")" != "$(sum "$etcdutl")" ] || return 0
     put "$store/etcdutl" <"$etcdutl" && chmod 0700 "$store/etcdutl"
 }
 
@@ -245,15 +247,16 @@ verb_snapshot() { # KEEP asked|apply|encryption|schedule|restore
     mv "$work" "$store/snapshots/$name" || fail unwritable "$store/snapshots/$name"
     work=
     fsync "$store/snapshots"
-    keep "$1" "$2"
+    keep "$1" "$2" "$name"
     told "$store/snapshots/$name"
 }
 
-keep() { # COUNT REASON: the newest of this reason; 0 keeps all. The names sort by time.
+keep() { # COUNT REASON NAME: the newest of this reason, and first the one of this name, which was taken just
+    # now: where the clock went back, others have later names. 0 keeps all. The names sort by time.
     [ "$1" -gt 0 ] || return 0
-    count=0
+    count=1
     for entry in $(printf '%s\n' "$store"/snapshots/* | sort -r); do
-        ours "$entry" && [ "$(noted "$entry" reason)" = "$2" ] || continue
+        ours "$entry" && [ "$(noted "$entry" reason)" = "$2" ] && [ "${entry##*/}" != "$3" ] || continue
         count=$((count + 1))
         [ "$count" -gt "$1" ] || continue
         # Whatever else somebody has put there stays.
@@ -372,7 +375,7 @@ verb_scan() { # prefixes, one a line; then an empty line
     done
     [ -n "$prefixes" ] || fail input 'no prefix'
     member
-    for dir in "$data/member" "$data"/member.before-*; do
+    for dir in "$data/member" "$data"/member.before-* "$data"/member.undone-*; do
         kind=${dir##*/}
         short=
         case $kind in
@@ -469,6 +472,9 @@ verb_restore() { # NAME SECONDS BUMP SHA256; this script
             fail etcd "etcd's $data is another directory of the node"
     fi
     owner=$(stat -c %u:%g "$data/member")
+    # Where others live, this one would begin a second cluster beside theirs.
+    ! sed -n "s/^ *- *[\"']\{0,1\}--initial-cluster=//p" "$manifests/etcd.yaml" | grep -q , ||
+        fail members "$manifests/etcd.yaml names several members in --initial-cluster"
     bytes=$(stat -c %s "$entry/db")
     room "$data" "$((bytes * 2 + 201326592))"
     rm -rf "$restore" "$data"/.harden.restore.*
@@ -490,6 +496,8 @@ verb_restore() { # NAME SECONDS BUMP SHA256; this script
     note prepared
     work=
     detach go && return 0
+    # What was started may only be slow. Whoever makes this directory decides whether it goes.
+    mkdir "$restore/going" 2>/dev/null || return 0
     note reverted
     rm -rf "$new"
     fail watchdog 'nothing can be started on the node that would outlive the connection'
@@ -499,10 +507,10 @@ planned() { # KEY
     sed -n "s/^$1 //p" "$restore/plan" 2>/dev/null | head -n 1
 }
 
-verb_restoring() { # STATE yes|no, then where the old data lies, and why it was put back
+verb_restoring() { # STATE yes|no; the snapshot; where the old data lies, and where the data that was put back; why
     running && alive=yes || alive=no
-    printf '%s %s\n%s\n%s\n%s\n' "$(first_line "$restore/state")" "$alive" "$(planned snapshot)" "$(planned old)" \
-        "$(first_line "$restore/why")"
+    printf '%s %s\n%s\n%s\n%s\n%s\n' "$(first_line "$restore/state")" "$alive" "$(planned snapshot)" \
+        "$(planned old)" "$(first_line "$restore/undone")" "$(first_line "$restore/why")"
 }
 
 verb_decide() { # commit|revert; why in a line
@@ -550,6 +558,8 @@ start() { # they come back, each whole; the kubelet ignores dot files
 }
 
 go() { # the way there; 1 and $why where it must go back
+    # Once, and not where somebody has given it up meanwhile.
+    mkdir "$restore/going" 2>/dev/null && [ "$(first_line "$restore/state")" = prepared ] || exit 1
     note stopping
     stop || {
         why='etcd and the API server did not end'
@@ -580,6 +590,17 @@ settle() { # nothing but the data that is used, and where the way there was gone
     rm -rf "$new" "$restore/manifests"
 }
 
+aside() { # what etcd made of the snapshot goes aside; nobody else has what was written since
+    [ -e "$data/member" ] || return 0
+    undone=$data/member.undone-${new##*.}
+    number=1
+    while [ -e "$undone" ]; do
+        number=$((number + 1))
+        undone=$data/member.undone-${new##*.}-$number
+    done
+    printf '%s\n' "$undone" | put "$restore/undone" && mv "$data/member" "$undone"
+}
+
 back() { # the old data comes back; may be done again at any time
     decide revert
     if [ "$decision" = commit ]; then
@@ -591,15 +612,13 @@ back() { # the old data comes back; may be done again at any time
     printf '%s\n' "$why" | put "$restore/why"
     until {
         if [ -d "$old" ]; then
-            # What etcd made of the snapshot goes; the snapshot stays.
-            stop && { [ ! -e "$data/member" ] || { rm -rf "$new.gone" && mv "$data/member" "$new.gone"; }; } &&
-                mv "$old" "$data/member" && fsync "$data"
+            stop && aside && mv "$old" "$data/member" && fsync "$data"
         fi && start
     }; do
         # Nobody else may do it if this fails: try for as long as the node runs.
         sleep 5
     done
-    rm -rf "$new" "$new.gone" "$restore/manifests"
+    rm -rf "$new" "$restore/manifests"
     note reverted
 }
 
@@ -610,7 +629,11 @@ run() { # go|back
     old=$(planned old)
     seconds=$(planned seconds)
     case $data:$new:$old in /*:"$data"/*:"$data"/*) ;; *) exit 1 ;; esac
-    printf '%s %s\n' "$$" "$(started $$)" | put "$restore/runs"
+    # One at a time: `detach` removes that of a dead run.
+    printf '%s %s\n' "$$" "$(started $$)" >"$restore/runs.$$"
+    ln "$restore/runs.$$" "$restore/runs" || exit 1
+    rm -f "$restore/runs.$$"
+    fsync "$restore"
     why='it was interrupted'
     if [ "$1" = go ] && go; then settle; else back; fi
     exit 0
