@@ -272,7 +272,7 @@ fn a_restore_that_nobody_confirms_is_put_back_by_the_node() {
     cluster.settles();
     set(&cluster, "since", "new");
     in_need
-        .harden(&["etcd", "defragment"])
+        .harden(&["etcd", "defragment", "--yes"])
         .exits(1)
         .says("a restore of etcd is open on this node");
     for (named, why) in [
