@@ -42,6 +42,8 @@ fn clear(desired: &Desired) -> Facts {
     }
     let planes = Fact::Value(json!(PLANES));
     facts.api.answers.insert(ApiQuery::ControlPlanes, planes);
+    let served = Fact::Value(json!(["secrets", "configmaps", "deployments.apps"]));
+    facts.api.answers.insert(ApiQuery::ServedResources, served);
     facts
 }
 
@@ -104,6 +106,17 @@ fn with_flags(facts: &mut Facts, plan: &Plan) {
             .retain(|step| !matches!(step, Step::Encryption(_)));
     }
     execute(&flags, facts);
+}
+
+/// It would have no objects, and so count as encrypted.
+#[test]
+fn a_resource_that_nobody_serves_is_no_encrypted_one() {
+    for name in ["secret", "nosuchs", "deployments.app"] {
+        let table = json!({"provider": "secretbox", "resources": ["secrets", name], "backup-file": "{key}"});
+        let desired = desired(vec![resource("encryption", table)]);
+        let why = format!("the API serves no resource `{name}`");
+        refused(&build(&desired, &clear(&desired)), &why);
+    }
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn files(facts: &mut Facts, also: &BTreeSet<String>, observe: &mut dyn FnMut(&Wa
         })
         .collect();
     ask(facts, files, observe);
-    if seen::names_many(facts, also) {
+    // A name that nobody serves must not pass for a resource without objects.
+    if seen::names_many(facts, also) || !also.is_empty() {
         let more = observe(&Wanted {
             answers: [ApiQuery::ServedResources].into(),
             ..Wanted::default()

@@ -5,8 +5,8 @@
 //! has every wanted field and refuses nobody. So of some objects harden answers for parts as a whole, and what
 //! is not wanted there is a difference:
 //!
-//! - `spec` of a ValidatingAdmissionPolicy or ValidatingAdmissionPolicyBinding that bears the label
-//!   `app.kubernetes.io/managed-by: harden`;
+//! - `spec` of a ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding or NetworkPolicy that bears the
+//!   label `app.kubernetes.io/managed-by: harden`: one rule more, and a default deny denies nothing;
 //! - of a namespace with labels or annotations `harden.dev/…`: all such, and
 //!   `pod-security.kubernetes.io/MODE-version` where the level of that mode is wanted.
 
@@ -42,7 +42,10 @@ pub fn strays(wanted: &Value, live: &Value) -> Vec<Stray> {
         (
             Some("admissionregistration.k8s.io/v1"),
             Some("ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding"),
-        ) if text("/metadata/labels/app.kubernetes.io~1managed-by") == Some("harden") => {
+        )
+        | (Some("networking.k8s.io/v1"), Some("NetworkPolicy"))
+            if text("/metadata/labels/app.kubernetes.io~1managed-by") == Some("harden") =>
+        {
             if let (Some(wanted), Some(live)) = (wanted.get("spec"), live.get("spec")) {
                 compare(wanted, live, "spec", "/spec", &mut found);
             }
@@ -245,6 +248,23 @@ mod tests {
         let mut others = wanted.clone();
         others["metadata"] = json!({"name": "x"});
         assert_eq!(strays(&others, &live), []);
+    }
+
+    #[test]
+    fn a_default_deny_has_no_rule_and_no_selector() {
+        let mut wanted = policy(json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
+        wanted["apiVersion"] = "networking.k8s.io/v1".into();
+        wanted["kind"] = "NetworkPolicy".into();
+        assert_eq!(strays(&wanted, &wanted), []);
+        let mut live = wanted.clone();
+        live["spec"]["ingress"] = json!([{}]);
+        live["spec"]["podSelector"] = json!({"matchLabels": {"app": "none"}});
+        let found = strays(&wanted, &live);
+        assert_eq!(
+            fields(&found),
+            ["spec.ingress", "spec.podSelector.matchLabels"]
+        );
+        assert_eq!(strays(&wanted, &without(&live, &found)), []);
     }
 
     #[test]

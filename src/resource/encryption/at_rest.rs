@@ -276,10 +276,26 @@ impl Encryption {
                              stand in the manifests"
                         .into(),
                 });
+                // An API server with the other flag alone does not start.
+                return;
             }
         }
         let wanted = Wanted::Exact("true".into());
         compare(&copies, RELOAD_FLAG, &wanted, draft);
+    }
+
+    /// Says which of the resources nobody has: it would count as encrypted, and be nothing.
+    fn unserved(&self, facts: &Facts) -> Option<String> {
+        let served: BTreeSet<String> = match facts.api.answer(&ApiQuery::ServedResources) {
+            Fact::Value(value) => serde_json::from_value(value.clone()).ok()?,
+            Fact::Absent => return None,
+            Fact::Unreadable(why) => {
+                return Some(format!("what the API serves is not known: {why}"));
+            }
+        };
+        let mut named = self.resources.iter();
+        let unknown = named.find(|name| !name.contains('*') && !served.contains(*name))?;
+        Some(format!("the API serves no resource `{unknown}`"))
     }
 
     /// Says what keeps it from being compared, or from being done.
@@ -456,6 +472,11 @@ impl Behaviour for Encryption {
         }
         let seen = Seen::of(facts, &places_of(facts, &self.resources));
         let view = seen.view();
+        if let Some(message) = self.unserved(facts) {
+            let remedy = "name it in the plural and with its group, as `kubectl api-resources` has it: `secrets`, \
+                          `deployments.apps`";
+            return draft.error(resource, Place::Api, message, remedy);
+        }
         if let Some(problem) = self.hindrance(resource, &seen, &view) {
             draft.problems.push(problem);
             return;
