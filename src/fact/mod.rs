@@ -454,6 +454,16 @@ impl Node {
         }
     }
 
+    /// Returns the file at a path that [`Query::File`] asked for.
+    pub fn file(&self, path: &NodePath) -> Fact<&File> {
+        match self.get(&Query::File(path.clone())) {
+            Fact::Value(Answer::File(file)) => Fact::Value(file),
+            Fact::Value(_) => Fact::Unreadable("the probe answered something else".into()),
+            Fact::Absent => Fact::Absent,
+            Fact::Unreadable(why) => Fact::Unreadable(why),
+        }
+    }
+
     /// Returns mode and owner of what is at a path, whichever query told of it.
     pub fn meta(&self, path: &NodePath) -> Option<&Meta> {
         if let Fact::Value(Answer::Stat(meta)) = self.get(&Query::Stat(path.clone())) {
@@ -477,12 +487,11 @@ impl Node {
 
     /// Returns what is known of a file's content as UTF-8 text.
     pub fn text(&self, path: &NodePath) -> Fact<&str> {
-        match self.get(&Query::File(path.clone())) {
-            Fact::Value(Answer::File(file)) => match std::str::from_utf8(&file.content) {
+        match self.file(path) {
+            Fact::Value(file) => match std::str::from_utf8(&file.content) {
                 Ok(text) => Fact::Value(text),
                 Err(_) => Fact::Unreadable("it is not UTF-8 text".into()),
             },
-            Fact::Value(_) => Fact::Unreadable("the probe answered something else".into()),
             Fact::Absent => Fact::Absent,
             Fact::Unreadable(why) => Fact::Unreadable(why),
         }

@@ -142,23 +142,19 @@ fn read<'n>(
     path: &NodePath,
     draft: &mut Draft,
 ) -> Option<&'n Certificates> {
-    match node.get(&Query::Certificates(path.clone())) {
-        Fact::Value(Answer::Certificates(found)) => Some(found),
-        Fact::Absent => None,
-        Fact::Value(_) | Fact::Unreadable(_) => {
-            let why = match node.get(&Query::Certificates(path.clone())) {
-                Fact::Unreadable(why) => why,
-                _ => "the probe answered something else".into(),
-            };
-            draft.error(
-                resource,
-                Place::Node(node.info.name.clone()),
-                format!("{path} could not be read: {why}"),
-                "check that the login may read it as root and that it holds certificates in PEM, and plan again",
-            );
-            None
-        }
-    }
+    let why = match node.get(&Query::Certificates(path.clone())) {
+        Fact::Value(Answer::Certificates(found)) => return Some(found),
+        Fact::Absent => return None,
+        Fact::Value(_) => "the probe answered something else".into(),
+        Fact::Unreadable(why) => why,
+    };
+    draft.error(
+        resource,
+        Place::Node(node.info.name.clone()),
+        format!("{path} could not be read: {why}"),
+        "check that the login may read it as root and that it holds certificates in PEM, and plan again",
+    );
+    None
 }
 
 /// The day of a second since 1970, in UTC.

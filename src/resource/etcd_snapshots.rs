@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::component_file::unified_diff;
 use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Subject};
-use crate::fact::{Answer, Fact, Facts, File, Node, NodePath, ProgramName, Query, sha256};
+use crate::fact::{Fact, Facts, Node, NodePath, ProgramName, Query, sha256};
 
 /// The script that works on etcd's data on a node.
 pub const SCRIPT: &str = include_str!("etcd_snapshots/etcd.sh");
@@ -112,7 +112,7 @@ impl EtcdSnapshots {
             let Ok(path) = NodePath::new(path) else {
                 continue;
             };
-            let (before, old) = match content(node, &path) {
+            let (before, old) = match node.file(&path) {
                 Fact::Value(file)
                     if file.content == text.as_bytes()
                         && file.meta.mode & 0o7777 == mode
@@ -177,15 +177,6 @@ impl EtcdSnapshots {
 
 fn short(content: &[u8]) -> String {
     format!("sha256 {}", &sha256(content)[..12])
-}
-
-fn content<'n>(node: &'n Node, path: &NodePath) -> Fact<&'n File> {
-    match node.get(&Query::File(path.clone())) {
-        Fact::Value(Answer::File(file)) => Fact::Value(file),
-        Fact::Value(_) => Fact::Unreadable("the probe answered something else".into()),
-        Fact::Absent => Fact::Absent,
-        Fact::Unreadable(why) => Fact::Unreadable(why),
-    }
 }
 
 impl Behaviour for EtcdSnapshots {

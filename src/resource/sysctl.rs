@@ -8,7 +8,7 @@ use super::{
     Behaviour, Difference, Draft, Effect, Part, Place, Resource, Risk, SettingCopy, Subject,
 };
 use crate::distribution::k3s::Layout;
-use crate::fact::{Answer, Fact, Facts, File, Node, NodePath, Query};
+use crate::fact::{Fact, Facts, Node, NodePath, Query};
 
 /// A kernel parameter.
 ///
@@ -107,7 +107,7 @@ impl Sysctl {
                 "check that the login may read it as root, and plan again",
             );
         };
-        let running = match content(node, &self.running) {
+        let running = match node.file(&self.running) {
             Fact::Value(file) => String::from_utf8_lossy(&file.content).trim().to_owned(),
             Fact::Absent => {
                 draft.error(
@@ -132,7 +132,7 @@ impl Sysctl {
             draft.change(resource, found, vec![effect]);
         }
         let wanted = self.text();
-        let (before, old) = match content(node, &self.persistent) {
+        let (before, old) = match node.file(&self.persistent) {
             Fact::Value(file) if file.content == wanted.as_bytes() => return,
             Fact::Value(file) => (
                 Some("other content".to_owned()),
@@ -153,15 +153,6 @@ impl Sysctl {
         };
         let effect = self.file_effect(node, &self.persistent, wanted);
         draft.change(resource, found, vec![effect]);
-    }
-}
-
-fn content<'n>(node: &'n Node, path: &NodePath) -> Fact<&'n File> {
-    match node.get(&Query::File(path.clone())) {
-        Fact::Value(Answer::File(file)) => Fact::Value(file),
-        Fact::Value(_) => Fact::Unreadable("the probe answered something else".into()),
-        Fact::Absent => Fact::Absent,
-        Fact::Unreadable(why) => Fact::Unreadable(why),
     }
 }
 
