@@ -336,7 +336,8 @@ fn read_process<'a>(
         ),
         Fact::Absent => (
             format!("{component} does not run"),
-            "find out why: `crictl ps -a` and `journalctl -u kubelet` on the node",
+            "it may be between two starts, up to 5 minutes apart: plan again; if it stays so, find out why: \
+             `crictl ps -a` and `journalctl -u kubelet` on the node",
         ),
         Fact::Unreadable(why) => (
             format!("the command line of {component} could not be read: {why}"),

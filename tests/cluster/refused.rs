@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::environment::{Cluster, Via, eventually, single};
+use crate::environment::{Cluster, Via, Workspace, eventually, single};
 use crate::thin_line::similar_asserts;
 
 /// No admission plugin has this name, which only the API server itself knows.
@@ -13,6 +13,14 @@ admission-plugins = ["NodeRestriction", "NoSuchPlugin"]
 [apply]
 gate-timeout = "75s"
 "#;
+
+/// Waits for a plan with nothing in it. Without its API server the controller manager loses its lease and
+/// ends, and the kubelet lets more and more time pass before it starts it again.
+fn planned_clean(workspace: &Workspace) {
+    eventually("the plan is empty", Duration::from_secs(330), || {
+        workspace.harden(&["plan"]).status == Some(0)
+    });
+}
 
 fn tables_of(cluster: &Cluster, node: &str) -> String {
     cluster.on(node, "nft list tables")
@@ -37,7 +45,7 @@ fn the_node_is_back_on_its_old_manifest_by_itself() {
         .says(r#"NoSuchPlugin\" is unknown"#);
     assert!(cluster.readyz(&cp));
     similar_asserts(&before, &cluster.snapshot());
-    good.harden(&["plan"]).exits(0);
+    planned_clean(&good);
     good.harden(&["generations"]).exits(0).says("reverted");
 }
 
@@ -82,16 +90,13 @@ fn with_the_client_killed_and_the_network_cut_the_node_helps_itself() {
     similar_asserts(&before, &cluster.snapshot());
 
     // The next run says what became of the interrupted one, and the lock of the dead is no hindrance.
-    eventually(
-        "the API answers from outside",
-        Duration::from_secs(60),
-        || good.harden(&["plan"]).status == Some(0),
-    );
+    planned_clean(&good);
     // It takes the interrupted generation up again, which fails as before, and puts it back.
     good.harden(&["apply", "--yes"])
         .exits(1)
         .says("has not ended")
         .says("was put back");
+    planned_clean(&good);
     good.harden(&["apply", "--yes"]).exits(0);
     good.harden(&["plan"]).exits(0);
 }

@@ -116,7 +116,10 @@ pub(super) fn read_process<'a>(
         )),
         Fact::Absent => Err((
             format!("{component} does not run"),
-            format!("find out why: `crictl ps -a` and `journalctl -u {service}` on the node"),
+            format!(
+                "it may be between two starts, up to 5 minutes apart: plan again; if it stays so, find \
+                 out why: `crictl ps -a` and `journalctl -u {service}` on the node"
+            ),
         )),
         Fact::Unreadable(why) => Err((
             format!("the command line of {component} could not be read: {why}"),
