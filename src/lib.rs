@@ -12,7 +12,7 @@
 //!
 //! [`profile`], [`module`], [`control`], [`resource`], [`distribution`], [`fact`], [`plan`] and
 //! [`report`] are pure: they import none of [`host`], [`cluster`], [`observe`], [`apply`] and
-//! [`generation`], which do the input and output. `tests/architecture.rs` reads every `use` path and checks it.
+//! [`generation`], which do the input and output. `tests/offline/architecture.rs` reads every `use` path and checks it.
 //! Nothing in the library prints; the binary's `cli` module does.
 
 pub mod apply;

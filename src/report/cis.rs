@@ -63,7 +63,7 @@ pub fn cis_markdown(
     let mut out = format!(
         "# {} {}, sections 1 to 4\n\n\
          Each check with the options that serve it, and with the tests in `tests/cluster` that make it bad on a real cluster and see it\n\
-         mended, or the reason why there is none. What no cluster survives is made bad on recorded facts, in `tests/plan_cis.rs`.\n\
+         mended, or the reason why there is none. What no cluster survives is made bad on recorded facts, in `tests/offline/plan_cis.rs`.\n\
          [controls.md](controls.md) says what the states mean. A test compares this file with the catalogue, the modules and the\n\
          profiles, and says how it is written anew.\n\n\
          | | checks |\n| --- | --- |\n\
