@@ -25,6 +25,7 @@ type server struct {
 	events     []event // of written ConfigMaps
 	namespace  string  // exists
 	watches    int
+	turns      int            // ConfigMaps that the client shall write at the same time; 0 is 1
 	answered   map[string]int // by verb
 	changed    chan struct{}  // closed when something happened
 	fault      func(verb string, count int) fault

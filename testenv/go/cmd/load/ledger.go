@@ -109,6 +109,19 @@ func (l *ledger) listed(exists map[string]string) {
 	}
 }
 
+// compared takes what exists when all is over: each ConfigMap with what was written last.
+func (l *ledger) compared(exists map[string]string) {
+	l.Lock()
+	defer l.Unlock()
+	for name, number := range l.alive {
+		if exists[name] == number {
+			l.seen.Kept++
+		} else {
+			l.seen.Lost++
+		}
+	}
+}
+
 // open is the number of writes whose event must still come.
 func (l *ledger) open() (count int) {
 	l.Lock()

@@ -33,7 +33,7 @@ func measured(t *testing.T, s *server, writes int) *result {
 	var once sync.Once
 	started := false
 	made, err := measure(until, s.config(), settings{
-		rate: 200, attempt: 5 * time.Second, window: 5 * time.Second, catchUp: 300 * time.Millisecond,
+		rate: 200, maps: max(s.turns, 1), attempt: 5 * time.Second, window: 5 * time.Second, catchUp: 300 * time.Millisecond,
 		running: func() { once.Do(func() { started = true }) },
 	})
 	if err != nil {
@@ -54,7 +54,7 @@ func measured(t *testing.T, s *server, writes int) *result {
 			t.Errorf("no operation %s", verb)
 		}
 	}
-	if sum -= 1; made.Requests != sum { // the list from which the watch begins
+	if sum -= 2; made.Requests != sum { // the list from which the watch begins, and the last one
 		t.Errorf("%d requests are counted, the server saw %d", made.Requests, sum)
 	}
 	return made
@@ -79,7 +79,7 @@ func wantNoFailure(t *testing.T, made *result) {
 
 func wantWatch(t *testing.T, made *result, want watchResult) {
 	t.Helper()
-	want.Events = made.Watch.Events
+	want.Events, want.Kept = made.Watch.Events, made.Watch.Kept
 	if made.Watch != want {
 		t.Errorf("%+v, not %+v", made.Watch, want)
 	}
@@ -92,6 +92,28 @@ func TestAnIdleServerIsWithoutFailure(t *testing.T) {
 	wantWatch(t, made, watchResult{})
 	if made.Watch.Events != len(s.events) {
 		t.Errorf("%d events of %d", made.Watch.Events, len(s.events))
+	}
+}
+
+func TestManyConfigMapsAreWrittenInTurns(t *testing.T) {
+	s := newServer(t)
+	s.turns = 5
+	made := measured(t, s, 40) // 5 are created, each is patched 4 times and deleted, and a sixth comes
+	wantNoFailure(t, made)
+	if made.Watch.Kept < 4 || made.Watch.Kept > 5 || made.Watch.Lost != 0 || made.Operations["delete"] == 0 {
+		t.Errorf("%+v, %v", made.Watch, made.Operations)
+	}
+}
+
+func TestWhatIsNotAsItWasWrittenIsLost(t *testing.T) {
+	l := newLedger()
+	for _, name := range []string{"a", "b", "c"} {
+		l.settle(l.intend(watch.Added, name, "1"), true)
+		l.event(watch.Added, name, "1")
+	}
+	l.compared(map[string]string{"a": "1", "b": "0"})
+	if seen := l.close(); seen != (watchResult{Events: 3, Kept: 1, Lost: 2}) {
+		t.Errorf("%+v", seen)
 	}
 }
 

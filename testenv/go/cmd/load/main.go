@@ -3,7 +3,7 @@
 // or for a given time. On standard output it then prints one JSON document with what went wrong,
 // as it met the program and as it was left after the retries that every client has.
 //
-//	load --kubeconfig FILE [--seconds N] [--rate N]
+//	load --kubeconfig FILE [--seconds N] [--rate N] [--maps N]
 //
 // On standard error it says `running` once the watch is there and requests begin. It works in a
 // namespace of its own, which it deletes. Exit status 0: it could measure, whatever it found.
@@ -33,9 +33,10 @@ func run() error {
 	kubeconfig := flag.String("kubeconfig", "", "the cluster's administrator")
 	seconds := flag.Float64("seconds", 0, "how long; 0 is until SIGTERM")
 	rate := flag.Float64("rate", 20, "requests a second, all kinds together; retries are on top")
+	maps := flag.Int("maps", 1, "ConfigMaps that are being written at the same time")
 	flag.Parse()
-	if *kubeconfig == "" || flag.NArg() > 0 || *rate < 1 || *rate > 200 || *seconds < 0 {
-		return fmt.Errorf("usage: load --kubeconfig FILE [--seconds N] [--rate 1..200]")
+	if *kubeconfig == "" || flag.NArg() > 0 || *rate < 1 || *rate > 200 || *seconds < 0 || *maps < 1 || *maps > 1000 {
+		return fmt.Errorf("usage: load --kubeconfig FILE [--seconds N] [--rate 1..200] [--maps 1..1000]")
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	if err != nil {
@@ -52,6 +53,7 @@ func run() error {
 	}
 	made, err := measure(until, config, settings{
 		rate:    *rate,
+		maps:    *maps,
 		attempt: 10 * time.Second,
 		window:  10 * time.Second,
 		catchUp: 30 * time.Second,

@@ -66,6 +66,9 @@ type watchResult struct {
 	Missed     int `json:"missed"`
 	OutOfOrder int `json:"out_of_order"`
 	Unexpected int `json:"unexpected"`
+	// ConfigMaps that had at the end what was written last, and those that had not.
+	Kept int `json:"kept"`
+	Lost int `json:"lost"`
 }
 
 // tally counts from many goroutines.

@@ -20,6 +20,7 @@ import (
 
 type settings struct {
 	rate                     float64
+	maps                     int // that are written at the same time
 	attempt, window, catchUp time.Duration
 	running, ending          func()
 }
@@ -104,7 +105,7 @@ func measure(until context.Context, config *rest.Config, s settings) (*result, e
 		work(0.5/readers, l.read)
 	}
 	work(0.2, l.pages())
-	work(0.3, l.writes())
+	work(0.3, l.writes(s.maps))
 	s.running()
 	<-until.Done()
 	if s.ending != nil {
@@ -117,6 +118,9 @@ func measure(until context.Context, config *rest.Config, s settings) (*result, e
 	}
 	stopWatch()
 	watcher.Wait()
+	if _, err := l.list(as(ctx, ""), l.ledger.compared); err != nil {
+		return nil, fmt.Errorf("what was written cannot be listed at the end: %w", err)
+	}
 	counts.Lock()
 	defer counts.Unlock()
 	made := counts.made
@@ -203,42 +207,50 @@ func (l *load) pages() func(context.Context) {
 	}
 }
 
-// writes gives steps that each write once: create a ConfigMap, patch it a few times, delete it.
-func (l *load) writes() func(context.Context) {
-	var name string
-	var count, patched int
+// writes gives steps that each write once. So many ConfigMaps exist at a time, and each is created, patched a few times,
+// and deleted; they take turns.
+func (l *load) writes(maps int) func(context.Context) {
+	type written struct {
+		name    string
+		patched int
+	}
+	var turns []written
+	var count int
 	return func(ctx context.Context) {
 		l.writing.Lock()
 		defer l.writing.Unlock()
 		count++
 		number := strconv.Itoa(count)
-		switch {
-		case name == "":
-			name, patched = "written-"+number, 0
+		if len(turns) < maps {
+			name := "written-" + number
 			w := l.ledger.intend(watch.Added, name, number)
 			err := l.do(ctx, "create", func(ctx context.Context) error {
 				_, err := l.maps.Create(ctx, configMap(name, "written", number), metav1.CreateOptions{})
 				return err
 			}, func(err error, before int) bool { return before > 0 && apierrors.IsAlreadyExists(err) })
 			done := err == nil || apierrors.IsAlreadyExists(err)
-			if l.ledger.settle(w, done); !done {
-				name = ""
+			if l.ledger.settle(w, done); done {
+				turns = append(turns, written{name: name})
 			}
-		case patched < patches:
-			patched++
-			w := l.ledger.intend(watch.Modified, name, number)
+			return
+		}
+		next := turns[0]
+		turns = turns[1:]
+		if next.patched < patches {
+			next.patched++
+			turns = append(turns, next)
+			w := l.ledger.intend(watch.Modified, next.name, number)
 			err := l.do(ctx, "patch", func(ctx context.Context) error {
-				_, err := l.maps.Patch(ctx, name, types.MergePatchType, []byte(`{"data":{"number":"`+number+`"}}`), metav1.PatchOptions{})
+				_, err := l.maps.Patch(ctx, next.name, types.MergePatchType, []byte(`{"data":{"number":"`+number+`"}}`), metav1.PatchOptions{})
 				return err
 			}, nil)
 			l.ledger.settle(w, err == nil)
-		default:
-			w := l.ledger.intend(watch.Deleted, name, "")
-			err := l.do(ctx, "delete", func(ctx context.Context) error {
-				return l.maps.Delete(ctx, name, metav1.DeleteOptions{})
-			}, func(err error, before int) bool { return before > 0 && apierrors.IsNotFound(err) })
-			l.ledger.settle(w, err == nil || apierrors.IsNotFound(err))
-			name = ""
+			return
 		}
+		w := l.ledger.intend(watch.Deleted, next.name, "")
+		err := l.do(ctx, "delete", func(ctx context.Context) error {
+			return l.maps.Delete(ctx, next.name, metav1.DeleteOptions{})
+		}, func(err error, before int) bool { return before > 0 && apierrors.IsNotFound(err) })
+		l.ledger.settle(w, err == nil || apierrors.IsNotFound(err))
 	}
 }
