@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::environment::{Cluster, Via, Workspace, eventually, ha, single};
 
 mod by_profile;
+mod under_load;
 
 const DIR: &str = "/etc/kubernetes/enc";
 const NAMESPACE: &str = "encryption-test";
@@ -34,6 +35,8 @@ struct Encrypted<'c> {
     workspace: Workspace,
     /// The first control plane.
     node: String,
+    /// How many Secrets there are.
+    count: usize,
     /// The manifest of each API server.
     before: BTreeMap<String, String>,
 }
@@ -50,6 +53,10 @@ const IDENTITY: &str = "  - identity: {}\n";
 
 impl<'c> Encrypted<'c> {
     fn new(cluster: &'c Cluster) -> Self {
+        Self::with(cluster, SECRETS)
+    }
+
+    fn with(cluster: &'c Cluster, count: usize) -> Self {
         let workspace = cluster.workspace(Via::Ssh, &[], "");
         let node = cluster.node("control-plane");
         let planes = cluster.control_planes().into_iter();
@@ -63,6 +70,7 @@ impl<'c> Encrypted<'c> {
             cluster,
             workspace,
             node,
+            count,
             before,
         }
     }
@@ -168,13 +176,23 @@ impl<'c> Encrypted<'c> {
 
     /// Whether every Secret of the test is what it was.
     fn all_there(&self) {
-        let list = self
-            .cluster
-            .kubectl(&["get", "secrets", "-n", NAMESPACE, "-o", "json"])
-            .exits(0)
-            .json();
+        self.are_there(
+            &["get", "secrets", "-n", NAMESPACE, "-o", "json"],
+            &self.node,
+        );
+    }
+
+    /// The same of one API server, past the load balancer.
+    fn all_there_by(&self, node: &str) {
+        let server = "--server=https://127.0.0.1:6443";
+        let get = ["get", "secrets", "-n", NAMESPACE, "-o", "json", server];
+        self.are_there(&get, node);
+    }
+
+    fn are_there(&self, get: &[&str], node: &str) {
+        let list = self.cluster.kubectl_on(node, get).exits(0).json();
         let items = list["items"].as_array().expect("Secrets");
-        assert_eq!(items.len(), SECRETS);
+        assert_eq!(items.len(), self.count);
         for item in items {
             let name = item["metadata"]["name"].as_str().expect("a name");
             let managers = item["metadata"]["managedFields"].as_array();
@@ -182,9 +200,8 @@ impl<'c> Encrypted<'c> {
                 managers.is_none_or(|all| all.iter().all(|m| m["manager"] != "harden")),
                 "{item}"
             );
-            // The value is the name.
             let value = self.decoded(item["data"]["value"].as_str().expect("a value"));
-            assert_eq!(value, name);
+            assert_eq!(value, content(name));
         }
     }
 
@@ -212,6 +229,11 @@ impl Drop for Encrypted<'_> {
             self.cluster.on(node, &format!("rm -rf {DIR}"));
         }
     }
+}
+
+/// What the Secret of a name holds, which nothing else does.
+fn content(name: &str) -> String {
+    format!("canary-of-{name}")
 }
 
 fn no_key(words: &str) {
@@ -502,10 +524,10 @@ fn rancher_26421_three_control_planes_rotate_together_or_not_at_all() {
 
 impl Encrypted<'_> {
     fn make_secrets(&self) {
-        let items: Vec<Value> = (0..SECRETS)
+        let items: Vec<Value> = (0..self.count)
             .map(|n| {
                 let name = format!("s{n:03}");
-                json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"value": name},
+                json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"value": content(&name)},
                     "metadata": {"name": name, "namespace": NAMESPACE}})
             })
             .collect();

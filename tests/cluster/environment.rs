@@ -255,7 +255,14 @@ impl Cluster {
     /// comes from its `finish`.
     #[track_caller]
     pub fn load(&self) -> LoadClient {
-        LoadClient::start(self.topology, self.run.parent().expect("a directory"))
+        self.load_with(&[])
+    }
+
+    /// The same with options of `testenv/load`.
+    #[track_caller]
+    pub fn load_with(&self, options: &[&str]) -> LoadClient {
+        let environment = self.run.parent().expect("a directory");
+        LoadClient::start(self.topology, environment, options)
     }
 
     /// Everything that harden may change, in words that two snapshots can be compared by: names,

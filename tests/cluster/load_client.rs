@@ -16,9 +16,10 @@ impl LoadClient {
     /// Returns when the client's watch is open and its requests begin. `environment` is the directory
     /// that holds the topology's workspace.
     #[track_caller]
-    pub fn start(topology: &str, environment: &Path) -> Self {
+    pub fn start(topology: &str, environment: &Path, options: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testenv/load");
         let mut child = Command::new(script)
+            .args(options)
             .arg(topology)
             .env("HARDEN_TESTENV", environment)
             .stdin(Stdio::null())

@@ -8,11 +8,11 @@ use crate::environment::{Cluster, Said, Via, Workspace, eventually, ha, single};
 
 const OWN_DIR: &str = "/etc/kubernetes/encryption";
 
-const OPTIONS: &str = "[encryption]\nprovider = \"secretbox\"\nresources = [\"secrets\", \"configmaps\"]\n\
+pub(super) const OPTIONS: &str = "[encryption]\nprovider = \"secretbox\"\nresources = [\"secrets\", \"configmaps\"]\n\
                        backup-file = \"keys/{key}.yaml\"\n";
 
 /// A workspace that wants nothing else, and has a directory for the keys.
-fn workspace(cluster: &Cluster, accept: bool, options: &str) -> Workspace {
+pub(super) fn workspace(cluster: &Cluster, accept: bool, options: &str) -> Workspace {
     let accepted = match accept {
         true => "accept  = [\"tenants\", \"encryption.provider\"]",
         false => "accept  = [\"tenants\"]",
@@ -27,11 +27,11 @@ fn workspace(cluster: &Cluster, accept: bool, options: &str) -> Workspace {
 }
 
 /// What is read of a cluster past harden.
-struct Raw<'c>(&'c Cluster);
+pub(super) struct Raw<'c>(pub(super) &'c Cluster);
 
 impl Raw<'_> {
     /// How many Secrets each form has, by etcd's own word: by the key's name, and `clear`.
-    fn secrets(&self, node: &str) -> BTreeMap<String, u64> {
+    pub(super) fn secrets(&self, node: &str) -> BTreeMap<String, u64> {
         let raw = self.0.on(
             node,
             "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt \
@@ -49,7 +49,7 @@ impl Raw<'_> {
     }
 
     /// The names and the base64 of the keys in a node's file.
-    fn keys(&self, node: &str) -> Vec<(String, String)> {
+    pub(super) fn keys(&self, node: &str) -> Vec<(String, String)> {
         let text = self.0.on(
             node,
             &format!("cat {OWN_DIR}/config.yaml 2>/dev/null; true"),
@@ -66,7 +66,7 @@ impl Raw<'_> {
     }
 
     /// Whether the flag is in the manifest, the process, and what kubeadm keeps.
-    fn flags(&self, node: &str) -> [bool; 3] {
+    pub(super) fn flags(&self, node: &str) -> [bool; 3] {
         let has = |text: &str| text.contains("encryption-provider-config");
         let get = [
             "get",
