@@ -14,7 +14,7 @@ use super::objects::try_apply;
 use super::pages::{self, Ended};
 use super::refusal::is_no_such_kind;
 use super::{FIELD_MANAGER, content, parallel};
-use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef, canonical_json};
+use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef, below, canonical_json};
 use crate::plan::sha256_of_object;
 use crate::resource::convergence::prove_converged;
 
@@ -232,9 +232,9 @@ fn list(
         Some(some.collect())
     };
     let ended = pages::raw(client, &what, &request, &mut |mut live: Value| {
-        let text = |pointer: &str| live.pointer(pointer).and_then(Value::as_str);
-        let name = text("/metadata/name").unwrap_or_default();
-        let namespace = text("/metadata/namespace").unwrap_or_default();
+        let text = |key: &str| below(&live, &["metadata", key]).and_then(Value::as_str);
+        let name = text("name").unwrap_or_default();
+        let namespace = text("namespace").unwrap_or_default();
         let Some((reference, object)) = names.get(&(namespace, name)).copied() else {
             return;
         };

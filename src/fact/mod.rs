@@ -760,6 +760,15 @@ pub struct Facts {
     pub api: ApiFacts,
 }
 
+/// Returns what stands below these keys, from the outermost on. Unlike a JSON pointer there is nothing to unescape,
+/// which counts where thousands of objects are looked at.
+pub(crate) fn below<'v>(
+    value: &'v serde_json::Value,
+    keys: &[&str],
+) -> Option<&'v serde_json::Value> {
+    keys.iter().try_fold(value, |value, key| value.get(key))
+}
+
 /// Returns the SHA-256 of some bytes as 64 hexadecimal digits.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex(&Sha256::digest(bytes.as_ref()))
