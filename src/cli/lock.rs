@@ -12,7 +12,7 @@ use super::args::{Global, LockArgs};
 use super::output::Output;
 use super::plan::PATIENCE;
 use super::save::{Readers, save};
-use super::session::Evaluated;
+use super::session::{Evaluated, Loaded};
 use super::{Exit, Failure};
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ fn summary(
 
 /// Says what differs, and writes nothing.
 fn check(global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let (evaluated, lock) = read(global)?;
+    let (evaluated, lock) = read(global, &|_| {})?;
     let lock = lock.ok_or_else(missing)?;
     let workspace = &evaluated.workspace;
     let compared = compare(&lock, workspace, PATIENCE, |p| identify(&evaluated, p));
@@ -118,9 +118,14 @@ fn check(global: &Global, output: &Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Reads the workspace and refuses it when it differs from its lock, or with `--frozen` has none.
-pub(crate) fn open(global: &Global, patience: Duration) -> Result<(Evaluated, Client), Failure> {
-    let (evaluated, lock) = read(global)?;
+/// Reads the workspace and refuses it when it differs from its lock, or with `--frozen` has none. One whose files
+/// are those of the lock is given to `begin` before it is evaluated.
+pub(crate) fn open(
+    global: &Global,
+    patience: Duration,
+    begin: &dyn Fn(&Loaded),
+) -> Result<(Evaluated, Client), Failure> {
+    let (evaluated, lock) = read(global, begin)?;
     let api = match lock {
         Some(lock) => compare(&lock, &evaluated.workspace, patience, |p| {
             identify(&evaluated, p)
@@ -136,10 +141,23 @@ pub(crate) fn open(global: &Global, patience: Duration) -> Result<(Evaluated, Cl
 }
 
 /// Reads the workspace and its lock; what is wrong with either is told at once.
-fn read(global: &Global) -> Result<(Evaluated, Option<Lock>), profile::Failure> {
-    let evaluated = Evaluated::read(global);
+fn read(
+    global: &Global,
+    begin: &dyn Fn(&Loaded),
+) -> Result<(Evaluated, Option<Lock>), profile::Failure> {
+    let loaded = Loaded::read(global);
     let lock = profile::load_lock(&global.workspace);
-    match (evaluated, lock) {
+    if let (Ok(loaded), Ok(lock)) = (&loaded, &lock) {
+        let files = &loaded.workspace.files;
+        let is_accepted = match lock {
+            Some(lock) => lock.local_differences(harden::VERSION, files).is_empty(),
+            None => !global.frozen,
+        };
+        if is_accepted {
+            begin(loaded);
+        }
+    }
+    match (loaded.and_then(Loaded::evaluate), lock) {
         (Ok(evaluated), Ok(lock)) => Ok((evaluated, lock)),
         (Err(mut faults), Err(more)) => {
             faults.0.extend(more.0);

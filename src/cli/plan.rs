@@ -20,12 +20,12 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     if let Some(path) = &args.output {
         check_target(path)?;
     }
-    let session = Session::open_locked(global, PATIENCE)?.taking_from(&args.take.take_from);
+    let session = Session::open_to_plan(global, PATIENCE)?.taking_from(&args.take.take_from);
     output.findings(&session.desired.findings);
     // The nodes are asked for both at once.
-    let (plan, generations) = std::thread::scope(|scope| {
+    let ((plan, facts), generations) = std::thread::scope(|scope| {
         let generations = scope.spawn(|| session.open_generations());
-        (session.plan(output), generations.join())
+        (session.plan_and_facts(output), generations.join())
     });
     if let Some(open) = generations.ok().as_ref().and_then(|all| all.unfinished()) {
         output.note(&format!(
@@ -54,7 +54,11 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
         save(path, &format!("{json:#}\n"), Readers::Owner)?;
         output.note(&saved_note(&global.workspace, path));
     }
-    Ok(exit(&plan))
+    let exit = exit(&plan);
+    // The process ends: to take thousands of objects apart would only take time.
+    session.leave();
+    std::mem::forget((plan, facts, json));
+    Ok(exit)
 }
 
 /// Tells the command that executes the plan, for the same workspace.

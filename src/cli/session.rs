@@ -1,10 +1,11 @@
 //! What most commands begin with: workspace, API, inventory, facts.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use harden::cluster::{Api, ApiError, Client, Holder, each};
+use harden::cluster::{Api, ApiError, Client, Holder, SINGLY, each};
 use harden::control::{self, Catalogue};
 use harden::fact::{Fact, Facts, Node};
 use harden::generation::{self, Current, Generations, Lookup};
@@ -26,12 +27,24 @@ pub(crate) struct Session {
     pub(crate) inventory: Inventory,
 }
 
-/// A workspace that was read and evaluated; no cluster was asked yet.
+/// A workspace that was read and evaluated.
 pub(crate) struct Evaluated {
     pub(crate) modules: Modules,
     pub(crate) workspace: Workspace,
     pub(crate) desired: Desired,
+    early: Early,
 }
+
+/// A workspace that was read; no cluster was asked yet.
+pub(crate) struct Loaded {
+    modules: Modules,
+    catalogue: Catalogue,
+    pub(crate) workspace: Workspace,
+    early: Early,
+}
+
+/// A client that is already at work while the workspace is evaluated.
+type Early = RefCell<Option<Client>>;
 
 /// Reads the modules of the workspace, or the built-in ones where there is none. A workspace that was
 /// asked for must be there.
@@ -50,18 +63,50 @@ pub(crate) fn modules(global: &Global) -> Result<Modules, Failure> {
     Ok(profile::modules(&global.workspace)?)
 }
 
-impl Evaluated {
-    /// Reads the workspace and evaluates it.
+impl Loaded {
+    /// Reads the workspace.
     pub(crate) fn read(global: &Global) -> Result<Self, profile::Failure> {
         let modules = profile::modules(&global.workspace)?;
         let catalogue = Catalogue::builtin()?;
         control::check(&catalogue, &modules)?;
         let workspace = profile::load(&global.workspace, &modules)?;
-        let mut desired = module::evaluate(&workspace, &modules)?;
+        Ok(Loaded {
+            modules,
+            catalogue,
+            workspace,
+            early: Early::default(),
+        })
+    }
+
+    /// Has the API server begin the lists that a plan will probably need. What goes wrong here is told
+    /// afterwards, by who needs the answers.
+    pub(crate) fn begin_lists(&self, patience: Duration) {
+        let like = module::sample(&self.workspace, &self.modules, SINGLY + 1);
+        if like.len() <= SINGLY {
+            return;
+        }
+        if let Ok(client) = client(&self.workspace, patience) {
+            client.begin_lists(&like);
+            self.early.replace(Some(client));
+        }
+    }
+
+    /// Evaluates it.
+    pub(crate) fn evaluate(self) -> Result<Evaluated, profile::Failure> {
+        let Loaded {
+            modules,
+            catalogue,
+            workspace,
+            early,
+        } = self;
+        let mut desired = module::evaluate(&workspace, &modules).inspect_err(|_| {
+            // Nobody who wrote something wrong shall wait for a server before it is told.
+            std::mem::forget(early.take());
+        })?;
         control::give_reasons(&catalogue, &modules, &mut desired);
         tracing::info!(
             "workspace {}: {} files and {} values give {} resources",
-            global.workspace.display(),
+            workspace.dir.display(),
             workspace.files.len(),
             workspace.values.iter().count(),
             desired.resources.len()
@@ -73,16 +118,33 @@ impl Evaluated {
             modules,
             workspace,
             desired,
+            early,
         })
     }
+}
 
-    /// Prepares a client for the workspace's cluster; asks nothing yet.
-    pub(crate) fn client(&self, patience: Duration) -> Result<Client, ApiError> {
-        let cluster = &self.workspace.cluster;
-        let kubeconfig = cluster.kubeconfig.as_ref();
-        let kubeconfig = kubeconfig.map(|path| self.workspace.dir.join(path));
-        Client::new(kubeconfig.as_deref(), cluster.context.as_deref(), patience)
+impl Evaluated {
+    /// Reads the workspace and evaluates it.
+    pub(crate) fn read(global: &Global) -> Result<Self, profile::Failure> {
+        Loaded::read(global)?.evaluate()
     }
+
+    /// Prepares a client for the workspace's cluster; asks nothing yet. It is the one that has begun already,
+    /// if there is one.
+    pub(crate) fn client(&self, patience: Duration) -> Result<Client, ApiError> {
+        match self.early.take() {
+            Some(client) => Ok(client),
+            None => client(&self.workspace, patience),
+        }
+    }
+}
+
+/// Prepares a client for the workspace's cluster; asks nothing yet.
+fn client(workspace: &Workspace, patience: Duration) -> Result<Client, ApiError> {
+    let cluster = &workspace.cluster;
+    let kubeconfig = cluster.kubeconfig.as_ref();
+    let kubeconfig = kubeconfig.map(|path| workspace.dir.join(path));
+    Client::new(kubeconfig.as_deref(), cluster.context.as_deref(), patience)
 }
 
 impl Session {
@@ -130,7 +192,15 @@ impl Session {
 
     /// Like [`Session::open`], for commands that refuse a workspace that differs from its lock.
     pub(crate) fn open_locked(global: &Global, patience: Duration) -> Result<Self, Failure> {
-        let (evaluated, api) = lock::open(global, patience)?;
+        let (evaluated, api) = lock::open(global, patience, &|_| {})?;
+        Session::new(evaluated, api)
+    }
+
+    /// Like [`Session::open_locked`], for who makes a plan right afterwards: the API server is at work while the
+    /// workspace is evaluated.
+    pub(crate) fn open_to_plan(global: &Global, patience: Duration) -> Result<Self, Failure> {
+        let begin = |loaded: &Loaded| loaded.begin_lists(patience);
+        let (evaluated, api) = lock::open(global, patience, &begin)?;
         Session::new(evaluated, api)
     }
 
@@ -150,8 +220,18 @@ impl Session {
         })
     }
 
+    /// Ends with the connection alone, and leaves the rest to the end of the process.
+    pub(crate) fn leave(self) {
+        std::mem::forget((self.workspace, self.desired, self.inventory));
+    }
+
     /// Looks at everything and compares it with what is wanted.
     pub(crate) fn plan(&self, output: &Output) -> Plan {
+        self.plan_and_facts(output).0
+    }
+
+    /// The same, with the facts that the plan was made of.
+    pub(crate) fn plan_and_facts(&self, output: &Output) -> (Plan, Facts) {
         let wanted = Wanted::for_desired(&self.desired, &self.inventory);
         let mut facts = self.observe(&wanted, output);
         let is_joining = |name: &String, _: &mut Node| self.inventory.joining.contains_key(name);
@@ -168,7 +248,7 @@ impl Session {
         if let Some((none, others)) = self.api.take_from_nobody() {
             plan.problems.push(take_from_nobody(&none, &others));
         }
-        plan
+        (plan, facts)
     }
 
     /// Asks whom the plan would hit in namespaces, if it changes anything there that can.

@@ -17,6 +17,7 @@ use kube::{Client as KubeClient, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::begun::Begun;
 use super::throttle::{self, Throttle};
 use super::{
     Api, ApiError, Count, FoundNode, Holder, certificates, endpoint, impact, lease, ledger,
@@ -67,6 +68,7 @@ pub struct Client {
     take_from: Vec<String>,
     managers: Mutex<BTreeSet<String>>,
     count: Count,
+    begun: Mutex<Begun>,
 }
 
 impl std::fmt::Debug for Client {
@@ -135,12 +137,34 @@ impl Client {
             take_from: Vec::new(),
             managers: Mutex::default(),
             count: Count::default(),
+            begun: Mutex::default(),
         })
     }
 
     /// Lets fields that these managers own be taken from them, where they are in the way.
     pub fn taking_from(self, take_from: Vec<String>) -> Self {
         Client { take_from, ..self }
+    }
+
+    /// Begins the lists by which these objects, and others like them, would be looked at; returns at once. The
+    /// next look at wanted objects takes from them what it needs, and whatever else it wants it asks for itself:
+    /// so only time depends on what is given here.
+    pub fn begin_lists(&self, like: &[Arc<Value>]) {
+        let lists = observation::lists(like);
+        tracing::debug!("API: {} lists are begun", lists.len());
+        let new = Begun::new(&self.runtime, &self.kube, lists);
+        if let Ok(mut begun) = self.begun.lock() {
+            *begun = new;
+        }
+    }
+
+    /// For the other files of this folder: the lists that are under way. Whoever looks later shall not see what
+    /// was then.
+    pub(super) fn take_begun(&self) -> Begun {
+        let begun = self.begun.lock();
+        begun
+            .map(|mut begun| std::mem::take(&mut *begun))
+            .unwrap_or_default()
     }
 
     /// Says how many of the objects that the server is asked about are done.

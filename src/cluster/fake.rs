@@ -52,6 +52,12 @@ impl Answer {
         }
     }
 
+    /// The answer without its last bytes, so that it is no JSON.
+    pub(super) fn cut(mut self) -> Self {
+        self.body.truncate(self.body.len() - 2);
+        self
+    }
+
     pub(super) fn with(mut self, header: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((header, value.into()));
         self

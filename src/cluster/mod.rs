@@ -12,6 +12,7 @@ use crate::fact::{
 };
 use crate::resource::stray::Stray;
 
+mod begun;
 mod certificates;
 pub mod client;
 mod content;
@@ -33,6 +34,7 @@ mod served;
 mod throttle;
 
 pub use client::Client;
+pub use observation::SINGLY;
 pub use parallel::{Count, each};
 pub use rewrite::{Pace, Rewritten};
 pub use served::Served;

@@ -2,26 +2,27 @@
 //! prove by themselves that an apply would change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use kube::Resource;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Request};
 use serde_json::Value;
 
+use super::begun::Begun;
 use super::client::{Client, explain};
 use super::objects::try_apply;
 use super::pages::{self, Ended};
 use super::refusal::is_no_such_kind;
 use super::{FIELD_MANAGER, content, parallel};
-use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef, canonical_json};
+use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef, below, canonical_json};
 use crate::plan::sha256_of_object;
 use crate::resource::convergence::prove_converged;
 
 /// So many objects of a kind are asked for one by one; more than that by lists of 500, of their
 /// namespace if all are in one, else of the whole cluster. A list may hold many others, but it takes one
 /// request where these would take more than this.
-const SINGLY: usize = 20;
+pub const SINGLY: usize = 20;
 
 /// What was seen of a wanted object.
 enum Seen {
@@ -40,7 +41,7 @@ type Wanted<'w> = BTreeMap<&'w ObjectRef, &'w Value>;
 /// Looks at objects, and asks what applying the wanted ones would do.
 pub(super) fn observe(client: &Client, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
     let wanted = by_reference(wanted);
-    let seen = look(client, &wanted, true);
+    let seen = look(client, &wanted, true, client.take_begun());
     let no_namespace: BTreeSet<&str> = seen
         .iter()
         .filter(|(one, seen)| one.kind == "Namespace" && matches!(seen, Seen::Absent))
@@ -128,7 +129,7 @@ pub(super) fn observe(client: &Client, wanted: &[Arc<Value>]) -> BTreeMap<Object
 /// Looks at objects, and asks nothing else.
 pub(super) fn live(client: &Client, wanted: &[Arc<Value>]) -> BTreeMap<ObjectRef, ObjectFact> {
     let wanted = by_reference(wanted);
-    look(client, &wanted, false)
+    look(client, &wanted, false, Begun::default())
         .into_iter()
         .map(|(reference, seen)| {
             let (live, would) = match seen {
@@ -156,14 +157,24 @@ enum Task<'w> {
     One(&'w ObjectRef, &'w Value),
 }
 
-/// Looks at objects. `prove` is for those of which more is asked afterwards.
-fn look(
-    client: &Client,
-    wanted: &BTreeMap<ObjectRef, &Value>,
-    prove: bool,
-) -> BTreeMap<ObjectRef, Seen> {
+/// Returns the paths of the lists by which these objects would be looked at.
+pub(super) fn lists(wanted: &[Arc<Value>]) -> Vec<String> {
+    let path = |task| match task {
+        Task::List(namespace, some) => {
+            let (first, _) = some.first_key_value()?;
+            Some(DynamicObject::url_path(&resource_of(first), namespace))
+        }
+        Task::One(..) => None,
+    };
+    let wanted = by_reference(wanted);
+    tasks(&wanted).into_iter().filter_map(path).collect()
+}
+
+/// Divides objects into what is asked for one by one and what by lists.
+fn tasks<'w>(wanted: &'w BTreeMap<ObjectRef, &'w Value>) -> Vec<Task<'w>> {
     let mut kinds: BTreeMap<(&str, &str), Wanted<'_>> = BTreeMap::new();
     for (reference, object) in wanted {
+        let object: &Value = object;
         let kind = (reference.api_version.as_str(), reference.kind.as_str());
         kinds.entry(kind).or_default().insert(reference, object);
     }
@@ -180,13 +191,25 @@ fn look(
         };
         tasks.push(Task::List(namespace, some));
     }
+    tasks
+}
+
+/// Looks at objects. `prove` is for those of which more is asked afterwards; lists that are begun already are
+/// not asked for again.
+fn look(
+    client: &Client,
+    wanted: &BTreeMap<ObjectRef, &Value>,
+    prove: bool,
+    begun: Begun,
+) -> BTreeMap<ObjectRef, Seen> {
+    let begun = Mutex::new(begun);
     let (mut seen, mut singly) = (BTreeMap::new(), Vec::new());
-    let parts = parallel::each(tasks, |task| match task {
+    let parts = parallel::each(tasks(wanted), |task| match task {
         Task::One(reference, object) => {
             let one = get(client, reference, object, prove);
             (vec![(reference.clone(), one)], Vec::new())
         }
-        Task::List(namespace, some) => match list(client, namespace, &some, prove) {
+        Task::List(namespace, some) => match list(client, namespace, &some, prove, &begun) {
             Some(found) => (found, Vec::new()),
             None => (Vec::new(), some.into_iter().collect()),
         },
@@ -217,6 +240,7 @@ fn list(
     namespace: Option<&str>,
     wanted: &Wanted<'_>,
     prove: bool,
+    begun: &Mutex<Begun>,
 ) -> Option<Vec<(ObjectRef, Seen)>> {
     let (first, _) = wanted.first_key_value()?;
     let resource = resource_of(first);
@@ -231,10 +255,10 @@ fn list(
         let some = wanted.keys().map(|one| ((*one).clone(), seen()));
         Some(some.collect())
     };
-    let ended = pages::raw(client, &what, &request, &mut |mut live: Value| {
-        let text = |pointer: &str| live.pointer(pointer).and_then(Value::as_str);
-        let name = text("/metadata/name").unwrap_or_default();
-        let namespace = text("/metadata/namespace").unwrap_or_default();
+    let mut take = |mut live: Value| {
+        let text = |key: &str| below(&live, &["metadata", key]).and_then(Value::as_str);
+        let name = text("name").unwrap_or_default();
+        let namespace = text("namespace").unwrap_or_default();
         let Some((reference, object)) = names.get(&(namespace, name)).copied() else {
             return;
         };
@@ -243,7 +267,13 @@ fn list(
         live["kind"] = reference.kind.clone().into();
         client.note_managers(&live);
         found.insert(reference, judged(object, live, prove));
-    });
+    };
+    let begun = begun.lock().ok();
+    let begun = begun.and_then(|mut begun| begun.take(&request.url_path));
+    let ended = match begun.is_some_and(|pages| pages::begun(&what, pages, &mut take)) {
+        true => Ok(()),
+        false => pages::raw(client, &what, &request, &mut take),
+    };
     match ended {
         Ok(()) => {
             let seen = |one: &&ObjectRef| found.remove(*one).unwrap_or(Seen::Absent);

@@ -4,15 +4,18 @@ use std::fmt::{self, Debug};
 
 use kube::api::{Api as KubeApi, ListParams, Request};
 use kube::core::Status;
-use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ApiError;
+use super::begun::Pages;
 use super::client::{Client, explain};
 
 /// Objects on a page.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 
 /// Pages of one list: what holds more objects than this is no list to judge a cluster by.
 const MAX_PAGES: usize = 400;
@@ -58,14 +61,51 @@ pub(super) enum Ended {
 
 /// What a page says of itself.
 #[derive(Deserialize)]
-struct Head {
-    metadata: PageMetadata,
-}
-
-#[derive(Deserialize)]
 struct PageMetadata {
     #[serde(default, rename = "continue")]
     next: Option<String>,
+}
+
+/// Reads what a page says of itself, and nothing behind that: the server writes it before the objects.
+struct Head<'h>(&'h mut Option<PageMetadata>);
+
+impl<'de> DeserializeSeed<'de> for Head<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Head<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of objects")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "metadata" {
+                *self.0 = Some(map.next_value()?);
+                return Err(A::Error::custom("nothing more is read"));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Err(A::Error::missing_field("metadata"))
+    }
+}
+
+/// Returns the token for what follows a page; `None` for the last one.
+pub(super) fn next_of(text: &str) -> Result<Option<String>, serde_json::Error> {
+    let mut metadata = None;
+    let mut from = serde_json::Deserializer::from_str(text);
+    let ended = Head(&mut metadata).deserialize(&mut from);
+    match (metadata, ended) {
+        (Some(metadata), _) => Ok(metadata.next.filter(|token| !token.is_empty())),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Ok(None),
+    }
 }
 
 /// Reads a page, of whose objects nothing is known. Each is given away before the next is read, so that
@@ -137,6 +177,26 @@ fn read(text: &str, take: &mut dyn FnMut(Value)) -> Result<(), serde_json::Error
     from.end()
 }
 
+/// Calls `take` with every object of a list that was begun already. `false` when it did not come to a good
+/// end: then nobody has said what is wrong, and `take` may have been given some of its objects.
+pub(super) fn begun(what: &str, mut pages: Pages, take: &mut dyn FnMut(Value)) -> bool {
+    for _ in 0..MAX_PAGES {
+        let begun = std::time::Instant::now();
+        let Some(page) = pages.next() else {
+            return false;
+        };
+        let waited = begun.elapsed().as_millis();
+        tracing::debug!("API: {what}, begun before: waited {waited} ms");
+        if read(&page.text, take).is_err() {
+            return false;
+        }
+        if page.is_last {
+            return true;
+        }
+    }
+    false
+}
+
 /// Calls `take` with every object of a list, as it came. After a few minutes the server forgets the state
 /// that the pages are of (410); then the list begins anew, and `take` may be given an object again.
 pub(super) fn raw(
@@ -173,8 +233,7 @@ pub(super) fn raw(
             Err(kube::Error::Api(status)) => return Err(Ended::Refused(status)),
             Err(error) => return Err(Ended::Failed(explain(what, error))),
         };
-        let head: Head = serde_json::from_str(&text).map_err(failed)?;
-        params.continue_token = head.metadata.next.filter(|token| !token.is_empty());
+        params.continue_token = next_of(&text).map_err(failed)?;
         if params.continue_token.is_none() {
             return read(&text, take).map_err(failed);
         }

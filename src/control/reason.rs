@@ -43,8 +43,15 @@ fn verdicts<'c>(
 ) -> BTreeMap<&'c str, bool> {
     let mut verdicts = BTreeMap::new();
     let mut ask = |subject: &Subject, seen: &[(&str, &Value)]| {
-        let about = checks.get(subject).map_or(&[][..], Vec::as_slice);
-        for (check, passes) in Check::ask(about.iter().copied(), seen.iter().copied()) {
+        let about = checks.get(subject).into_iter().flatten().copied();
+        // What another control asks has no part in the reason.
+        let about: Vec<&Check> = about
+            .filter(|check| resource.controls.contains(&check.control))
+            .collect();
+        if about.is_empty() {
+            return;
+        }
+        for (check, passes) in Check::ask(about, seen.iter().copied()) {
             // A check that cannot be told proves nothing, in either way.
             if let Ok(passes) = passes {
                 *verdicts.entry(check.control.as_str()).or_insert(true) &= passes;

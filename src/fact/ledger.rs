@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::{Fact, ObjectRef, sha256};
 
@@ -118,7 +119,7 @@ impl Ledger {
         let mut ledger = Ledger::default();
         for (name, data) in parts {
             match read_part(&name, &data) {
-                Ok(entries) => ledger.entries.extend(entries),
+                Ok(mut entries) => ledger.entries.append(&mut entries),
                 Err(why) => {
                     ledger.damaged.insert(super::probe::clean_text(&name), why);
                 }
@@ -167,9 +168,19 @@ impl LedgerEdit {
 
 /// Returns the name of the ConfigMap that lists an object. The version of its API does not count.
 pub fn part_of(reference: &ObjectRef) -> String {
+    format!("{LEDGER_PREFIX}{}", digit_of(reference))
+}
+
+/// The hexadecimal digit of the part that lists an object: the first of the SHA-256 of its identity.
+fn digit_of(reference: &ObjectRef) -> char {
     let (group, kind, namespace, name) = reference.identity();
-    let hash = sha256(format!("{group}\n{kind}\n{namespace}\n{name}"));
-    format!("{LEDGER_PREFIX}{}", &hash[..1])
+    let mut hash = Sha256::new();
+    for (part, end) in [(group, "\n"), (kind, "\n"), (namespace, "\n"), (name, "")] {
+        hash.update(part);
+        hash.update(end);
+    }
+    let first = hash.finalize()[0] >> 4;
+    char::from_digit(u32::from(first), 16).unwrap_or_default()
 }
 
 /// Reads one part.
@@ -199,7 +210,7 @@ pub fn read_part(
         let wrong = |why: &str| format!("line {number} {why}");
         let line: Line = serde_json::from_str(line).map_err(|_| wrong("is no entry"))?;
         let (reference, entry) = line.checked().map_err(wrong)?;
-        if part_of(&reference) != name {
+        if name.strip_prefix(LEDGER_PREFIX) != Some(digit_of(&reference).encode_utf8(&mut [0; 4])) {
             return Err(wrong("belongs into another part"));
         }
         if entries.insert(reference, entry).is_some() {

@@ -760,6 +760,15 @@ pub struct Facts {
     pub api: ApiFacts,
 }
 
+/// Returns what stands below these keys, from the outermost on. Unlike a JSON pointer there is nothing to unescape,
+/// which counts where thousands of objects are looked at.
+pub(crate) fn below<'v>(
+    value: &'v serde_json::Value,
+    keys: &[&str],
+) -> Option<&'v serde_json::Value> {
+    keys.iter().try_fold(value, |value, key| value.get(key))
+}
+
 /// Returns the SHA-256 of some bytes as 64 hexadecimal digits.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex(&Sha256::digest(bytes.as_ref()))
@@ -767,9 +776,15 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 
 /// Returns bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or_default();
-    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-    digits.collect()
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)]);
+        text.push(DIGITS[usize::from(byte & 15)]);
+    }
+    text
 }
 
 /// Returns the SHA-256 of a value's canonical JSON: keys sorted, no white space.

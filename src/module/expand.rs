@@ -41,6 +41,29 @@ pub(crate) struct Expanded<'m> {
     pub(crate) findings: Vec<Finding>,
 }
 
+/// Expands the API objects of a module for the first `most` entries that each is repeated for.
+pub(crate) fn first<'m>(
+    module: &'m Module,
+    modules: &'m Modules,
+    values: &Values,
+    most: usize,
+) -> Vec<Draft<'m>> {
+    let mut expanded = Expanded::default();
+    for decl in module.resources.iter().filter(|d| d.on == Scope::Api) {
+        let mut expansion = Expansion {
+            modules,
+            values,
+            module,
+            expanded: &mut expanded,
+            left: most,
+        };
+        expansion.repeat(&decl.guard.loops, &mut Vec::new(), &mut |this, bindings| {
+            this.draft(decl, bindings);
+        });
+    }
+    expanded.drafts
+}
+
 /// Expands all resources of a module.
 pub(crate) fn expand<'m>(
     module: &'m Module,
@@ -55,6 +78,7 @@ pub(crate) fn expand<'m>(
             values,
             module,
             expanded: &mut expanded,
+            left: usize::MAX,
         };
         let is_shared = decl.is_shared();
         let mut is_made = false;
@@ -117,6 +141,7 @@ fn assert_all<'m>(
             values,
             module,
             expanded,
+            left: usize::MAX,
         };
         expansion.repeat(
             &first.guard.loops,
@@ -149,6 +174,8 @@ struct Expansion<'m, 'v, 'd> {
     values: &'v Values,
     module: &'m Module,
     expanded: &'d mut Expanded<'m>,
+    /// For how many entries more it is repeated.
+    left: usize,
 }
 
 /// An option that a resource was made of.
@@ -178,6 +205,7 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
         each: &mut impl FnMut(&mut Self, &[Binding<'m, 'v>]),
     ) {
         let Some((first, rest)) = loops.split_first() else {
+            self.left = self.left.saturating_sub(1);
             each(self, bindings);
             return;
         };
@@ -197,6 +225,9 @@ impl<'m, 'v> Expansion<'m, 'v, '_> {
             }
         };
         for named in entries {
+            if self.left == 0 {
+                return;
+            }
             bindings.push(Binding {
                 name: first.name.clone(),
                 named,

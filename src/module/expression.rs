@@ -24,7 +24,8 @@ mod compile;
 pub(crate) struct Expression {
     /// As the module has it.
     pub(crate) source: String,
-    compiled: Arc<IdedExpr>,
+    /// Of what is part of the program, read when it is asked for the first time: most is never asked.
+    compiled: Arc<OnceLock<Result<IdedExpr, String>>>,
 }
 
 /// The functions and names that all expressions can use.
@@ -55,11 +56,18 @@ impl Expression {
         out: &mut Complaints<'_>,
     ) -> Option<Self> {
         let text = section.required("that", table.clone(), out)?;
+        let expression = Expression {
+            source: text.trim().to_owned(),
+            compiled: Arc::default(),
+        };
+        if out.file.name.starts_with("builtin:") {
+            return Some(expression);
+        }
         match compile(text) {
-            Ok(compiled) => Some(Expression {
-                source: text.trim().to_owned(),
-                compiled: Arc::new(compiled),
-            }),
+            Ok(compiled) => {
+                expression.compiled.get_or_init(|| Ok(compiled));
+                Some(expression)
+            }
             Err(why) => {
                 let place = section.get("that").map_or(table, toml::Spanned::span);
                 out.at(
@@ -73,9 +81,18 @@ impl Expression {
         }
     }
 
+    /// Returns it as it is evaluated.
+    ///
+    /// # Errors
+    /// What is wrong with it, where it is part of the program; a test sees to it that nothing is.
+    pub(super) fn compiled(&self) -> Result<&IdedExpr, String> {
+        let compiled = self.compiled.get_or_init(|| compile(&self.source));
+        compiled.as_ref().map_err(Clone::clone)
+    }
+
     /// Whether it holds. The error says why that cannot be told.
     pub(crate) fn holds(&self, scope: &Sight<'_>) -> Result<bool, String> {
-        match Cel::resolve(&self.compiled, &scope.0) {
+        match Cel::resolve(self.compiled()?, &scope.0) {
             Ok(Cel::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("it is {}, not true or false", other.type_of())),
             Err(error) => Err(one_line(&error.to_string())),

@@ -21,6 +21,7 @@ mod option;
 mod option_type;
 mod predicate;
 pub(crate) mod rbac_subject;
+mod sample;
 pub(crate) mod scalar;
 mod table;
 mod template;
@@ -31,6 +32,7 @@ pub use availability::unavailable;
 pub use evaluate::evaluate;
 pub use option::{DISTRIBUTIONS, Fields, Minors, OptionDecl, Pattern, Per, Stricter, Type};
 pub use predicate::Check;
+pub use sample::sample;
 
 use crate::profile::section::{Complaints, File, Section, parse, quoted};
 use crate::profile::{Diagnostic, Failure};

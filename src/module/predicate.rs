@@ -48,6 +48,12 @@ impl Check {
         answer.unwrap_or_else(|| Err("it was not asked".into()))
     }
 
+    /// What it asks.
+    #[cfg(test)]
+    pub(super) fn that(&self) -> &Expression {
+        &self.that
+    }
+
     /// Asks several checks about the same, whose parts are given by name: see [`Check::passes`].
     pub fn ask<'c, 's>(
         checks: impl IntoIterator<Item = &'c Check>,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::check::{Spot, check};
 use super::expand::{Draft, expand};
@@ -445,6 +445,46 @@ fn the_built_in_modules_are_whole() {
         assert!(option.example.is_some(), "{}", option.name);
         walk(option);
     }
+}
+
+/// They are read when they are asked for the first time, so that a profile would be the first to meet a mistake.
+#[test]
+fn every_expression_of_the_built_in_modules_can_be_read() {
+    let modules = Modules::builtin().unwrap();
+    let mut read = 0;
+    for (name, module) in modules.iter() {
+        let asserted = module.assertions.iter().map(|assertion| &assertion.that);
+        for one in asserted.chain(module.checks.iter().map(Check::that)) {
+            let compiled = one.compiled();
+            assert!(compiled.is_ok(), "{name}: {}: {compiled:?}", one.source);
+            read += 1;
+        }
+    }
+    assert!(read > 50, "{read}");
+}
+
+/// What is begun early is guessed from these: of each kind that there will be many of, more than a few.
+#[test]
+fn a_sample_has_some_of_every_kind_and_nothing_that_is_not_wanted() {
+    let modules = Modules::builtin().unwrap();
+    let tenant = |n: usize| {
+        format!(
+            "[tenants.t{n}]\nnamespaces = [\"a{n}\", \"b{n}\"]\nnetwork = \"isolated\"\nquota = {{ pods = \"{n}\" }}\n"
+        )
+    };
+    let text: String = (1..=100).map(tenant).collect();
+    let all = drafts(&modules, &text);
+    let all: Vec<&Json> = all.iter().map(|draft| &draft.data["manifest"]).collect();
+    let few = super::sample::of_values(&values(&modules, &text), &modules, 7);
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in &few {
+        assert!(all.contains(&&**one), "{one}");
+        *kinds.entry(one["kind"].as_str().unwrap()).or_default() += 1;
+    }
+    assert_eq!((kinds["Namespace"], kinds["ResourceQuota"]), (7, 7));
+    assert!(kinds["NetworkPolicy"] >= 7, "{kinds:?}");
+    assert!(few.len() < all.len() / 10);
+    assert!(super::sample::of_values(&values(&modules, ""), &modules, 7).is_empty());
 }
 
 /// Options that only say how another one does what it does, and that one.

@@ -159,12 +159,16 @@ pub fn observe(
         for _ in 0..PARALLEL.min(wanted.nodes.len()) {
             scope.spawn(|| {
                 while let Some((name, queries)) = next(&queue) {
-                    let (mut host, asked) = timed(hosts, name, queries);
                     let about: Vec<&ApiQuery> = wanted
                         .answers
                         .iter()
                         .filter(|query| answers::node_of(query) == Some(name))
                         .collect();
+                    // Of whom nothing is to be known, nothing is asked.
+                    let (mut host, asked) = match queries.is_empty() && about.is_empty() {
+                        true => (None, Ok(NodeFacts::new())),
+                        false => timed(hosts, name, queries),
+                    };
                     // One that does not answer the probe would only be waited for again.
                     let reached = match &mut host {
                         Some(host) if asked.is_ok() => Some(host.as_mut()),

@@ -16,6 +16,20 @@ use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subjec
 /// The same inputs give the same plan, byte for byte. What cannot be read, compared or done is among
 /// the plan's problems; everything else is planned all the same.
 pub fn build(desired: &Desired, facts: &Facts) -> Plan {
+    std::thread::scope(|scope| {
+        // Of thousands of objects the hash takes as long as comparing them.
+        let sha256 = scope.spawn(|| desired.sha256());
+        let plan = compare(desired, facts);
+        let sha256 = sha256.join();
+        Plan {
+            desired: sha256.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            ..plan
+        }
+    })
+}
+
+/// Everything but the hash of the desired state.
+fn compare(desired: &Desired, facts: &Facts) -> Plan {
     let mut draft = Draft::default();
     let id = identity(facts, &mut draft);
     for node in facts.nodes.values() {
@@ -80,7 +94,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             id,
             distribution: desired.distribution,
         },
-        desired: desired.sha256(),
+        desired: String::new(),
         purpose: Purpose::Converge,
         nodes: facts
             .nodes

@@ -1,16 +1,16 @@
 //! Whether whoever applies may go on once the fence of tenants stands.
 
-use crate::fact::{ApiQuery, Fact, Facts};
+use crate::fact::{ApiQuery, Fact, Facts, below};
 use crate::resource::{Desired, Place, Problem, Severity};
 
 /// How a namespace is guarded.
-const LABEL: &str = "/metadata/labels/harden.dev~1guard";
+const LABEL: [&str; 3] = ["metadata", "labels", "harden.dev/guard"];
 
 /// Returns the strictest guard that is wanted of a namespace.
 fn guard(desired: &Desired) -> Option<&str> {
     let objects = desired.resources.iter();
     let objects = objects.filter_map(|resource| resource.kind.behaviour().object());
-    let guards = objects.filter_map(|object| object.pointer(LABEL)?.as_str());
+    let guards = objects.filter_map(|object| below(object, &LABEL)?.as_str());
     guards.min_by_key(|guard| *guard != "deny")
 }
 

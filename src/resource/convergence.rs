@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use super::defaults::filled_in;
 use super::quantity::canonical;
 use super::stray::strays;
+use crate::fact::below;
 
 /// Why only the server can tell what an apply would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +54,10 @@ pub fn prove_converged(wanted: &Value, live: &Value, manager: &str) -> Result<()
             why,
         })
     };
-    if live.pointer("/metadata/deletionTimestamp").is_some() {
+    if below(live, &["metadata", "deletionTimestamp"]).is_some() {
         return whole("it is being deleted");
     }
-    let entries = live.pointer("/metadata/managedFields");
+    let entries = below(live, &["metadata", "managedFields"]);
     let mut ours = entries
         .and_then(Value::as_array)
         .into_iter()

@@ -15,7 +15,7 @@ use super::{
 use crate::distribution::k3s::Layout;
 use crate::fact::ledger::{LEDGER_NAMESPACE, LEDGER_PREFIX};
 use crate::fact::{
-    DryRun, Fact, Facts, FieldConflict, ObjectFact, ObjectRef, Query, Untried, held_by,
+    DryRun, Fact, Facts, FieldConflict, ObjectFact, ObjectRef, Query, Untried, below, held_by,
 };
 
 /// Those fields of an object that the profile sets; all others belong to others.
@@ -62,12 +62,12 @@ impl Object {
         let reference = ObjectRef::of(&manifest)
             .ok_or("manifest: it needs apiVersion, kind and metadata.name as text")?;
         for field in [
-            "status",
-            "metadata.managedFields",
-            "metadata.resourceVersion",
+            &["status"][..],
+            &["metadata", "managedFields"],
+            &["metadata", "resourceVersion"],
         ] {
-            let pointer = format!("/{}", field.replace('.', "/"));
-            if manifest.pointer(&pointer).is_some() {
+            if below(&manifest, field).is_some() {
+                let field = field.join(".");
                 return Err(format!("manifest.{field}: only the server sets it"));
             }
         }
@@ -392,7 +392,7 @@ fn count(fields: usize) -> String {
 }
 
 fn is_being_deleted(live: &Value) -> bool {
-    live.pointer("/metadata/deletionTimestamp").is_some()
+    below(live, &["metadata", "deletionTimestamp"]).is_some()
 }
 
 /// Says that an object could only be compared here, and why. A comparison here sees the values of the

@@ -13,6 +13,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::fact::below;
+
 /// What belongs to harden alone.
 const FAMILY: &str = "harden.dev/";
 
@@ -36,18 +38,22 @@ impl PartialEq for Stray {
 
 /// Lists what an object has that is not wanted and that harden answers for, in the object's order.
 pub fn strays(wanted: &Value, live: &Value) -> Vec<Stray> {
-    let text = |pointer: &str| wanted.pointer(pointer).and_then(Value::as_str);
+    let text = |keys: &[&str]| below(wanted, keys).and_then(Value::as_str);
     let mut found = Vec::new();
-    match (text("/apiVersion"), text("/kind")) {
+    match (text(&["apiVersion"]), text(&["kind"])) {
         (
             Some("admissionregistration.k8s.io/v1"),
             Some("ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding"),
         )
         | (Some("networking.k8s.io/v1"), Some("NetworkPolicy"))
-            if text("/metadata/labels/app.kubernetes.io~1managed-by") == Some("harden") =>
+            if text(&["metadata", "labels", "app.kubernetes.io/managed-by"]) == Some("harden") =>
         {
             if let (Some(wanted), Some(live)) = (wanted.get("spec"), live.get("spec")) {
-                compare(wanted, live, "spec", "/spec", &mut found);
+                let spec = Way {
+                    up: None,
+                    step: Step::Key("spec"),
+                };
+                compare(wanted, live, &spec, &mut found);
             }
         }
         (Some("v1"), Some("Namespace")) => of_namespace(wanted, live, &mut found),
@@ -90,69 +96,102 @@ pub fn removal(version: &Value, strays: &[Stray]) -> Value {
         .collect()
 }
 
+/// The labels or annotations of an object.
+fn table<'v>(object: &'v Value, name: &str) -> Option<&'v Map<String, Value>> {
+    below(object, &["metadata", name])?.as_object()
+}
+
 fn of_namespace(wanted: &Value, live: &Value, found: &mut Vec<Stray>) {
-    let of = |object: &Value, table: &str| -> Map<String, Value> {
-        let table = object.pointer(&format!("/metadata/{table}"));
-        table
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
-    };
     let tables = ["annotations", "labels"];
     let is_ours = |key: &String| key.starts_with(FAMILY);
-    if !tables.iter().any(|one| of(wanted, one).keys().any(is_ours)) {
+    let ours = |name: &&str| table(wanted, name).is_some_and(|all| all.keys().any(is_ours));
+    if !tables.iter().any(ours) {
         return;
     }
-    for table in tables {
-        let wanted = of(wanted, table);
+    for name in tables {
+        let wanted = table(wanted, name);
+        let is_wanted = |key: &str| wanted.is_some_and(|all| all.contains_key(key));
         let counts = |key: &String| match key.strip_prefix("pod-security.kubernetes.io/") {
             Some(mode) => mode
                 .strip_suffix("-version")
-                .is_some_and(|_| wanted.contains_key(key.trim_end_matches("-version"))),
+                .is_some_and(|_| is_wanted(key.trim_end_matches("-version"))),
             None => is_ours(key),
         };
-        for (key, value) in of(live, table) {
-            if !wanted.contains_key(&key) && counts(&key) {
+        for (key, value) in table(live, name).into_iter().flatten() {
+            if !is_wanted(key) && counts(key) {
                 found.push(Stray {
-                    field: format!("metadata.{table}[{}]", json!(key)),
-                    pointer: format!("/metadata/{table}/{}", escaped(&key)),
-                    value,
+                    field: format!("metadata.{name}[{}]", json!(key)),
+                    pointer: format!("/metadata/{name}/{}", escaped(key)),
+                    value: value.clone(),
                 });
             }
         }
     }
 }
 
+/// The way from an object to a part of it. It is only written where something is found.
+struct Way<'w> {
+    up: Option<&'w Way<'w>>,
+    step: Step<'w>,
+}
+
+enum Step<'w> {
+    Key(&'w str),
+    /// An item by its name, and where it stands.
+    Item(&'w str, usize),
+}
+
+impl Way<'_> {
+    fn stray(&self, value: &Value) -> Stray {
+        Stray {
+            field: self.field(),
+            pointer: self.pointer(),
+            value: value.clone(),
+        }
+    }
+
+    fn field(&self) -> String {
+        let up = self.up.map(Way::field);
+        match (up, &self.step) {
+            (None, Step::Key(key)) => (*key).to_owned(),
+            (Some(up), Step::Key(key)) => format!("{up}.{key}"),
+            (up, Step::Item(name, _)) => format!("{}[{name}]", up.unwrap_or_default()),
+        }
+    }
+
+    fn pointer(&self) -> String {
+        let up = self.up.map(Way::pointer).unwrap_or_default();
+        match &self.step {
+            Step::Key(key) => format!("{up}/{}", escaped(key)),
+            Step::Item(_, at) => format!("{up}/{at}"),
+        }
+    }
+}
+
 /// Goes through both. Lists without names are owned as a whole: an apply settles them.
-fn compare(wanted: &Value, live: &Value, field: &str, pointer: &str, found: &mut Vec<Stray>) {
+fn compare(wanted: &Value, live: &Value, way: &Way<'_>, found: &mut Vec<Stray>) {
+    let below = |step| Way {
+        up: Some(way),
+        step,
+    };
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
             for (key, value) in live {
-                let field = format!("{field}.{key}");
-                let pointer = format!("{pointer}/{}", escaped(key));
+                let way = below(Step::Key(key));
                 match wanted.get(key) {
-                    Some(wanted) => compare(wanted, value, &field, &pointer, found),
+                    Some(wanted) => compare(wanted, value, &way, found),
                     None if is_default(key, value) => {}
-                    None => found.push(Stray {
-                        field,
-                        pointer,
-                        value: value.clone(),
-                    }),
+                    None => found.push(way.stray(value)),
                 }
             }
         }
         (Value::Array(wanted), Value::Array(live)) => {
             for (at, item) in live.iter().enumerate() {
                 let Some(name) = name_of(item) else { continue };
-                let field = format!("{field}[{name}]");
-                let pointer = format!("{pointer}/{at}");
+                let way = below(Step::Item(name, at));
                 match wanted.iter().find(|one| name_of(one) == Some(name)) {
-                    Some(wanted) => compare(wanted, item, &field, &pointer, found),
-                    None => found.push(Stray {
-                        field,
-                        pointer,
-                        value: item.clone(),
-                    }),
+                    Some(wanted) => compare(wanted, item, &way, found),
+                    None => found.push(way.stray(item)),
                 }
             }
         }

@@ -101,6 +101,94 @@ fn many_that_are_as_wanted_take_one_request_a_page_and_nothing_else() {
     );
 }
 
+/// Looks at 30 quotas whose list was begun with objects like these, on a server that answers so.
+fn begun_with(
+    like: &[Value],
+    answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+) -> (BTreeMap<ObjectRef, ObjectFact>, Vec<String>) {
+    let (client, asked) = serve(Duration::ZERO, answer);
+    client.begin_lists(&shared(like));
+    let wanted: Vec<Value> = (0..30).map(quota).collect();
+    let facts = client.objects(&shared(&wanted));
+    // What was begun is looked at once.
+    assert!(client.take_begun().take("/api/v1/resourcequotas").is_none());
+    let asked = asked.lock().unwrap();
+    (facts, asked.iter().map(|one| one.line.clone()).collect())
+}
+
+/// Two pages of quotas, one of which has another value; and what a dry run says of it.
+fn two_pages(asked: &Asked) -> Answer {
+    if asked.line.starts_with("PATCH") {
+        return Answer::ok(asked.body.clone());
+    }
+    if !asked.line.starts_with("GET /api/v1/resourcequotas?") {
+        return page(Vec::new(), "");
+    }
+    let mut items: Vec<Value> = (0..25).map(quota).map(applied).collect();
+    items[7]["spec"]["hard"]["pods"] = "2".into();
+    match asked.line.contains("continue=next") {
+        false => page(items[..20].to_vec(), "next"),
+        true => page(items[20..].to_vec(), ""),
+    }
+}
+
+#[test]
+fn what_was_begun_early_says_what_would_have_been_asked_for_and_is_not_asked_for_again() {
+    let (plain, _) = observed(&(0..30).map(quota).collect::<Vec<_>>(), two_pages);
+    let like: Vec<Value> = (0..=SINGLY).map(quota).collect();
+    let (facts, asked) = begun_with(&like, two_pages);
+    assert_eq!(facts, plain);
+    let is_list = |line: &&String| line.starts_with("GET");
+    assert_eq!(asked.iter().filter(is_list).count(), 2, "{asked:?}");
+}
+
+#[test]
+fn a_wrong_guess_changes_nothing_but_time() {
+    let (plain, _) = observed(&(0..30).map(quota).collect::<Vec<_>>(), two_pages);
+    let other_kind = |number| {
+        let mut one = quota(number);
+        one["kind"] = "LimitRange".into();
+        one
+    };
+    let one_namespace = |number: usize| {
+        let mut one = quota(1);
+        one["metadata"]["name"] = format!("q{number}").into();
+        one
+    };
+    for like in [
+        Vec::new(),
+        (0..3).map(quota).collect(),
+        (0..40).map(other_kind).collect(),
+        (0..40).map(one_namespace).collect(),
+    ] {
+        let (facts, _) = begun_with(&like, two_pages);
+        assert_eq!(facts, plain, "{like:?}");
+    }
+}
+
+#[test]
+fn a_list_that_was_begun_and_broke_off_is_asked_for_again() {
+    let (plain, _) = observed(&(0..30).map(quota).collect::<Vec<_>>(), two_pages);
+    let like: Vec<Value> = (0..40).map(quota).collect();
+    // The first page, the second page, or a page that is none.
+    for (at, status) in [(0, 403), (1, 410), (1, 500), (1, 200)] {
+        let lists = std::sync::atomic::AtomicUsize::new(0);
+        let (facts, _) = begun_with(&like, move |asked| {
+            let is_list = asked.line.starts_with("GET");
+            if is_list && lists.fetch_add(1, Ordering::SeqCst) == at {
+                return match status {
+                    200 => {
+                        Answer::ok(json!({"metadata": {}, "items": [{}, 1, "x"], "x": []})).cut()
+                    }
+                    status => Answer::refused(status, "no", json!({})),
+                };
+            }
+            two_pages(asked)
+        });
+        assert_eq!(facts, plain, "page {at} answered with {status}");
+    }
+}
+
 #[test]
 fn a_few_are_asked_for_one_by_one_and_many_of_one_namespace_are_listed_there() {
     let (facts, asked) = observed(&[quota(1)], |_| Answer::ok(applied(quota(1))));
