@@ -14,6 +14,7 @@ use crate::fact::NodePath;
 pub mod argv;
 pub mod cluster_configuration;
 pub mod etcd;
+pub mod etcd_url;
 pub mod fields;
 pub mod manifest;
 pub mod own_flags;

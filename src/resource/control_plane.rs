@@ -102,54 +102,102 @@ impl<'a> Copies<'a> {
             .chain(manifests.iter().flatten())
             .map(Vec::as_slice)
             .collect();
-        let edit = |own: &[String]| wanted.edit(name, own, &copies);
-        let difference = |place: Place, copy: SettingCopy, values: &[String], own: &[String]| {
-            let after = match edit(own).settled() {
-                ComponentEdit::SetFlag { value, .. } => Some(show(&value)),
-                _ => None,
-            };
-            Difference {
-                place,
-                copy: Some(copy),
-                before: show_values(values, &show),
-                after,
-                ..Difference::default()
-            }
+        let judge = |_: Option<&str>, own: &[String]| {
+            let edit = || wanted.edit(name, own, &copies);
+            (!wanted.satisfied(own)).then(edit)
         };
-        if let Some(values) = config.as_ref().filter(|values| !wanted.satisfied(values)) {
-            self.change_config(
-                difference(Place::Api, SettingCopy::KubeadmConfig, values, values),
-                edit(values),
-                draft,
-            );
+        self.compare(name, config.clone(), judge, show, draft);
+    }
+
+    /// Compares a flag copy by copy. `judge` is given the node, or `None` for `ClusterConfiguration`, with
+    /// the values there, and returns the edit by which they become what is wanted; `None` where they are.
+    pub(super) fn compare(
+        &self,
+        name: &str,
+        config: Option<Vec<String>>,
+        judge: impl Fn(Option<&str>, &[String]) -> Option<ComponentEdit>,
+        show: impl Fn(&str) -> String,
+        draft: &mut Draft,
+    ) {
+        let difference = |place, copy, values: &[String], after: Option<String>| Difference {
+            place,
+            copy: Some(copy),
+            before: show_values(values, &show),
+            after: after.map(|value| show(&value)),
+            ..Difference::default()
+        };
+        let becomes = |edit: &ComponentEdit| match edit.clone().settled() {
+            ComponentEdit::SetFlag { value, .. } => Some(value),
+            _ => None,
+        };
+        let of_config = |values: Vec<String>| judge(None, &values).map(|edit| (values, edit));
+        if let Some((values, edit)) = config.and_then(of_config) {
+            let copy = SettingCopy::KubeadmConfig;
+            let found = difference(Place::Api, copy, &values, becomes(&edit));
+            self.change_config(found, edit, draft);
         }
-        for (node, manifest) in self.nodes.iter().zip(&manifests) {
+        for node in &self.nodes {
             let place = || Place::Node(node.node.to_owned());
-            let wrong = manifest.as_ref().filter(|values| !wanted.satisfied(values));
-            if let Some(values) = wrong {
-                let found = difference(place(), SettingCopy::Manifest, values, values);
-                self.change_manifest(node, found, edit(values), draft);
+            let manifest = node.manifest.as_ref().map(|manifest| manifest.values(name));
+            let wrong = manifest
+                .as_ref()
+                .and_then(|own| judge(Some(node.node), own));
+            if let (Some(own), Some(edit)) = (&manifest, &wrong) {
+                let found = difference(place(), SettingCopy::Manifest, own, becomes(edit));
+                self.change_manifest(node, found, edit.clone(), draft);
             }
             // Without a manifest nothing can be done about the process; the draft says why already.
             let (Some(process), Some(own)) = (node.process, manifest) else {
                 continue;
             };
             let values = argv::values(&process.argv, name);
-            if wanted.satisfied(&values) {
+            if judge(Some(node.node), &values).is_none() {
                 continue;
             }
-            let found = difference(place(), SettingCopy::Process, &values, own);
-            if wrong.is_none() {
+            let after = match &wrong {
+                Some(edit) => becomes(edit),
+                None => own.last().cloned(),
+            };
+            let found = difference(place(), SettingCopy::Process, &values, after);
+            match wrong {
+                // The change of the manifest brings it, and says that it restarts the component.
+                Some(edit) => {
+                    let effect = self.manifest_effect(node, edit);
+                    draft.change(self.resource, found, vec![effect]);
+                }
                 // The manifest is right and the kubelet has not acted on it: it must be told again.
                 // The mark names the process that is to go, so that it is new exactly once.
-                let mark = format!("{}-{}", process.start, process.pid);
-                self.change_manifest(node, found, ComponentEdit::Restart(mark), draft);
-            } else {
-                // The change of the manifest brings it, and says that it restarts the component.
-                let effect = self.manifest_effect(node, edit(own));
-                draft.change(self.resource, found, vec![effect]);
+                None => {
+                    let mark = format!("{}-{}", process.start, process.pid);
+                    self.change_manifest(node, found, ComponentEdit::Restart(mark), draft);
+                }
             }
         }
+    }
+
+    /// Returns the values of a flag in `ClusterConfiguration`'s extra arguments; `None` where it could
+    /// not be read.
+    pub(super) fn config_values(&self, name: &str) -> Option<Vec<String>> {
+        let config = self.config.as_ref()?;
+        Some(config.values(self.component, name))
+    }
+
+    /// Returns the manifests that could be read, by node.
+    pub(super) fn manifests(&self) -> impl Iterator<Item = (&str, &Manifest)> {
+        let nodes = self.nodes.iter();
+        nodes.filter_map(|node| Some((node.node, node.manifest.as_ref()?)))
+    }
+
+    /// Returns the values that a flag has in the manifest and in the process of a node, of each that
+    /// could be read.
+    pub(super) fn on_node(&self, node: &str, name: &str) -> Vec<Vec<String>> {
+        let copies = self.nodes.iter().filter(|copies| copies.node == node);
+        let both = copies.flat_map(|copies| {
+            let manifest = copies.manifest.as_ref().map(|m| m.values(name));
+            let process = copies.process.map(|p| argv::values(&p.argv, name));
+            [manifest, process]
+        });
+        both.flatten().collect()
     }
 
     /// Returns the copies that have a flag, each with its values.

@@ -27,6 +27,7 @@ mod defaults;
 mod elsewhere;
 pub mod encryption;
 pub mod etcd_snapshots;
+pub mod etcd_urls;
 pub mod etcd_user;
 mod field;
 pub mod flag;
@@ -94,6 +95,7 @@ kinds! {
     "sysctl" => Sysctl(sysctl::Sysctl),
     "serving-certificate" => ServingCertificate(serving_certificate::ServingCertificate),
     "etcd-user" => EtcdUser(etcd_user::EtcdUser),
+    "etcd-urls" => EtcdUrls(etcd_urls::EtcdUrls),
     "certificate" => Certificate(certificate::Certificate),
     "etcd-snapshots" => EtcdSnapshots(etcd_snapshots::EtcdSnapshots),
     "encryption" => Encryption(encryption::Encryption),

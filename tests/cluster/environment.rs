@@ -224,8 +224,14 @@ impl Cluster {
     /// Makes the cluster worse in the known ways.
     #[track_caller]
     pub fn weaken(&self) {
+        self.weaken_with(&[]);
+    }
+
+    /// The same, with more that must be asked for by name.
+    #[track_caller]
+    pub fn weaken_with(&self, options: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testenv/weaken");
-        run(Command::new(script).arg(self.topology)).exits(0);
+        run(Command::new(script).arg(self.topology).args(options)).exits(0);
         // Of one, the script has waited already; of three, the first is disturbed by what happens to the others.
         if self.control_planes().len() > 1 {
             self.settles();

@@ -13,6 +13,7 @@ mod copies;
 mod encryption;
 mod environment;
 mod etcd_data;
+mod etcd_urls;
 mod etcd_user;
 mod fence;
 mod ha;

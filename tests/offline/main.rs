@@ -37,6 +37,7 @@ mod plan_command;
 mod plan_encryption;
 mod plan_entries;
 mod plan_etcd_snapshots;
+mod plan_etcd_urls;
 mod plan_etcd_user;
 mod plan_flags;
 mod plan_impact;

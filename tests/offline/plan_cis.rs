@@ -263,7 +263,9 @@ fn what_no_real_cluster_survives_is_named_and_mended_on_recorded_facts() {
     let unproven = cis_controls(&catalogue, &modules);
     let unproven = unproven.iter().filter(|one| {
         let pulls = one.control.name == "apiserver-always-pull-images";
-        !one.options.is_empty() && one.control.unproven.is_some() && !pulls
+        // A listener too many is proven on a real one, and not a certificate that is missing.
+        let half = one.control.name == "etcd-client-tls";
+        !one.options.is_empty() && (half || one.control.unproven.is_some()) && !pulls
     });
     let unproven: BTreeSet<&str> = unproven.map(|one| &*one.control.name).collect();
     assert_eq!(unproven, LOSING.map(|(control, ..)| control).into());

@@ -20,6 +20,7 @@ pub struct Manifest {
     volumes: Vec<Value>,
     mounts: Vec<Value>,
     run_as: Option<RunAs>,
+    probes: Vec<String>,
 }
 
 impl Manifest {
@@ -75,7 +76,14 @@ impl Manifest {
             volumes: list(pod.pointer("/spec/volumes"), "spec.volumes")?.clone(),
             mounts: list(container.get("volumeMounts"), "volumeMounts")?.clone(),
             run_as: run_as(pod, container),
+            probes: probes(container),
         })
+    }
+
+    /// Returns where the kubelet asks how the component is, as URLs without a path. Probes that name no
+    /// host ask at the pod's address, and are left out.
+    pub fn probes(&self) -> Vec<String> {
+        self.probes.clone()
     }
 
     /// Returns as whom the component runs, where the manifest names user and group; `None` where that
@@ -179,6 +187,36 @@ impl Manifest {
         expanded.push_str(rest);
         Ok(expanded)
     }
+}
+
+/// The probes of a container: core/v1 HTTPGetAction, with its port by number or by the name that the
+/// container gives it.
+fn probes(container: &Value) -> Vec<String> {
+    let probes = ["startupProbe", "livenessProbe", "readinessProbe"];
+    let asked = probes
+        .iter()
+        .filter_map(|probe| container.get(probe)?.get("httpGet"));
+    let port = |port: &Value| match port.as_str() {
+        None => port.as_u64(),
+        Some(name) => {
+            let ports = container.get("ports")?.as_array()?;
+            let named = ports.iter().find(|port| port["name"] == name);
+            named?.get("containerPort")?.as_u64()
+        }
+    };
+    let urls = asked.filter_map(|get| {
+        let scheme = get.get("scheme").and_then(Value::as_str).unwrap_or("HTTP");
+        let host = get.get("host")?.as_str()?;
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
+        };
+        let port = port(get.get("port")?)?;
+        Some(format!("{}://{host}:{port}", scheme.to_lowercase()))
+    });
+    let mut urls: Vec<String> = urls.collect();
+    urls.dedup();
+    urls
 }
 
 /// Edits the manifest of a component.

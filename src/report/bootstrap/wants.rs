@@ -164,6 +164,8 @@ impl Wants {
                 &format!("encryption {shown}"),
                 "its key is made, and backed up, when the cluster is there: `harden apply` begins it",
             ),
+            // What makes the cluster lets etcd listen just so.
+            ("listeners", _) => {}
             ("users", _) => left.no_place(
                 &format!("user of {shown}"),
                 "what makes the cluster has no place for it",
