@@ -72,6 +72,8 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             .problems
             .extend(servers::caveats(layout, desired, restarts));
     }
+    let mut basis = basis::all(desired, facts);
+    basis.extend(basis::of_contents(&stages));
     Plan {
         schema: SCHEMA.to_owned(),
         version: crate::VERSION.to_owned(),
@@ -99,7 +101,7 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
             preconditions,
             ..Impact::default()
         },
-        basis: basis::all(desired, facts),
+        basis,
     }
 }
 

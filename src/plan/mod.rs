@@ -487,6 +487,13 @@ pub enum Subject {
         /// Which.
         reference: ObjectRef,
     },
+    /// What a namespace that is deleted holds beyond what the plan says is lost with it.
+    Contents {
+        /// The Namespace.
+        reference: ObjectRef,
+        /// What the plan names, as [`crate::fact::ledger::LeftFact::contents`] does.
+        named: Vec<String>,
+    },
 }
 
 impl Eq for Subject {}

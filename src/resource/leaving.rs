@@ -92,6 +92,16 @@ pub fn fate(reference: &ObjectRef, how: How, live: Option<&Value>, allowed: bool
     Fate::Deleted(Risk::Guarded)
 }
 
+/// Lists what a namespace holds beyond what a plan names. Pods and ReplicaSets do not count: they come and go
+/// by themselves. Both lists are of words as in `ConfigMap settings`.
+pub fn beyond<'h>(held: &'h [String], named: &[String]) -> Vec<&'h str> {
+    let passes = |one: &String| ["Pod ", "ReplicaSet "].iter().any(|k| one.starts_with(k));
+    let new = held
+        .iter()
+        .filter(|one| !passes(one) && !named.contains(one));
+    new.map(String::as_str).collect()
+}
+
 /// Whether harden is among the field managers of an object.
 pub fn bears(live: &Value) -> bool {
     managers(live).any(|(manager, _)| manager == MANAGER)
