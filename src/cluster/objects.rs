@@ -8,13 +8,14 @@ use kube::api::{
 };
 use kube::core::PartialObjectMeta;
 use kube::discovery::{Discovery, Scope, verbs};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Client, config_error, explain};
 use super::{ApiError, FIELD_MANAGER, refusal};
 use crate::fact::probe::clean_text;
 use crate::fact::{DryRun, FieldConflict, ObjectRef, held_by};
-use crate::resource::stray::{Stray, removal, strays};
+use crate::resource::leaving::is_free;
+use crate::resource::stray::{Stray, answers_for, removal, strays};
 
 /// How often an object that somebody else keeps writing is tried again.
 const TRIES: usize = 5;
@@ -66,7 +67,10 @@ pub(super) fn try_apply(
     let DryRun::Conflict(from) = would else {
         return would;
     };
-    if from.is_empty() || !from.iter().all(|one| client.may_take(&one.manager)) {
+    let may_take = |one: &FieldConflict| {
+        client.may_take(&one.manager) || is_free(&one.manager) || answers_for(wanted, &one.field)
+    };
+    if from.is_empty() || !from.iter().all(may_take) {
         return DryRun::Conflict(from);
     }
     match send(client, reference, wanted, Way::TryTaking) {
@@ -205,7 +209,15 @@ pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
             // The present version: nobody writes in between unnoticed. managedFields of the
             // pre-image travel along, so that the fields' owners are again who they were.
             wanted.metadata.resource_version = live.metadata.resource_version;
-            client.call(&what, || api.replace(&reference.name, &params, &wanted))?;
+            let now = client.call(&what, || api.replace(&reference.name, &params, &wanted))?;
+            // But what the replacing changed is ours by `Update` now, and no more theirs from whom we had
+            // taken it. Without managers before, there are none again: that takes an empty entry.
+            let before = object.pointer("/metadata/managedFields");
+            let before = before.filter(|all| all.as_array().is_some_and(|all| !all.is_empty()));
+            let before = before.cloned().unwrap_or_else(|| json!([{}]));
+            if to_value(now)?.pointer("/metadata/managedFields") != Some(&before) {
+                super::ledger::set_managers(client, &reference, &what, &before)?;
+            }
         }
         None => {
             wanted.metadata.resource_version = None;

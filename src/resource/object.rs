@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::leaving::bears;
+use super::leaving::{bears, is_free};
 use super::stray::{Stray, strays, without};
 use super::{
     Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, Severity,
@@ -118,11 +118,15 @@ impl Object {
         draft: &mut Draft,
     ) {
         let fields = count(lines.len());
-        let managers: BTreeSet<&str> = taken.iter().map(|one| one.manager.as_str()).collect();
+        let managers: BTreeSet<&str> = theirs(taken).map(|one| one.manager.as_str()).collect();
         let managers: Vec<String> = managers.iter().map(|name| format!("{name:?}")).collect();
         let after = match managers.as_slice() {
             [] => format!("{fields} changed"),
-            managers => format!("{} taken from {}", count(taken.len()), managers.join(", ")),
+            managers => format!(
+                "{} taken from {}",
+                count(theirs(taken).count()),
+                managers.join(", ")
+            ),
         };
         let found = Difference {
             before: Some(self.reference.to_string()),
@@ -147,9 +151,9 @@ impl Object {
         let (lines, _) = self.changed(live, &self.overlaid(live));
         // The server writes `.spec.hard.requests.cpu` where a line here has `spec.hard["requests.cpu"]`.
         let plain = |path: &str| path.replace(['[', ']', '"', '.'], "");
-        let theirs: Vec<String> = conflicts.iter().map(|one| plain(&one.field)).collect();
+        let known: Vec<String> = theirs(conflicts).map(|one| plain(&one.field)).collect();
         let path = |line: &String| plain(line.split(": ").next().unwrap_or_default());
-        let is_other = |line: &String| !theirs.iter().any(|one| path(line).starts_with(one));
+        let is_other = |line: &String| !known.iter().any(|one| path(line).starts_with(one));
         lines.into_iter().filter(is_other).collect()
     }
 
@@ -286,20 +290,20 @@ impl Behaviour for Object {
                 ),
             ),
             (_, DryRun::Conflict(conflicts)) => {
-                for conflict in conflicts {
+                for conflict in theirs(conflicts) {
                     error(
                         format!("{} belongs to {:?}", conflict.field, conflict.manager),
                         "leave the field to that manager and unset the option, have the manager give it up, or take it with `--take-from MANAGER`",
                     );
                 }
-                if conflicts.is_empty() {
+                if theirs(conflicts).next().is_none() {
                     error(
                         "the API server reports a conflict without saying of what".into(),
                         "look at `kubectl get --show-managed-fields`, and plan again",
                     );
                 }
                 let others = self.beside(conflicts, live.value());
-                if !conflicts.is_empty() && !others.is_empty() {
+                if theirs(conflicts).next().is_some() && !others.is_empty() {
                     error(
                         format!(
                             "what else differs is left undone with it: {}",
@@ -334,8 +338,7 @@ impl Behaviour for Object {
             (Fact::Value(live), DryRun::Taken { object, from }) => {
                 let (mut lines, strays) = self.changed(live, object);
                 lines.extend(
-                    from.iter()
-                        .map(|one| format!("{}: taken from {:?}", one.field, one.manager)),
+                    theirs(from).map(|one| format!("{}: taken from {:?}", one.field, one.manager)),
                 );
                 self.update(resource, lines, from, strays, draft);
             }
@@ -382,6 +385,11 @@ fn places(resource: &Resource) -> String {
         [last] => last.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
+}
+
+/// The conflicts with somebody who may want the field otherwise.
+fn theirs(conflicts: &[FieldConflict]) -> impl Iterator<Item = &FieldConflict> {
+    conflicts.iter().filter(|one| !is_free(&one.manager))
 }
 
 fn count(fields: usize) -> String {

@@ -158,6 +158,60 @@ fn a_conflict_hides_no_other_drift() {
 }
 
 #[test]
+fn a_field_that_is_nobody_s_is_a_change_like_others() {
+    let desired = desired(vec![object(quota("20"))]);
+    let mut facts = cluster(&[], &desired);
+    let of = |manager: &str| FieldConflict {
+        field: ".spec.hard.pods".into(),
+        manager: manager.into(),
+    };
+    for (from, told, line) in [
+        (vec![of("before-first-apply")], "1 field changed", ""),
+        (vec![of("harden")], "1 field changed", ""),
+        (
+            vec![of("harden"), of("argocd")],
+            "1 field taken from \"argocd\"",
+            "\n.spec.hard.pods: taken from \"argocd\"",
+        ),
+    ] {
+        let would = DryRun::Taken {
+            object: quota("20"),
+            from: from.clone(),
+        };
+        observe(&mut facts, &quota("20"), Fact::Value(quota("10")), would);
+        let plan = build(&desired, &facts);
+        let change = &plan.changes[0];
+        assert_eq!(change.after.as_deref(), Some(told));
+        let lines = format!("spec.hard.pods: \"10\" → \"20\"{line}");
+        assert_eq!(change.diff, Some(lines));
+        let Step::Object(step) = &plan.stages[0].steps[0] else {
+            panic!()
+        };
+        assert_eq!(step.taken, from);
+        // Beside a conflict that is one, it is left undone with the rest.
+        let conflict = DryRun::Conflict(vec![
+            of("harden"),
+            FieldConflict {
+                field: ".metadata.labels.a".into(),
+                manager: "argocd".into(),
+            },
+        ]);
+        observe(&mut facts, &quota("20"), Fact::Value(quota("10")), conflict);
+        assert_eq!(
+            problems(&build(&desired, &facts)),
+            [
+                "Error API | ResourceQuota pay/quota: .metadata.labels.a belongs to \"argocd\"",
+                "Error API | ResourceQuota pay/quota: what else differs is left undone with it: spec.hard.pods: \"10\" → \"20\"",
+            ]
+        );
+    }
+    // One that came while it was tried is no silence.
+    let conflict = DryRun::Conflict(vec![of("harden")]);
+    observe(&mut facts, &quota("20"), Fact::Value(quota("10")), conflict);
+    assert!(build(&desired, &facts).is_incomplete());
+}
+
+#[test]
 fn what_kubernetes_lets_nobody_change_says_what_to_delete() {
     let wanted = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
