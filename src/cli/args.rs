@@ -348,18 +348,23 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     pub(crate) only_impact: bool,
     #[command(flatten)]
-    pub(crate) take: Take,
+    pub(crate) hindered: Hindered,
 }
 
-/// Of `plan` and `apply`.
+/// Of `plan` and `apply`: what to do about objects that cannot be applied as they are.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Take {
+pub(crate) struct Hindered {
     /// Take the fields that are in the way from this field manager; may be given several times
     ///
     /// The plan shows what is taken from whom, and a saved plan takes nothing else. What another manager
     /// owns stays a conflict.
     #[arg(long, value_name = "MANAGER", value_parser = manager)]
     pub(crate) take_from: Vec<String>,
+    /// Leave this object of the API as it is, so that the rest can be applied; may be given several times
+    ///
+    /// KIND/NAME, or KIND/NAMESPACE/NAME. The plan says what is left undone with it.
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) except: Vec<String>,
 }
 
 /// Reads the name of a field manager.
@@ -375,10 +380,10 @@ fn manager(text: &str) -> Result<String, String> {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApplyArgs {
     /// A plan that `harden plan -o` saved
-    #[arg(conflicts_with = "take_from")]
+    #[arg(conflicts_with_all = ["take_from", "except"])]
     pub(crate) plan: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) take: Take,
+    pub(crate) hindered: Hindered,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

@@ -1,5 +1,6 @@
 //! What most commands begin with: workspace, API, inventory, facts.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use harden::plan::{self, Plan};
 use harden::profile::{self, Workspace};
 use harden::resource::{Desired, Place, Problem, Severity};
 
-use super::args::Global;
+use super::args::{Global, Hindered};
 use super::output::Output;
 use super::{Failure, lock, waiting};
 
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) desired: Desired,
     pub(crate) api: Client,
     pub(crate) inventory: Inventory,
+    /// Objects that a plan leaves as they are, by their short names.
+    left_out: BTreeSet<String>,
 }
 
 /// A workspace that was read and evaluated; no cluster was asked yet.
@@ -117,13 +120,15 @@ impl Session {
             desired: evaluated.desired,
             api,
             inventory,
+            left_out: BTreeSet::new(),
         })
     }
 
-    /// Lets fields that these managers own be taken from them.
-    pub(crate) fn taking_from(self, managers: &[String]) -> Self {
+    /// Lets fields be taken from managers, and objects be left out.
+    pub(crate) fn hindered(self, by: &Hindered) -> Self {
         Session {
-            api: self.api.taking_from(managers.to_vec()),
+            api: self.api.taking_from(by.take_from.clone()),
+            left_out: by.except.iter().cloned().collect(),
             ..self
         }
     }
@@ -147,6 +152,7 @@ impl Session {
             desired: evaluated.desired,
             api,
             inventory,
+            left_out: BTreeSet::new(),
         })
     }
 
@@ -161,7 +167,7 @@ impl Session {
                 self.observe(wanted, output)
             });
         }
-        let mut plan = plan::build(&self.desired, &facts);
+        let mut plan = plan::build_without(&self.desired, &facts, &self.left_out);
         self.add_impact(&mut plan, &facts);
         plan.problems
             .extend(plan::not_ready(&self.desired, &joining, &facts));

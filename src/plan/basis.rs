@@ -144,8 +144,12 @@ fn rests_on_kubeadm_config(desired: &Desired) -> bool {
 }
 
 /// Lists everything that a plan for this desired state rests on. What could not be read is not
-/// among it: nothing rests on that, and the plan names it as a problem.
-pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
+/// among it: nothing rests on that, and the plan names it as a problem. Neither is what `is_out` says is left out.
+pub(super) fn all(
+    desired: &Desired,
+    facts: &Facts,
+    is_out: &dyn Fn(&Resource) -> bool,
+) -> Vec<Basis> {
     let mut basis = Vec::new();
     for node in facts.nodes.values() {
         for query in whole_queries(desired, &node.info) {
@@ -180,7 +184,12 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
             basis.push(basis_of_answer(&query, &fields, answer));
         }
     }
+    let out = desired.resources.iter().filter(|r| is_out(r));
+    let out: BTreeSet<&ObjectRef> = out.filter_map(|r| r.kind.behaviour().reference()).collect();
     for (reference, wanted) in referenced_objects(desired) {
+        if out.contains(reference) {
+            continue;
+        }
         if let Some(fact) = facts.api.objects.get(reference)
             && !matches!(fact.live, Fact::Unreadable(_))
         {

@@ -20,6 +20,7 @@ mod clash;
 mod consent;
 mod fence;
 pub mod impact;
+mod left_out;
 mod members;
 mod object_order;
 mod prepare;
@@ -33,7 +34,7 @@ pub use basis::{
     basis_of_left, basis_of_node, basis_of_object, compare, queries, sha256_of_object,
     wanted_objects,
 };
-pub use build::build;
+pub use build::{build, build_without};
 pub use fence::query as fence_query;
 pub use impact::{
     Effect as HitEffect, Enforcement, Guard, Hit, HitKind, Impact, TenantImpact, Unknown, Verdict,

@@ -293,7 +293,7 @@ impl Behaviour for Object {
                 for conflict in theirs(conflicts) {
                     error(
                         format!("{} belongs to {:?}", conflict.field, conflict.manager),
-                        "leave the field to that manager and unset the option, have the manager give it up, or take it with `--take-from MANAGER`",
+                        "leave the field to that manager and unset the option, have the manager give it up, or take it with `--take-from MANAGER`; `--except KIND/NAMESPACE/NAME` leaves the object as it is and lets the rest be applied",
                     );
                 }
                 if theirs(conflicts).next().is_none() {
