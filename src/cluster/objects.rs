@@ -157,35 +157,47 @@ fn identity(object: &Value, verb: &str) -> Result<ObjectRef, ApiError> {
 /// Takes fields out of an object. An apply cannot: it leaves alone what other managers own.
 pub(super) fn remove(client: &Client, wanted: &Value, planned: &[Stray]) -> Result<(), ApiError> {
     let reference = identity(wanted, "take fields out of")?;
-    let api = api_for(client.kube(), &reference);
     let what = format!("take fields out of {reference}");
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    edit(client, &reference, &what, &params, |live| {
+        let mut left = strays(wanted, live);
+        left.retain(|one| planned.contains(one));
+        (!left.is_empty()).then(|| removal(&live["metadata"]["resourceVersion"], &left))
+    })
+}
+
+/// Edits an object by a JSON patch. `operations` makes it of the object as it is, with a test of its version, and
+/// is asked anew when somebody wrote in between; `None` when there is nothing to do, as where there is no object.
+pub(super) fn edit(
+    client: &Client,
+    reference: &ObjectRef,
+    what: &str,
+    params: &PatchParams,
+    operations: impl Fn(&Value) -> Option<Value>,
+) -> Result<(), ApiError> {
+    let api = api_for(client.kube(), reference);
     for _ in 0..TRIES {
-        let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
+        let Some(live) = client.call(what, || api.get_opt(&reference.name))? else {
             return Ok(());
         };
-        let live = to_value(live)?;
-        let mut left = strays(wanted, &live);
-        left.retain(|one| planned.contains(one));
-        if left.is_empty() {
+        let Some(operations) = operations(&to_value(live)?) else {
             return Ok(());
-        }
-        let operations = removal(&live["metadata"]["resourceVersion"], &left);
+        };
         let operations: json_patch::Patch = serde_json::from_value(operations)
             .map_err(|e| config_error(e, "report this as a fault of harden"))?;
         let patch = Patch::Json::<()>(operations);
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        match client.try_call(|| api.patch(&reference.name, &params, &patch)) {
+        match client.try_call(|| api.patch(&reference.name, params, &patch)) {
             Ok(_) => return Ok(()),
             // The test failed (422), or somebody wrote in between: look again.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
-            Err(error) => return Err(explain(&what, error)),
+            Err(error) => return Err(explain(what, error)),
         }
     }
     Err(ApiError::Refused {
-        what,
+        what: what.to_owned(),
         why: "somebody else keeps writing it; try again".into(),
     })
 }

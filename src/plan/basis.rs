@@ -22,7 +22,7 @@ use crate::resource::leaving::{bears, beyond};
 use crate::resource::mode::Mode;
 use crate::resource::object::stripped;
 use crate::resource::precondition::Precondition;
-use crate::resource::stray::strays;
+use crate::resource::stray::{Stray, strays};
 use crate::resource::{Desired, Kind, Place, Resource};
 
 /// How many names of what came into a namespace are told.
@@ -388,9 +388,17 @@ fn basis_of_contents(reference: &ObjectRef, named: &[String], more: &[&str]) -> 
 /// Returns the SHA-256 of those parts of a live object that the wanted one names, and of what others added
 /// where nothing may be added.
 pub fn sha256_of_object(wanted: &Value, live: &Value) -> String {
+    sha256_with(wanted, live, &strays(wanted, live))
+}
+
+/// The same of an object to which nobody added anything, as one is that proves itself: there are thousands.
+pub fn sha256_of_converged(wanted: &Value, live: &Value) -> String {
+    sha256_with(wanted, live, &[])
+}
+
+fn sha256_with(wanted: &Value, live: &Value, strays: &[Stray]) -> String {
     let mut text = String::from("{\"object\":");
     write_projection(wanted, live, &mut text);
-    let strays = strays(wanted, live);
     if !strays.is_empty() {
         text.push_str(",\"strays\":");
         text.push_str(&canonical_json(&json!(strays)));

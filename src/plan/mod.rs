@@ -31,8 +31,8 @@ mod stages;
 
 pub use basis::{
     Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
-    basis_of_left, basis_of_node, basis_of_object, compare, queries, sha256_of_object,
-    wanted_objects,
+    basis_of_left, basis_of_node, basis_of_object, compare, queries, sha256_of_converged,
+    sha256_of_object, wanted_objects,
 };
 pub use build::{build, build_without};
 pub use fence::query as fence_query;
