@@ -388,10 +388,17 @@ pub(crate) struct ApplyArgs {
     pub(crate) consent: Consent,
 }
 
+/// Reads the number of a generation.
+fn generation(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| "a generation has a number: `harden generations` lists them".into())
+}
+
 /// Of `rollback`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RollbackArgs {
     /// The generation's number, as `harden generations` lists it
+    #[arg(value_parser = generation)]
     pub(crate) generation: Option<u64>,
     #[command(flatten)]
     pub(crate) consent: Consent,
@@ -527,10 +534,24 @@ pub(crate) fn parse() -> Result<Args, ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_definition_is_consistent() {
         super::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_no_generation_says_where_they_are_listed() {
+        let told = |args: &[&str]| match super::Args::try_parse_from(args) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(told(&["harden", "rollback", "7"]), "");
+        let text = told(&["harden", "rollback", "foo"]);
+        assert!(text.contains("`harden generations` lists them"), "{text}");
+        // What a saved plan does is settled.
+        let text = told(&["harden", "apply", "p.json", "--except", "ResourceQuota/a/b"]);
+        assert!(text.contains("cannot be used with"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! `[[object]]`: an API object, applied server-side by field manager `harden`.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -96,7 +97,9 @@ impl Object {
 
     fn create(&self, resource: &Resource, draft: &mut Draft) {
         let identity = ["apiVersion", "kind", "metadata.name", "metadata.namespace"];
-        let lines: Vec<String> = fields(&self.manifest)
+        let mut lines: Vec<(String, String)> = fields(&self.manifest).into_iter().collect();
+        lines.sort_by(|(a, _), (b, _)| by_number(a, b));
+        let lines: Vec<String> = lines
             .into_iter()
             .filter(|(path, _)| !identity.contains(&path.as_str()))
             .map(|(path, value)| format!("{path}: {value}"))
@@ -256,13 +259,23 @@ impl Behaviour for Object {
                 format!("it could not be read: {why}"),
                 "give the kubeconfig's user the right to get it, and plan again",
             ),
-            (_, DryRun::NoSuchKind) => error(
-                format!(
-                    "the cluster has no kind {} in {}",
-                    self.reference.kind, self.reference.api_version
+            // The server looks for a kind with its scope: one of the other scope it does not find.
+            (_, DryRun::NoSuchKind) => match self.reference.namespace.is_empty() {
+                true => error(
+                    format!(
+                        "the cluster has no kind {} in {} that is in no namespace",
+                        self.reference.kind, self.reference.api_version
+                    ),
+                    "install its CustomResourceDefinition first, correct apiVersion and kind, or give it its namespace if the kind needs one, and plan again",
                 ),
-                "install its CustomResourceDefinition first, or correct apiVersion and kind, and plan again",
-            ),
+                false => error(
+                    format!(
+                        "the cluster has no kind {} in {} that is in namespaces",
+                        self.reference.kind, self.reference.api_version
+                    ),
+                    "install its CustomResourceDefinition first, correct apiVersion and kind, or leave its namespace out if the kind is cluster-scoped, and plan again",
+                ),
+            },
             (_, DryRun::NamespaceEnds) => error(
                 format!(
                     "its namespace {} is being deleted",
@@ -495,11 +508,13 @@ pub(crate) fn stripped(object: &Value) -> Value {
     object
 }
 
-/// Lists the fields that differ between two objects, sorted by path, as
+/// Lists the fields that differ between two objects, sorted by path and in lists by number, as
 /// `spec.hard.pods: "10" → "20"`.
 pub fn changed_fields(before: &Value, after: &Value) -> Vec<String> {
     let (before, after) = (fields(before), fields(after));
     let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let mut paths: Vec<&String> = paths.into_iter().collect();
+    paths.sort_by(|a, b| by_number(a, b));
     let show = |value: Option<&String>| value.map_or_else(|| "nothing".into(), Clone::clone);
     paths
         .into_iter()
@@ -509,6 +524,34 @@ pub fn changed_fields(before: &Value, after: &Value) -> Vec<String> {
             format!("{path}: {old} → {new}")
         })
         .collect()
+}
+
+/// Compares two paths, the numbers in them as numbers: `rules[2]` comes before `rules[10]`.
+fn by_number(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let (of_a, of_b) = (digits(a), digits(b));
+        if of_a > 0 && of_b > 0 {
+            let number = |text: &str, end| text[..end].trim_start_matches('0').to_owned();
+            let (one, other) = (number(a, of_a), number(b, of_b));
+            let order = one.len().cmp(&other.len()).then(one.cmp(&other));
+            // The same number may be written in two ways.
+            let order = order.then(of_a.cmp(&of_b));
+            if order != Ordering::Equal {
+                return order;
+            }
+            (a, b) = (&a[of_a..], &b[of_b..]);
+            continue;
+        }
+        let (mut rest_a, mut rest_b) = (a.chars(), b.chars());
+        match (rest_a.next(), rest_b.next()) {
+            (Some(one), Some(other)) if one == other => {
+                (a, b) = (rest_a.as_str(), rest_b.as_str());
+            }
+            (one, other) => return one.cmp(&other),
+        }
+    }
 }
 
 /// Lists the leaves of an object by path. Items of a list go by their name where each has its own,

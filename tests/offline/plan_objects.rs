@@ -329,6 +329,19 @@ fn items_of_lists_go_by_name() {
 }
 
 #[test]
+fn items_of_lists_are_told_by_number() {
+    use harden::resource::object::changed_fields;
+    let rules = |value: u32| json!({"rules": vec![json!({"a10": value, "a9": value}); 11]});
+    let told = changed_fields(&rules(1), &rules(2));
+    let paths: Vec<&str> = told
+        .iter()
+        .filter_map(|line| Some(line.split_once(':')?.0))
+        .collect();
+    assert_eq!(paths[..3], ["rules[0].a9", "rules[0].a10", "rules[1].a9"]);
+    assert_eq!(paths[20..], ["rules[10].a9", "rules[10].a10"]);
+}
+
+#[test]
 fn an_object_that_is_as_wanted_and_not_ours_is_adopted_once() {
     let desired = desired(vec![object(quota("10"))]);
     let mut facts = cluster(&["cp1"], &desired);
