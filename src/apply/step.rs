@@ -9,7 +9,7 @@ use crate::fact::{Fact, ObjectRef, ProgramName, sha256};
 use crate::generation::same_content;
 use crate::plan::{ConfigMapStep, Gate, NodeStep, ObjectAction, ObjectStep};
 use crate::resource::kubelet::kubelet_program;
-use crate::resource::leaving::bears;
+use crate::resource::leaving::{bears, beyond};
 use crate::resource::stray::{Stray, strays};
 
 use super::Notice;
@@ -617,13 +617,7 @@ fn prune(
     }
     if reference.kind == "Namespace" {
         let held = api.contents(&reference.name)?;
-        // Pods come and go by themselves.
-        let passes = |one: &&String| ["Pod ", "ReplicaSet "].iter().any(|k| one.starts_with(k));
-        let new: Vec<&str> = held
-            .iter()
-            .filter(|one| !passes(one) && !contents.contains(one))
-            .map(String::as_str)
-            .collect();
+        let new = beyond(&held, contents);
         if !new.is_empty() {
             return refuse(format!(
                 "it holds what the plan does not name: {}",

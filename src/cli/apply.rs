@@ -14,7 +14,7 @@ use super::{Exit, Failure};
 /// Makes the changes of a plan.
 pub(crate) fn run(args: &ApplyArgs, global: &Global, output: &Output) -> Result<Exit, Failure> {
     let given = args.plan.as_deref().map(read).transpose()?;
-    let session = Session::open_locked(global, PATIENCE)?.taking_from(&args.take.take_from);
+    let session = Session::open_locked(global, PATIENCE)?.hindered(&args.hindered);
     output.findings(&session.desired.findings);
     let execution = Execution::new(&session, output, &args.consent)?;
     execution.run(|| match given {

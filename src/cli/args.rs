@@ -348,18 +348,23 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     pub(crate) only_impact: bool,
     #[command(flatten)]
-    pub(crate) take: Take,
+    pub(crate) hindered: Hindered,
 }
 
-/// Of `plan` and `apply`.
+/// Of `plan` and `apply`: what to do about objects that cannot be applied as they are.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Take {
+pub(crate) struct Hindered {
     /// Take the fields that are in the way from this field manager; may be given several times
     ///
     /// The plan shows what is taken from whom, and a saved plan takes nothing else. What another manager
     /// owns stays a conflict.
     #[arg(long, value_name = "MANAGER", value_parser = manager)]
     pub(crate) take_from: Vec<String>,
+    /// Leave this object of the API as it is, so that the rest can be applied; may be given several times
+    ///
+    /// KIND/NAME, or KIND/NAMESPACE/NAME. The plan says what is left undone with it.
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) except: Vec<String>,
 }
 
 /// Reads the name of a field manager.
@@ -375,18 +380,25 @@ fn manager(text: &str) -> Result<String, String> {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApplyArgs {
     /// A plan that `harden plan -o` saved
-    #[arg(conflicts_with = "take_from")]
+    #[arg(conflicts_with_all = ["take_from", "except"])]
     pub(crate) plan: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) take: Take,
+    pub(crate) hindered: Hindered,
     #[command(flatten)]
     pub(crate) consent: Consent,
+}
+
+/// Reads the number of a generation.
+fn generation(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| "a generation has a number: `harden generations` lists them".into())
 }
 
 /// Of `rollback`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RollbackArgs {
     /// The generation's number, as `harden generations` lists it
+    #[arg(value_parser = generation)]
     pub(crate) generation: Option<u64>,
     #[command(flatten)]
     pub(crate) consent: Consent,
@@ -522,10 +534,24 @@ pub(crate) fn parse() -> Result<Args, ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_definition_is_consistent() {
         super::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_no_generation_says_where_they_are_listed() {
+        let told = |args: &[&str]| match super::Args::try_parse_from(args) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(told(&["harden", "rollback", "7"]), "");
+        let text = told(&["harden", "rollback", "foo"]);
+        assert!(text.contains("`harden generations` lists them"), "{text}");
+        // What a saved plan does is settled.
+        let text = told(&["harden", "apply", "p.json", "--except", "ResourceQuota/a/b"]);
+        assert!(text.contains("cannot be used with"), "{text}");
     }
 }

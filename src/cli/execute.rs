@@ -169,7 +169,7 @@ impl<'s> Execution<'s> {
                     "see above what cannot be undone, and the remedy of each; without --yes it asks whether to undo the rest"
                 }
                 false => {
-                    "see above what could not be compared or cannot be done, and the remedy of each"
+                    "see above what could not be compared or cannot be done, and the remedy of each; without an object of the API that holds the rest back: `--except`"
                 }
             };
             return Err(Failure::new(

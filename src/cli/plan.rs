@@ -20,7 +20,7 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, output: &Output) -> Result<E
     if let Some(path) = &args.output {
         check_target(path)?;
     }
-    let session = Session::open_to_plan(global, PATIENCE)?.taking_from(&args.take.take_from);
+    let session = Session::open_to_plan(global, PATIENCE)?.hindered(&args.hindered);
     output.findings(&session.desired.findings);
     // The nodes are asked for both at once.
     let ((plan, facts), generations) = std::thread::scope(|scope| {

@@ -1,6 +1,7 @@
 //! What most commands begin with: workspace, API, inventory, facts.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use harden::plan::{self, Plan};
 use harden::profile::{self, Workspace};
 use harden::resource::{Desired, Place, Problem, Severity};
 
-use super::args::Global;
+use super::args::{Global, Hindered};
 use super::output::Output;
 use super::{Failure, lock, waiting};
 
@@ -25,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) desired: Desired,
     pub(crate) api: Client,
     pub(crate) inventory: Inventory,
+    /// Objects that a plan leaves as they are, by their short names.
+    left_out: BTreeSet<String>,
 }
 
 /// A workspace that was read and evaluated.
@@ -179,13 +182,15 @@ impl Session {
             desired: evaluated.desired,
             api,
             inventory,
+            left_out: BTreeSet::new(),
         })
     }
 
-    /// Lets fields that these managers own be taken from them.
-    pub(crate) fn taking_from(self, managers: &[String]) -> Self {
+    /// Lets fields be taken from managers, and objects be left out.
+    pub(crate) fn hindered(self, by: &Hindered) -> Self {
         Session {
-            api: self.api.taking_from(managers.to_vec()),
+            api: self.api.taking_from(by.take_from.clone()),
+            left_out: by.except.iter().cloned().collect(),
             ..self
         }
     }
@@ -217,6 +222,7 @@ impl Session {
             desired: evaluated.desired,
             api,
             inventory,
+            left_out: BTreeSet::new(),
         })
     }
 
@@ -241,7 +247,7 @@ impl Session {
                 self.observe(wanted, output)
             });
         }
-        let mut plan = plan::build(&self.desired, &facts);
+        let mut plan = plan::build_without(&self.desired, &facts, &self.left_out);
         self.add_impact(&mut plan, &facts);
         plan.problems
             .extend(plan::not_ready(&self.desired, &joining, &facts));

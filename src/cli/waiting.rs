@@ -38,9 +38,13 @@ pub(super) fn naming<T>(
         let (over, ended) = channel::<()>();
         scope.spawn(|| {
             let ended = ended;
+            let mut last = None;
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(SOON) {
                 let Ok(open) = open.lock() else { return };
-                let text = waits(&open, tried(), begun.elapsed());
+                // At a rate of nothing, the rest would take longer and longer.
+                let now = tried();
+                let stands = last.replace(now.0) == Some(now.0);
+                let text = waits(&open, now, stands, begun.elapsed());
                 if !is_quiet {
                     bar.suspend(|| {
                         let _ = writeln!(anstream::stderr(), "{text}");
@@ -54,7 +58,13 @@ pub(super) fn naming<T>(
     })
 }
 
-fn waits(open: &BTreeSet<String>, tried: (usize, usize), elapsed: Duration) -> String {
+/// `stands` says whether no object was tried since the last time.
+fn waits(
+    open: &BTreeSet<String>,
+    tried: (usize, usize),
+    stands: bool,
+    elapsed: Duration,
+) -> String {
     let mut named: Vec<&str> = open.iter().map(String::as_str).take(NAMED).collect();
     let more = format!("{} more", open.len().saturating_sub(NAMED));
     if open.len() > NAMED {
@@ -62,6 +72,10 @@ fn waits(open: &BTreeSet<String>, tried: (usize, usize), elapsed: Duration) -> S
     }
     let api = match tried {
         (_, 0) => "the API".to_owned(),
+        (done, of) if stands => format!(
+            "the API (objects: {done} of {of}, none in the last {} s)",
+            SOON.as_secs()
+        ),
         (done, of) => format!("the API (objects: {})", how_far(done, of, elapsed)),
     };
     if named.is_empty() {
@@ -82,7 +96,7 @@ mod tests {
     fn those_that_have_not_answered_are_named() {
         let said = |names: &[&str]| {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            waits(&names, (0, 0), Duration::from_secs(20))
+            waits(&names, (0, 0), true, Duration::from_secs(20))
         };
         assert_eq!(said(&["w1", "cp2"]), "still waiting for cp2, w1 (20 s)");
         assert_eq!(
@@ -92,8 +106,12 @@ mod tests {
         assert_eq!(said(&[]), "still waiting for the API (20 s)");
         let none = BTreeSet::new();
         assert_eq!(
-            waits(&none, (500, 1000), Duration::from_secs(20)),
+            waits(&none, (500, 1000), false, Duration::from_secs(20)),
             "still waiting for the API (objects: 500 of 1000, about 20 s left) (20 s)"
+        );
+        assert_eq!(
+            waits(&none, (500, 1000), true, Duration::from_secs(60)),
+            "still waiting for the API (objects: 500 of 1000, none in the last 10 s) (60 s)"
         );
     }
 

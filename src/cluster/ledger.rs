@@ -7,7 +7,7 @@ use kube::api::{Api as KubeApi, ListParams, ObjectMeta, Patch, PatchParams, Post
 use serde_json::{Value, json};
 
 use super::client::{Client, config_error, explain};
-use super::objects::{api_for, in_served_version, to_value};
+use super::objects::{api_for, edit as edit_object, in_served_version};
 use super::{ApiError, FIELD_MANAGER, pages};
 use crate::fact::ObjectRef;
 use crate::fact::ledger::{
@@ -98,40 +98,22 @@ pub(super) fn release(client: &Client, reference: &ObjectRef) -> Result<(), ApiE
     let Some(reference) = &in_served_version(client, reference)? else {
         return Ok(());
     };
-    let api = api_for(client.kube(), reference);
-    for _ in 0..TRIES {
-        let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
-            return Ok(());
-        };
-        let live = to_value(live)?;
-        if !bears(&live) {
-            return Ok(());
+    edit_object(client, reference, &what, &PatchParams::default(), |live| {
+        if !bears(live) {
+            return None;
         }
-        let left = without_us(&live);
+        let left = without_us(live);
         let managers = left.pointer("/metadata/managedFields").cloned();
         // An empty list would change nothing; one with an empty entry is what takes all away.
         let managers = match managers {
             Some(Value::Array(all)) if !all.is_empty() => Value::Array(all),
             _ => json!([{}]),
         };
-        let version = live.pointer("/metadata/resourceVersion").cloned();
-        let operations: json_patch::Patch = serde_json::from_value(json!([
+        let version = live.pointer("/metadata/resourceVersion");
+        Some(json!([
             {"op": "test", "path": "/metadata/resourceVersion", "value": version},
             {"op": "replace", "path": "/metadata/managedFields", "value": managers},
         ]))
-        .map_err(|e| config_error(e, "report this as a fault of harden"))?;
-        let patch = Patch::Json::<()>(operations);
-        let params = PatchParams::default();
-        match client.try_call(|| api.patch(&reference.name, &params, &patch)) {
-            Ok(_) => return Ok(()),
-            // The test failed (422), or somebody wrote in between: look again.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
-            Err(error) => return Err(explain(&what, error)),
-        }
-    }
-    Err(ApiError::Refused {
-        what,
-        why: "somebody else keeps writing it; try again".into(),
     })
 }
 

@@ -8,13 +8,14 @@ use kube::api::{
 };
 use kube::core::PartialObjectMeta;
 use kube::discovery::{Discovery, Scope, verbs};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Client, config_error, explain};
 use super::{ApiError, FIELD_MANAGER, refusal};
 use crate::fact::probe::clean_text;
 use crate::fact::{DryRun, FieldConflict, ObjectRef, held_by};
-use crate::resource::stray::{Stray, removal, strays};
+use crate::resource::leaving::is_free;
+use crate::resource::stray::{Stray, answers_for, removal, strays};
 
 /// How often an object that somebody else keeps writing is tried again.
 const TRIES: usize = 5;
@@ -66,7 +67,10 @@ pub(super) fn try_apply(
     let DryRun::Conflict(from) = would else {
         return would;
     };
-    if from.is_empty() || !from.iter().all(|one| client.may_take(&one.manager)) {
+    let may_take = |one: &FieldConflict| {
+        client.may_take(&one.manager) || is_free(&one.manager) || answers_for(wanted, &one.field)
+    };
+    if from.is_empty() || !from.iter().all(may_take) {
         return DryRun::Conflict(from);
     }
     match send(client, reference, wanted, Way::TryTaking) {
@@ -153,35 +157,47 @@ fn identity(object: &Value, verb: &str) -> Result<ObjectRef, ApiError> {
 /// Takes fields out of an object. An apply cannot: it leaves alone what other managers own.
 pub(super) fn remove(client: &Client, wanted: &Value, planned: &[Stray]) -> Result<(), ApiError> {
     let reference = identity(wanted, "take fields out of")?;
-    let api = api_for(client.kube(), &reference);
     let what = format!("take fields out of {reference}");
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    edit(client, &reference, &what, &params, |live| {
+        let mut left = strays(wanted, live);
+        left.retain(|one| planned.contains(one));
+        (!left.is_empty()).then(|| removal(&live["metadata"]["resourceVersion"], &left))
+    })
+}
+
+/// Edits an object by a JSON patch. `operations` makes it of the object as it is, with a test of its version, and
+/// is asked anew when somebody wrote in between; `None` when there is nothing to do, as where there is no object.
+pub(super) fn edit(
+    client: &Client,
+    reference: &ObjectRef,
+    what: &str,
+    params: &PatchParams,
+    operations: impl Fn(&Value) -> Option<Value>,
+) -> Result<(), ApiError> {
+    let api = api_for(client.kube(), reference);
     for _ in 0..TRIES {
-        let Some(live) = client.call(&what, || api.get_opt(&reference.name))? else {
+        let Some(live) = client.call(what, || api.get_opt(&reference.name))? else {
             return Ok(());
         };
-        let live = to_value(live)?;
-        let mut left = strays(wanted, &live);
-        left.retain(|one| planned.contains(one));
-        if left.is_empty() {
+        let Some(operations) = operations(&to_value(live)?) else {
             return Ok(());
-        }
-        let operations = removal(&live["metadata"]["resourceVersion"], &left);
+        };
         let operations: json_patch::Patch = serde_json::from_value(operations)
             .map_err(|e| config_error(e, "report this as a fault of harden"))?;
         let patch = Patch::Json::<()>(operations);
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        match client.try_call(|| api.patch(&reference.name, &params, &patch)) {
+        match client.try_call(|| api.patch(&reference.name, params, &patch)) {
             Ok(_) => return Ok(()),
             // The test failed (422), or somebody wrote in between: look again.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
-            Err(error) => return Err(explain(&what, error)),
+            Err(error) => return Err(explain(what, error)),
         }
     }
     Err(ApiError::Refused {
-        what,
+        what: what.to_owned(),
         why: "somebody else keeps writing it; try again".into(),
     })
 }
@@ -205,7 +221,15 @@ pub(super) fn restore(client: &Client, object: &Value) -> Result<(), ApiError> {
             // The present version: nobody writes in between unnoticed. managedFields of the
             // pre-image travel along, so that the fields' owners are again who they were.
             wanted.metadata.resource_version = live.metadata.resource_version;
-            client.call(&what, || api.replace(&reference.name, &params, &wanted))?;
+            let now = client.call(&what, || api.replace(&reference.name, &params, &wanted))?;
+            // But what the replacing changed is ours by `Update` now, and no more theirs from whom we had
+            // taken it. Without managers before, there are none again: that takes an empty entry.
+            let before = object.pointer("/metadata/managedFields");
+            let before = before.filter(|all| all.as_array().is_some_and(|all| !all.is_empty()));
+            let before = before.cloned().unwrap_or_else(|| json!([{}]));
+            if to_value(now)?.pointer("/metadata/managedFields") != Some(&before) {
+                super::ledger::set_managers(client, &reference, &what, &before)?;
+            }
         }
         None => {
             wanted.metadata.resource_version = None;

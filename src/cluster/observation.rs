@@ -16,7 +16,7 @@ use super::pages::{self, Ended};
 use super::refusal::is_no_such_kind;
 use super::{FIELD_MANAGER, content, parallel};
 use crate::fact::{DryRun, Fact, ObjectFact, ObjectRef, below, canonical_json};
-use crate::plan::sha256_of_object;
+use crate::plan::{sha256_of_converged, sha256_of_object};
 use crate::resource::convergence::prove_converged;
 
 /// So many objects of a kind are asked for one by one; more than that by lists of 500, of their
@@ -323,7 +323,10 @@ fn judged(wanted: &Value, mut live: Value, prove: bool) -> Seen {
     };
     match proved {
         Ok(()) => {
-            let sha256 = sha256_of_object(wanted, &live);
+            let sha256 = match prove {
+                true => sha256_of_converged(wanted, &live),
+                false => sha256_of_object(wanted, &live),
+            };
             if let Some(whole) = live.as_object_mut() {
                 whole.retain(|key, _| ["apiVersion", "kind", "metadata"].contains(&key.as_str()));
             }

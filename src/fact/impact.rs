@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::standards::faults;
 use super::{Fact, Told};
 
 /// A kind of object of which all are listed.
@@ -32,6 +33,8 @@ pub enum ObjectList {
     ReplicaSets,
     Jobs,
     ResourceQuotas,
+    /// Those Jobs that wait until somebody lets them run.
+    SuspendedJobs,
 }
 
 /// How the API calls the objects of a [`ObjectList`].
@@ -51,7 +54,7 @@ pub struct ListedKind {
 
 impl ObjectList {
     /// All of them.
-    pub const ALL: [ObjectList; 21] = [
+    pub const ALL: [ObjectList; 22] = [
         ObjectList::Pods,
         ObjectList::Deployments,
         ObjectList::StatefulSets,
@@ -73,6 +76,7 @@ impl ObjectList {
         ObjectList::ReplicaSets,
         ObjectList::Jobs,
         ObjectList::ResourceQuotas,
+        ObjectList::SuspendedJobs,
     ];
 
     /// Returns how the API calls them.
@@ -104,7 +108,7 @@ impl ObjectList {
                 ("v1", "ReplicationController", "replicationcontrollers")
             }
             ObjectList::ReplicaSets => ("apps/v1", "ReplicaSet", "replicasets"),
-            ObjectList::Jobs => ("batch/v1", "Job", "jobs"),
+            ObjectList::Jobs | ObjectList::SuspendedJobs => ("batch/v1", "Job", "jobs"),
             ObjectList::ResourceQuotas => ("v1", "ResourceQuota", "resourcequotas"),
         };
         ListedKind {
@@ -166,12 +170,17 @@ impl ObjectList {
                 kept.insert("status".into(), json!({"phase": object["status"]["phase"]}));
             }
             ObjectList::Deployments | ObjectList::StatefulSets | ObjectList::DaemonSets => {
-                let template = template(&object["spec"]["template"]);
-                kept.insert("template".into(), template);
+                keep_template(&mut kept, &object["spec"]["template"]);
             }
             ObjectList::CronJobs => {
-                let template = template(&object["spec"]["jobTemplate"]["spec"]["template"]);
-                kept.insert("template".into(), template);
+                let job = &object["spec"]["jobTemplate"]["spec"];
+                keep_template(&mut kept, &job["template"]);
+            }
+            // Of the others nothing is kept: what they were to do, their pods do or have done.
+            ObjectList::SuspendedJobs => {
+                if object["spec"]["suspend"] == true {
+                    keep_template(&mut kept, &object["spec"]["template"]);
+                }
             }
             ObjectList::Roles | ObjectList::ClusterRoles => {
                 kept.insert("rules".into(), object["rules"].clone());
@@ -189,11 +198,14 @@ impl ObjectList {
     }
 }
 
-fn template(template: &Value) -> Value {
-    json!({
+/// Keeps what counts of a template, and what is wrong with it by the Pod Security Standards.
+fn keep_template(kept: &mut Map<String, Value>, template: &Value) {
+    let counts = json!({
         "metadata": {"labels": template["metadata"]["labels"]},
         "spec": pod_spec(&template["spec"]),
-    })
+    });
+    kept.insert("template".into(), counts);
+    kept.insert("faults".into(), faults(template));
 }
 
 /// What counts of a pod's specification; commands and environment, where secrets may be, do not.

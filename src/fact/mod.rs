@@ -24,6 +24,7 @@ pub mod probe;
 pub(crate) mod shared;
 mod signing;
 pub mod snapshot;
+pub mod standards;
 mod warning;
 
 use self::ledger::LedgerFacts;

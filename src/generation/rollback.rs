@@ -24,6 +24,7 @@ use crate::plan::{
 };
 use crate::resource::encryption::seen::CONFIG_FLAG;
 use crate::resource::encryption::{EncryptionPart, EncryptionWork};
+use crate::resource::object::{changed_fields, stripped};
 use crate::resource::{Change, Place, Problem, Risk, SettingCopy, Severity};
 
 use super::content::{covers, same_content, without};
@@ -546,9 +547,16 @@ impl Undo<'_> {
                 Some("as it was".into()),
             ),
         };
+        let values = match (&live, &action) {
+            (Some(live), ObjectAction::Restore(whole)) => {
+                changed_fields(&stripped(live), &stripped(whole))
+            }
+            _ => Vec::new(),
+        };
         self.changes.push(Change {
             before,
             after,
+            diff: (!values.is_empty()).then(|| values.join("\n")),
             ..self.change(reference.to_string(), Place::Api)
         });
         Some(ObjectStep {

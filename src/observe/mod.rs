@@ -100,6 +100,8 @@ impl Wanted {
         let mut objects = Vec::new();
         let mut answers = BTreeSet::new();
         let mut left = BTreeSet::new();
+        // Of these it is asked what they hold.
+        let mut allow_delete = BTreeSet::new();
         for basis in &plan.basis {
             match (&basis.place, &basis.subject) {
                 (Place::Node(name), Subject::Query(query)) => {
@@ -116,6 +118,9 @@ impl Wanted {
                 (_, Subject::Left { reference }) => {
                     left.insert(reference.clone());
                 }
+                (_, Subject::Contents { reference, .. }) => {
+                    allow_delete.insert(reference.short_name());
+                }
                 _ => {}
             }
         }
@@ -130,7 +135,7 @@ impl Wanted {
             answers,
             ledger: (!left.is_empty()).then(|| LedgerWanted {
                 workspace: plan.cluster.name.clone(),
-                allow_delete: BTreeSet::new(),
+                allow_delete,
                 only: Some(left),
             }),
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Basis, Plan, Subject};
+use super::object_order::is_namespace;
+use super::{Basis, ObjectAction, ObjectStep, Plan, Stage, Step, Subject};
 use crate::distribution::Component;
 use crate::distribution::k3s::{ServerConfig, layout_of};
 use crate::distribution::kubeadm::fields::{FieldPath, field};
@@ -17,12 +18,15 @@ use crate::fact::{
     Answer, ApiQuery, DryRun, Fact, Facts, File, Meta, Node, NodeInfo, NodePath, ObjectFact,
     ObjectRef, Query, canonical_json, canonical_sha256, sha256, write_canonical, write_text,
 };
-use crate::resource::leaving::bears;
+use crate::resource::leaving::{bears, beyond};
 use crate::resource::mode::Mode;
 use crate::resource::object::stripped;
 use crate::resource::precondition::Precondition;
-use crate::resource::stray::strays;
+use crate::resource::stray::{Stray, strays};
 use crate::resource::{Desired, Kind, Place, Resource};
+
+/// How many names of what came into a namespace are told.
+const NAMED: usize = 10;
 
 /// Lists what must be looked at on a node: what its resources ask for, and on a control-plane node
 /// the directory of static pods, where a stray file can win over a manifest, and where something may
@@ -140,8 +144,12 @@ fn rests_on_kubeadm_config(desired: &Desired) -> bool {
 }
 
 /// Lists everything that a plan for this desired state rests on. What could not be read is not
-/// among it: nothing rests on that, and the plan names it as a problem.
-pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
+/// among it: nothing rests on that, and the plan names it as a problem. Neither is what `is_out` says is left out.
+pub(super) fn all(
+    desired: &Desired,
+    facts: &Facts,
+    is_out: &dyn Fn(&Resource) -> bool,
+) -> Vec<Basis> {
     let mut basis = Vec::new();
     for node in facts.nodes.values() {
         for query in whole_queries(desired, &node.info) {
@@ -176,7 +184,12 @@ pub(super) fn all(desired: &Desired, facts: &Facts) -> Vec<Basis> {
             basis.push(basis_of_answer(&query, &fields, answer));
         }
     }
+    let out = desired.resources.iter().filter(|r| is_out(r));
+    let out: BTreeSet<&ObjectRef> = out.filter_map(|r| r.kind.behaviour().reference()).collect();
     for (reference, wanted) in referenced_objects(desired) {
+        if out.contains(reference) {
+            continue;
+        }
         if let Some(fact) = facts.api.objects.get(reference)
             && !matches!(fact.live, Fact::Unreadable(_))
         {
@@ -345,12 +358,47 @@ pub fn basis_of_left(reference: &ObjectRef, fact: &LeftFact, ledger: &Fact<Ledge
     }
 }
 
+/// Lists the basis of what the namespaces that are deleted hold: nothing but what the plan names.
+pub(super) fn of_contents(stages: &[Stage]) -> Vec<Basis> {
+    let steps = stages.iter().flat_map(|stage| &stage.steps);
+    let pruned = steps.filter_map(|step| match step {
+        Step::Object(ObjectStep {
+            reference,
+            action: ObjectAction::Prune { contents },
+            ..
+        }) if is_namespace(reference) => Some((reference, contents)),
+        _ => None,
+    });
+    let basis = pruned.map(|(reference, named)| basis_of_contents(reference, named, &[]));
+    basis.collect()
+}
+
+/// Returns the basis of what a namespace holds beyond what a plan names. What is gone by now counts for nothing.
+fn basis_of_contents(reference: &ObjectRef, named: &[String], more: &[&str]) -> Basis {
+    Basis {
+        place: Place::Api,
+        subject: Subject::Contents {
+            reference: reference.clone(),
+            named: named.to_vec(),
+        },
+        sha256: canonical_sha256(&json!({"more": more})),
+    }
+}
+
 /// Returns the SHA-256 of those parts of a live object that the wanted one names, and of what others added
 /// where nothing may be added.
 pub fn sha256_of_object(wanted: &Value, live: &Value) -> String {
+    sha256_with(wanted, live, &strays(wanted, live))
+}
+
+/// The same of an object to which nobody added anything, as one is that proves itself: there are thousands.
+pub fn sha256_of_converged(wanted: &Value, live: &Value) -> String {
+    sha256_with(wanted, live, &[])
+}
+
+fn sha256_with(wanted: &Value, live: &Value, strays: &[Stray]) -> String {
     let mut text = String::from("{\"object\":");
     write_projection(wanted, live, &mut text);
-    let strays = strays(wanted, live);
     if !strays.is_empty() {
         text.push_str(",\"strays\":");
         text.push_str(&canonical_json(&json!(strays)));
@@ -421,10 +469,30 @@ pub fn compare(plan: &Plan, facts: &Facts) -> Comparison {
             Err(why) if !found.unread.contains(&why) => found.unread.push(why),
             Err(_) => {}
             Ok(new) if new.as_ref().map(|new| &new.sha256) == Some(&old.sha256) => {}
-            Ok(_) => found.moved.push(format!("{}: {}", old.place, old.subject)),
+            Ok(_) => found.moved.push(format!(
+                "{}: {}{}",
+                old.place,
+                old.subject,
+                more(old, facts)
+            )),
         }
     }
     found
+}
+
+/// What a namespace holds by now that the plan does not name.
+fn more(old: &Basis, facts: &Facts) -> String {
+    let Subject::Contents { reference, named } = &old.subject else {
+        return String::new();
+    };
+    let fact = facts.api.ledger.left.get(reference);
+    let held = fact.and_then(|fact| fact.contents.value());
+    let new = held.map_or_else(Vec::new, |held| beyond(held, named));
+    match new.len().saturating_sub(NAMED) {
+        0 if new.is_empty() => String::new(),
+        0 => format!(", by now also {}", new.join(", ")),
+        more => format!(", by now also {} and {more} more", new[..NAMED].join(", ")),
+    }
 }
 
 /// Returns the basis as it is now; `None` when what it was looked at is gone, an error when it could
@@ -477,6 +545,20 @@ fn now(old: &Basis, facts: &Facts) -> Result<Option<Basis>, String> {
                 },
             }
         }
+        (Place::Api, Subject::Contents { reference, named }) => {
+            let fact = facts.api.ledger.left.get(reference);
+            match fact.map(|fact| (&fact.live, &fact.contents)) {
+                // That it is gone, its own basis tells.
+                None | Some((Fact::Absent, _)) => Some(basis_of_contents(reference, named, &[])),
+                Some((Fact::Unreadable(why), _) | (_, Fact::Unreadable(why))) => {
+                    return unread(why);
+                }
+                Some((_, Fact::Absent)) => return unread("it was not asked"),
+                Some((_, Fact::Value(held))) => {
+                    Some(basis_of_contents(reference, named, &beyond(held, named)))
+                }
+            }
+        }
         _ => None,
     })
 }
@@ -491,6 +573,7 @@ impl std::fmt::Display for Subject {
                 "ClusterConfiguration in ConfigMap {CONFIG_NAMESPACE}/{CONFIG_NAME}"
             ),
             Subject::Answer { query, .. } => query.fmt(f),
+            Subject::Contents { reference, .. } => write!(f, "what {reference} holds"),
             Subject::Left { reference } => write!(f, "{reference}, which has left the profile"),
             Subject::Object { wanted } => match ObjectRef::of(wanted) {
                 Some(reference) => reference.fmt(f),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::consent::{decide, withhold};
 use super::{
-    Cluster, Impact, Plan, Purpose, SCHEMA, Step, basis, clash, fence, members, prune, servers,
-    stages,
+    Cluster, Impact, Plan, Purpose, SCHEMA, Step, basis, clash, fence, left_out, members, prune,
+    servers, stages,
 };
 use crate::distribution::kubeadm::MANIFESTS_DIR;
 use crate::fact::{Answer, Fact, Facts, FileKind, Node, NodePath, Query};
@@ -16,10 +16,17 @@ use crate::resource::{Desired, Draft, Place, Problem, Resource, Severity, Subjec
 /// The same inputs give the same plan, byte for byte. What cannot be read, compared or done is among
 /// the plan's problems; everything else is planned all the same.
 pub fn build(desired: &Desired, facts: &Facts) -> Plan {
+    build_without(desired, facts, &BTreeSet::new())
+}
+
+/// Does the same as [`build`] and leaves these objects of the API as they are, whatever is wrong with them. They
+/// are named as [`ObjectRef::short_name`](crate::fact::ObjectRef::short_name) does; a name of no wanted object is
+/// a problem.
+pub fn build_without(desired: &Desired, facts: &Facts, left_out: &BTreeSet<String>) -> Plan {
     std::thread::scope(|scope| {
         // Of thousands of objects the hash takes as long as comparing them.
         let sha256 = scope.spawn(|| desired.sha256());
-        let plan = compare(desired, facts);
+        let plan = compare(desired, facts, left_out);
         let sha256 = sha256.join();
         Plan {
             desired: sha256.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
@@ -29,8 +36,9 @@ pub fn build(desired: &Desired, facts: &Facts) -> Plan {
 }
 
 /// Everything but the hash of the desired state.
-fn compare(desired: &Desired, facts: &Facts) -> Plan {
+fn compare(desired: &Desired, facts: &Facts, left_out: &BTreeSet<String>) -> Plan {
     let mut draft = Draft::default();
+    let is_out = |resource: &Resource| left_out::names(left_out, resource);
     let id = identity(facts, &mut draft);
     for node in facts.nodes.values() {
         if !basis::queries(desired, &node.info).is_empty() {
@@ -50,6 +58,13 @@ fn compare(desired: &Desired, facts: &Facts) -> Plan {
         let mut own = Draft::default();
         let kind = resource.kind.behaviour();
         resource.diff(desired.distribution, facts, &mut own);
+        if is_out(resource) {
+            let is_well = left_out::tell(&resource.kind, own, &mut draft);
+            if !is_well {
+                held.extend(kind.as_wanted().into_iter().map(|(subject, _)| subject));
+            }
+            continue;
+        }
         let is_error = |problem: &Problem| problem.severity == Severity::Error;
         let mut is_held = own.problems.iter().any(is_error);
         draft.problems.append(&mut own.problems);
@@ -69,6 +84,7 @@ fn compare(desired: &Desired, facts: &Facts) -> Plan {
             held.extend(kind.as_wanted().into_iter().map(|(subject, _)| subject));
         }
     }
+    draft.problems.extend(left_out::unknown(desired, left_out));
     clash::join_lists(&mut draft);
     clash::drop_clashes(&mut draft);
     let leader = members::etcd_leader(facts.api.answers.iter());
@@ -86,6 +102,8 @@ fn compare(desired: &Desired, facts: &Facts) -> Plan {
             .problems
             .extend(servers::caveats(layout, desired, restarts));
     }
+    let mut basis = basis::all(desired, facts, &is_out);
+    basis.extend(basis::of_contents(&stages));
     Plan {
         schema: SCHEMA.to_owned(),
         version: crate::VERSION.to_owned(),
@@ -113,7 +131,7 @@ fn compare(desired: &Desired, facts: &Facts) -> Plan {
             preconditions,
             ..Impact::default()
         },
-        basis: basis::all(desired, facts),
+        basis,
     }
 }
 

@@ -20,6 +20,7 @@ mod clash;
 mod consent;
 mod fence;
 pub mod impact;
+mod left_out;
 mod members;
 mod object_order;
 mod prepare;
@@ -30,10 +31,10 @@ mod stages;
 
 pub use basis::{
     Comparison, api_queries, basis_of_answer, basis_of_cluster_configuration, basis_of_entries,
-    basis_of_left, basis_of_node, basis_of_object, compare, queries, sha256_of_object,
-    wanted_objects,
+    basis_of_left, basis_of_node, basis_of_object, compare, queries, sha256_of_converged,
+    sha256_of_object, wanted_objects,
 };
-pub use build::build;
+pub use build::{build, build_without};
 pub use fence::query as fence_query;
 pub use impact::{
     Effect as HitEffect, Enforcement, Guard, Hit, HitKind, Impact, TenantImpact, Unknown, Verdict,
@@ -486,6 +487,13 @@ pub enum Subject {
     Left {
         /// Which.
         reference: ObjectRef,
+    },
+    /// What a namespace that is deleted holds beyond what the plan says is lost with it.
+    Contents {
+        /// The Namespace.
+        reference: ObjectRef,
+        /// What the plan names, as [`crate::fact::ledger::LeftFact::contents`] does.
+        named: Vec<String>,
     },
 }
 

@@ -31,7 +31,7 @@ pub(super) fn add(desired: &Desired, facts: &Facts, draft: &mut Draft, stages: &
                 place: Place::Api,
                 subject: "ledger".into(),
                 message: format!("which objects have left the profile is not known: {why}"),
-                remedy: "give the kubeconfig's user the right to list ConfigMaps in kube-system, and plan again".into(),
+                remedy: "see what `kubectl -n kube-system get configmaps -l harden.dev/ledger` says: the kubeconfig's user needs the right to list ConfigMaps there, and the API server must answer; and plan again".into(),
             });
             return;
         }

@@ -154,10 +154,12 @@ fn closest(origins: &[Origin]) -> Vec<String> {
 fn effect(effect: HitEffect) -> &'static str {
     match effect {
         HitEffect::RefusedAtNextStart => "runs on, and is refused when it is made again",
+        HitEffect::RefusedWhenStarted => "rests, and is refused when it is to run",
         HitEffect::AboveQuota => "stays, and whatever adds to it is refused",
         HitEffect::LosesAccess => "is refused from then on",
         HitEffect::LosesAccessAtNextStart => "runs on, and gets no token when it is made again",
         HitEffect::CutOff => "traffic ends that no policy allows",
+        HitEffect::StaysAsItIs => "stays, and opens what the fence is to close",
         HitEffect::Warned => "is let in with a warning when it is made again",
     }
 }

@@ -9,6 +9,18 @@ use crate::fact::ledger::How;
 /// The name of the field manager as which harden applies.
 pub const MANAGER: &str = "harden";
 
+/// The manager to whom the API server gives all fields of an object that has no managers yet, when somebody
+/// applies it for the first time: one that was made before managers were noted, or of which harden, its only
+/// one, let go.
+/// Source: apimachinery v0.35 `pkg/util/managedfields/internal/skipnonapplied.go`.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Whether nobody else answers for a field of this manager's: it stands for nobody, or for harden itself, which
+/// owns by `Update` what it replaced.
+pub fn is_free(manager: &str) -> bool {
+    [MANAGER, BEFORE_FIRST_APPLY].contains(&manager)
+}
+
 /// The kinds that hold nothing but what their manifest says, by group: deleting one loses nothing that
 /// applying it again does not bring back. Whatever is not here stays unless `allow-delete` names it.
 const REPLACEABLE: &[(&str, &str)] = &[
@@ -90,6 +102,16 @@ pub fn fate(reference: &ObjectRef, how: How, live: Option<&Value>, allowed: bool
         return Fate::Kept("another manager applies it as well", true);
     }
     Fate::Deleted(Risk::Guarded)
+}
+
+/// Lists what a namespace holds beyond what a plan names. Pods and ReplicaSets do not count: they come and go
+/// by themselves. Both lists are of words as in `ConfigMap settings`.
+pub fn beyond<'h>(held: &'h [String], named: &[String]) -> Vec<&'h str> {
+    let passes = |one: &String| ["Pod ", "ReplicaSet "].iter().any(|k| one.starts_with(k));
+    let new = held
+        .iter()
+        .filter(|one| !passes(one) && !named.contains(one));
+    new.map(String::as_str).collect()
 }
 
 /// Whether harden is among the field managers of an object.

@@ -1,12 +1,13 @@
 //! `[[object]]`: an API object, applied server-side by field manager `harden`.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::leaving::bears;
+use super::leaving::{bears, is_free};
 use super::stray::{Stray, strays, without};
 use super::{
     Behaviour, Difference, Draft, Effect, Kind, Part, Place, Problem, Resource, Risk, Severity,
@@ -96,7 +97,9 @@ impl Object {
 
     fn create(&self, resource: &Resource, draft: &mut Draft) {
         let identity = ["apiVersion", "kind", "metadata.name", "metadata.namespace"];
-        let lines: Vec<String> = fields(&self.manifest)
+        let mut lines: Vec<(String, String)> = fields(&self.manifest).into_iter().collect();
+        lines.sort_by(|(a, _), (b, _)| by_number(a, b));
+        let lines: Vec<String> = lines
             .into_iter()
             .filter(|(path, _)| !identity.contains(&path.as_str()))
             .map(|(path, value)| format!("{path}: {value}"))
@@ -118,11 +121,15 @@ impl Object {
         draft: &mut Draft,
     ) {
         let fields = count(lines.len());
-        let managers: BTreeSet<&str> = taken.iter().map(|one| one.manager.as_str()).collect();
+        let managers: BTreeSet<&str> = theirs(taken).map(|one| one.manager.as_str()).collect();
         let managers: Vec<String> = managers.iter().map(|name| format!("{name:?}")).collect();
         let after = match managers.as_slice() {
             [] => format!("{fields} changed"),
-            managers => format!("{} taken from {}", count(taken.len()), managers.join(", ")),
+            managers => format!(
+                "{} taken from {}",
+                count(theirs(taken).count()),
+                managers.join(", ")
+            ),
         };
         let found = Difference {
             before: Some(self.reference.to_string()),
@@ -147,9 +154,9 @@ impl Object {
         let (lines, _) = self.changed(live, &self.overlaid(live));
         // The server writes `.spec.hard.requests.cpu` where a line here has `spec.hard["requests.cpu"]`.
         let plain = |path: &str| path.replace(['[', ']', '"', '.'], "");
-        let theirs: Vec<String> = conflicts.iter().map(|one| plain(&one.field)).collect();
+        let known: Vec<String> = theirs(conflicts).map(|one| plain(&one.field)).collect();
         let path = |line: &String| plain(line.split(": ").next().unwrap_or_default());
-        let is_other = |line: &String| !theirs.iter().any(|one| path(line).starts_with(one));
+        let is_other = |line: &String| !known.iter().any(|one| path(line).starts_with(one));
         lines.into_iter().filter(is_other).collect()
     }
 
@@ -252,13 +259,23 @@ impl Behaviour for Object {
                 format!("it could not be read: {why}"),
                 "give the kubeconfig's user the right to get it, and plan again",
             ),
-            (_, DryRun::NoSuchKind) => error(
-                format!(
-                    "the cluster has no kind {} in {}",
-                    self.reference.kind, self.reference.api_version
+            // The server looks for a kind with its scope: one of the other scope it does not find.
+            (_, DryRun::NoSuchKind) => match self.reference.namespace.is_empty() {
+                true => error(
+                    format!(
+                        "the cluster has no kind {} in {} that is in no namespace",
+                        self.reference.kind, self.reference.api_version
+                    ),
+                    "install its CustomResourceDefinition first, correct apiVersion and kind, or give it its namespace if the kind needs one, and plan again",
                 ),
-                "install its CustomResourceDefinition first, or correct apiVersion and kind, and plan again",
-            ),
+                false => error(
+                    format!(
+                        "the cluster has no kind {} in {} that is in namespaces",
+                        self.reference.kind, self.reference.api_version
+                    ),
+                    "install its CustomResourceDefinition first, correct apiVersion and kind, or leave its namespace out if the kind is cluster-scoped, and plan again",
+                ),
+            },
             (_, DryRun::NamespaceEnds) => error(
                 format!(
                     "its namespace {} is being deleted",
@@ -286,20 +303,20 @@ impl Behaviour for Object {
                 ),
             ),
             (_, DryRun::Conflict(conflicts)) => {
-                for conflict in conflicts {
+                for conflict in theirs(conflicts) {
                     error(
                         format!("{} belongs to {:?}", conflict.field, conflict.manager),
-                        "leave the field to that manager and unset the option, have the manager give it up, or take it with `--take-from MANAGER`",
+                        "leave the field to that manager and unset the option, have the manager give it up, or take it with `--take-from MANAGER`; `--except KIND/NAMESPACE/NAME` leaves the object as it is and lets the rest be applied",
                     );
                 }
-                if conflicts.is_empty() {
+                if theirs(conflicts).next().is_none() {
                     error(
                         "the API server reports a conflict without saying of what".into(),
                         "look at `kubectl get --show-managed-fields`, and plan again",
                     );
                 }
                 let others = self.beside(conflicts, live.value());
-                if !conflicts.is_empty() && !others.is_empty() {
+                if theirs(conflicts).next().is_some() && !others.is_empty() {
                     error(
                         format!(
                             "what else differs is left undone with it: {}",
@@ -334,8 +351,7 @@ impl Behaviour for Object {
             (Fact::Value(live), DryRun::Taken { object, from }) => {
                 let (mut lines, strays) = self.changed(live, object);
                 lines.extend(
-                    from.iter()
-                        .map(|one| format!("{}: taken from {:?}", one.field, one.manager)),
+                    theirs(from).map(|one| format!("{}: taken from {:?}", one.field, one.manager)),
                 );
                 self.update(resource, lines, from, strays, draft);
             }
@@ -382,6 +398,11 @@ fn places(resource: &Resource) -> String {
         [last] => last.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
+}
+
+/// The conflicts with somebody who may want the field otherwise.
+fn theirs(conflicts: &[FieldConflict]) -> impl Iterator<Item = &FieldConflict> {
+    conflicts.iter().filter(|one| !is_free(&one.manager))
 }
 
 fn count(fields: usize) -> String {
@@ -487,11 +508,13 @@ pub(crate) fn stripped(object: &Value) -> Value {
     object
 }
 
-/// Lists the fields that differ between two objects, sorted by path, as
+/// Lists the fields that differ between two objects, sorted by path and in lists by number, as
 /// `spec.hard.pods: "10" → "20"`.
 pub fn changed_fields(before: &Value, after: &Value) -> Vec<String> {
     let (before, after) = (fields(before), fields(after));
     let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let mut paths: Vec<&String> = paths.into_iter().collect();
+    paths.sort_by(|a, b| by_number(a, b));
     let show = |value: Option<&String>| value.map_or_else(|| "nothing".into(), Clone::clone);
     paths
         .into_iter()
@@ -501,6 +524,34 @@ pub fn changed_fields(before: &Value, after: &Value) -> Vec<String> {
             format!("{path}: {old} → {new}")
         })
         .collect()
+}
+
+/// Compares two paths, the numbers in them as numbers: `rules[2]` comes before `rules[10]`.
+fn by_number(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let (of_a, of_b) = (digits(a), digits(b));
+        if of_a > 0 && of_b > 0 {
+            let number = |text: &str, end| text[..end].trim_start_matches('0').to_owned();
+            let (one, other) = (number(a, of_a), number(b, of_b));
+            let order = one.len().cmp(&other.len()).then(one.cmp(&other));
+            // The same number may be written in two ways.
+            let order = order.then(of_a.cmp(&of_b));
+            if order != Ordering::Equal {
+                return order;
+            }
+            (a, b) = (&a[of_a..], &b[of_b..]);
+            continue;
+        }
+        let (mut rest_a, mut rest_b) = (a.chars(), b.chars());
+        match (rest_a.next(), rest_b.next()) {
+            (Some(one), Some(other)) if one == other => {
+                (a, b) = (rest_a.as_str(), rest_b.as_str());
+            }
+            (one, other) => return one.cmp(&other),
+        }
+    }
 }
 
 /// Lists the leaves of an object by path. Items of a list go by their name where each has its own,

@@ -38,28 +38,50 @@ impl PartialEq for Stray {
 
 /// Lists what an object has that is not wanted and that harden answers for, in the object's order.
 pub fn strays(wanted: &Value, live: &Value) -> Vec<Stray> {
-    let text = |keys: &[&str]| below(wanted, keys).and_then(Value::as_str);
     let mut found = Vec::new();
-    match (text(&["apiVersion"]), text(&["kind"])) {
+    if is_whole(wanted) {
+        if let (Some(wanted), Some(live)) = (wanted.get("spec"), live.get("spec")) {
+            let spec = Way {
+                up: None,
+                step: Step::Key("spec"),
+            };
+            compare(wanted, live, &spec, &mut found);
+        }
+    } else if is_namespace(wanted) {
+        of_namespace(wanted, live, &mut found);
+    }
+    found
+}
+
+/// Whether harden answers for a field as a whole, so that it is put right whoever changed it. The field is
+/// written as the server does in a conflict: `.spec.matchConstraints`.
+pub fn answers_for(wanted: &Value, field: &str) -> bool {
+    match is_whole(wanted) {
+        true => field == ".spec" || field.starts_with(".spec."),
+        false => {
+            let label = field
+                .strip_prefix(".metadata.labels.")
+                .or_else(|| field.strip_prefix(".metadata.annotations."));
+            is_namespace(wanted) && label.is_some_and(|label| label.starts_with(FAMILY))
+        }
+    }
+}
+
+/// Whether `spec` is harden's as a whole.
+fn is_whole(wanted: &Value) -> bool {
+    let text = |keys: &[&str]| below(wanted, keys).and_then(Value::as_str);
+    let is_of_fence = matches!(
+        (text(&["apiVersion"]), text(&["kind"])),
         (
             Some("admissionregistration.k8s.io/v1"),
             Some("ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding"),
-        )
-        | (Some("networking.k8s.io/v1"), Some("NetworkPolicy"))
-            if text(&["metadata", "labels", "app.kubernetes.io/managed-by"]) == Some("harden") =>
-        {
-            if let (Some(wanted), Some(live)) = (wanted.get("spec"), live.get("spec")) {
-                let spec = Way {
-                    up: None,
-                    step: Step::Key("spec"),
-                };
-                compare(wanted, live, &spec, &mut found);
-            }
-        }
-        (Some("v1"), Some("Namespace")) => of_namespace(wanted, live, &mut found),
-        _ => {}
-    }
-    found
+        ) | (Some("networking.k8s.io/v1"), Some("NetworkPolicy"))
+    );
+    is_of_fence && text(&["metadata", "labels", "app.kubernetes.io/managed-by"]) == Some("harden")
+}
+
+fn is_namespace(wanted: &Value) -> bool {
+    wanted["apiVersion"] == "v1" && wanted["kind"] == "Namespace"
 }
 
 /// Returns the object as it is once these are gone.

@@ -468,11 +468,15 @@ fn an_image_is_judged_by_what_would_be_pulled() {
     });
 }
 
-/// What somebody with an administrator's rights adds beside what harden wants, so that the fence has a hole.
+/// What somebody with an administrator's rights adds beside what harden wants, so that the fence has a hole. The
+/// server owns some of these fields as a whole, so that who adds to one has all of it.
 const HOLES: &[&str] = &[
     r#"patch validatingadmissionpolicy harden-tenant-networks --type=json -p '[{"op":"add","path":"/spec/matchConditions/-","value":{"name":"never","expression":"false"}}]'"#,
     r#"patch validatingadmissionpolicy harden-tenant-objects --type=merge -p '{"spec":{"matchConditions":[{"name":"never","expression":"1 > 2"}]}}'"#,
     r#"patch validatingadmissionpolicybinding harden-tenant-bindings-deny --type=merge -p '{"spec":{"paramRef":{"name":"no","parameterNotFoundAction":"Allow"}}}'"#,
+    r#"patch validatingadmissionpolicy harden-tenant-bindings --type=merge -p '{"spec":{"matchConstraints":{"namespaceSelector":{"matchLabels":{"no":"such"}}}}}'"#,
+    r#"patch networkpolicy harden-allow-dns -n fe-red --type=json -p '[{"op":"add","path":"/spec/egress/-","value":{}}]'"#,
+    "label namespace fe-red harden.dev/guard=warn --overwrite",
     "label namespace fe-red pod-security.kubernetes.io/enforce-version=v1.0",
     "annotate namespace fe-red harden.dev/registries=evil.org",
 ];
@@ -510,6 +514,9 @@ fn what_is_added_beside_what_is_wanted_is_taken_away_again() {
         .exits(2)
         .says("spec.matchConditions[never].expression: \"false\" → nothing")
         .says("spec.matchConditions[never].expression: \"1 > 2\" → nothing")
+        .says("spec.matchConstraints.namespaceSelector.matchLabels.no: \"such\" → nothing")
+        .says(".spec.egress: taken from \"kubectl-patch\"")
+        .says("metadata.labels[\"harden.dev/guard\"]: \"warn\" → \"deny\"")
         .says("spec.paramRef.name: \"no\" → nothing")
         .says("metadata.labels[\"pod-security.kubernetes.io/enforce-version\"]: \"v1.0\" → nothing")
         .says("metadata.annotations[\"harden.dev/registries\"]: \"evil.org\" → nothing");

@@ -137,6 +137,206 @@ fn as_reader(cluster: &Cluster, workspace: &Workspace) {
     std::fs::write(kubeconfig, text.join("\n")).expect("written");
 }
 
+/// Templates that differ from one that `restricted` lets in by one thing each: of the pod, and of its container.
+const TEMPLATES: &[(&str, &str, &str)] = &[
+    ("good", "", ""),
+    ("host-pid", r#""hostPID":true,"#, ""),
+    ("host-net", r#""hostNetwork":true,"#, ""),
+    (
+        "host-path",
+        r#""volumes":[{"name":"v","hostPath":{"path":"/"}}],"#,
+        "",
+    ),
+    (
+        "nfs",
+        r#""volumes":[{"name":"v","nfs":{"server":"a","path":"/"}}],"#,
+        "",
+    ),
+    ("scratch", r#""volumes":[{"name":"v","emptyDir":{}}],"#, ""),
+    (
+        "port",
+        "",
+        r#""ports":[{"containerPort":80,"hostPort":8123}],"#,
+    ),
+    (
+        "probe",
+        "",
+        r#""livenessProbe":{"httpGet":{"host":"10.0.0.1","port":80}},"#,
+    ),
+    (
+        "own-users",
+        r#""hostUsers":false,"securityContext":{"seccompProfile":{"type":"RuntimeDefault"}},"#,
+        "",
+    ),
+    (
+        "root",
+        r#""securityContext":{"runAsNonRoot":true,"runAsUser":0,"seccompProfile":{"type":"RuntimeDefault"}},"#,
+        "",
+    ),
+    (
+        "no-seccomp",
+        r#""securityContext":{"runAsNonRoot":true},"#,
+        "",
+    ),
+    (
+        "sysctl",
+        r#""securityContext":{"runAsNonRoot":true,"seccompProfile":{"type":"RuntimeDefault"},"sysctls":[{"name":"net.ipv4.tcp_rmem","value":"1"}]},"#,
+        "",
+    ),
+    (
+        "bad-sysctl",
+        r#""securityContext":{"runAsNonRoot":true,"seccompProfile":{"type":"RuntimeDefault"},"sysctls":[{"name":"kernel.msgmax","value":"1"}]},"#,
+        "",
+    ),
+    (
+        "selinux",
+        r#""securityContext":{"runAsNonRoot":true,"seccompProfile":{"type":"RuntimeDefault"},"seLinuxOptions":{"type":"spc_t"}},"#,
+        "",
+    ),
+    (
+        "privileged",
+        "",
+        r#""securityContext":{"privileged":true,"capabilities":{"drop":["ALL"]}},"#,
+    ),
+    (
+        "escalates",
+        "",
+        r#""securityContext":{"capabilities":{"drop":["ALL"]}},"#,
+    ),
+    (
+        "capable",
+        "",
+        r#""securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"],"add":["CHOWN"]}},"#,
+    ),
+    (
+        "bound",
+        "",
+        r#""securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"],"add":["NET_BIND_SERVICE"]}},"#,
+    ),
+    (
+        "keeps",
+        "",
+        r#""securityContext":{"allowPrivilegeEscalation":false},"#,
+    ),
+];
+
+#[test]
+#[ignore = "needs testenv/up single"]
+fn what_is_said_of_templates_at_rest_is_what_the_server_says_of_their_pods() {
+    let cluster = single();
+    let gone = format!(
+        "kubectl --kubeconfig /etc/kubernetes/admin.conf delete namespace {NAMESPACE} --ignore-not-found"
+    );
+    cluster.on(&cluster.node("control-plane"), &gone);
+    let _gone = cluster.afterwards(&cluster.node("control-plane"), &gone);
+    cluster.create_namespace(NAMESPACE);
+    let spec = |pod: &str, container: &str| {
+        let calm = |own: &str, calm: &'static str| match own.contains("\"securityContext\"") {
+            true => "",
+            false => calm,
+        };
+        format!(
+            r#"{{{pod}{}"restartPolicy":"RESTART","containers":[{{{container}{}"name":"c","image":"{IMAGE}"}}]}}"#,
+            calm(pod, CALM),
+            calm(container, CALM_CONTAINER)
+        )
+    };
+    let mut made = String::new();
+    for (at, (name, pod, container)) in TEMPLATES.iter().enumerate() {
+        let (kind, body) = match at % 3 {
+            0 => (
+                "Deployment",
+                r#""replicas":0,"selector":{"matchLabels":{"a":"b"}},"template":TEMPLATE"#,
+            ),
+            1 => (
+                "CronJob",
+                r#""schedule":"0 0 1 1 *","jobTemplate":{"spec":{"template":TEMPLATE}}"#,
+            ),
+            _ => ("Job", r#""suspend":true,"template":TEMPLATE"#),
+        };
+        let version = if kind == "Deployment" {
+            "apps/v1"
+        } else {
+            "batch/v1"
+        };
+        let restart = if kind == "Deployment" {
+            "Always"
+        } else {
+            "Never"
+        };
+        let spec = spec(pod, container).replace("RESTART", restart);
+        let template = format!(r#"{{"metadata":{{"labels":{{"a":"b"}}}},"spec":{spec}}}"#);
+        let body = body.replace("TEMPLATE", &template);
+        made.push_str(&format!(
+            r#"{{"apiVersion":"{version}","kind":"{kind}","metadata":{{"name":"{name}","namespace":"{NAMESPACE}"}},"spec":{{{body}}}}}"#
+        ));
+        made.push('\n');
+    }
+    let control_plane = cluster.node("control-plane");
+    cluster.write(&control_plane, "/root/at-rest.json", &made);
+    cluster
+        .kubectl(&["create", "-f", "/root/at-rest.json"])
+        .exits(0);
+    for level in ["baseline", "restricted"] {
+        let tenant =
+            format!("[tenants.hit]\nnamespaces = [\"{NAMESPACE}\"]\npod-security = \"{level}\"\n");
+        let workspace = workspace(&cluster, &tenant, "\"tenants\"");
+        let plan = workspace.harden(&["plan", "--only-impact", "--format", "json"]);
+        let impact = plan.exits(2).json();
+        let mut told: Vec<String> = hits(&impact)
+            .iter()
+            .filter(|(_, effect, _)| effect == "refused-when-started")
+            .flat_map(|(_, _, who)| who.split(", ").map(str::to_owned).collect::<Vec<_>>())
+            .filter_map(|who| Some(who.split_once(' ')?.1.to_owned()))
+            .collect();
+        told.sort();
+        // The server's word, in a namespace that has the level.
+        let labels = format!("pod-security.kubernetes.io/enforce={level}");
+        cluster
+            .kubectl(&["create", "namespace", "at-rest"])
+            .exits(0);
+        cluster
+            .kubectl(&["label", "namespace", "at-rest", &labels])
+            .exits(0);
+        cluster
+            .kubectl(&[
+                "-n",
+                "at-rest",
+                "wait",
+                "serviceaccount/default",
+                "--for=create",
+                "--timeout=60s",
+            ])
+            .exits(0);
+        let mut refused = Vec::new();
+        for (name, pod, container) in TEMPLATES {
+            let spec = spec(pod, container).replace("RESTART", "Never");
+            let overrides = format!("--overrides={{\"spec\":{spec}}}");
+            let image = format!("--image={IMAGE}");
+            let said = cluster.kubectl(&[
+                "-n",
+                "at-rest",
+                "run",
+                name,
+                &image,
+                "--restart=Never",
+                "--dry-run=server",
+                &overrides,
+            ]);
+            if said.status != Some(0) {
+                refused.push((*name).to_owned());
+                said.says("violates PodSecurity");
+            }
+        }
+        cluster
+            .kubectl(&["delete", "namespace", "at-rest"])
+            .exits(0);
+        refused.sort();
+        assert_eq!(told, refused, "{level}: {impact:#}");
+        assert!(told.len() > 5 && told.len() < TEMPLATES.len());
+    }
+}
+
 /// The hits of a plan: kind, effect and names of each.
 fn hits(impact: &Value) -> Vec<(String, String, String)> {
     let tenants = impact["impact"]["tenants"].as_array();

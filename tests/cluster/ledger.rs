@@ -263,19 +263,21 @@ fn a_namespace_that_is_named_goes_with_what_it_holds_listed() {
         .exits(2)
         .says("- Namespace ledger-a: there, with 1 object in it → (absent)  (irreversible)")
         .says("lost with it: ConfigMap precious");
-    // What came since the plan was made is not deleted unseen.
+    // What came since the plan was made is not deleted unseen, and the fence stays as well.
     cluster
         .kubectl(&["-n", "ledger-a", "create", "configmap", "new"])
         .exits(0);
     workspace
         .harden(&["apply", "--yes", "plan.json"])
         .exits(1)
-        .says("it holds what the plan does not name: ConfigMap new");
+        .says("the plan is stale, so nothing was changed")
+        .says("what Namespace ledger-a holds, by now also ConfigMap new");
     assert!(there(
         &cluster,
         "ledger-a",
         "configmap/precious configmap/new"
     ));
+    assert!(there(&cluster, "ledger-a", MADE));
     workspace.harden(&["apply", "--yes"]).exits(0);
     let said = cluster.kubectl(&["get", "namespace", "ledger-a"]);
     assert_eq!(said.status, Some(1), "{said:?}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::environment::{Cluster, Said, Via, Workspace, eventually, single};
+use crate::language::bare;
 
 /// A tenant with everything that harden makes for one.
 const EVERYTHING: &str = r#"
@@ -161,6 +162,83 @@ fn whatever_happens_to_an_object_the_next_plan_says_so_and_apply_puts_it_right()
     }
     kubectl(&["delete", "namespace", "every-thing"]);
     mended("new Namespace every-thing");
+    cluster
+        .kubectl(&["delete", "namespace", "every-thing"])
+        .exits(0);
+}
+
+#[test]
+#[ignore = "needs testenv/up single"]
+fn what_was_let_go_or_rolled_back_is_no_conflict_with_nobody_or_with_harden_itself() {
+    let cluster = single();
+    cluster.create_namespace("every-thing");
+    let workspace = bare(&cluster, "accept = [\"object\"]", "");
+    let bare = fs::read_to_string(workspace.path("harden.toml")).expect("harden.toml");
+    let wants = |text: &str| {
+        let path = workspace.path("harden.toml");
+        fs::write(path, format!("{bare}\n{text}\n")).expect("written");
+    };
+    let account = |a: &str, b: &str| {
+        let labels = format!("labels = {{ a = \"{a}\", b = \"{b}\" }}");
+        wants(&format!(
+            "[[object]]\napiVersion = \"v1\"\nkind = \"ServiceAccount\"\n\
+             metadata = {{ name = \"one\", namespace = \"every-thing\", {labels} }}\n"
+        ));
+    };
+    let applied = || workspace.harden(&["apply", "--yes"]).exits(0);
+    // harden is the only manager of it, and then it has none; so the server invents one.
+    account("1", "1");
+    applied();
+    wants("");
+    applied().says("let go of ServiceAccount every-thing/one");
+    account("2", "1");
+    let said = workspace.harden(&["plan"]).exits(2);
+    said.says("metadata.labels.a: \"1\" → \"2\"");
+    applied();
+    // The other one is both's now.
+    account("2", "2");
+    applied();
+    workspace.harden(&["plan"]).exits(0).says("No changes");
+
+    let managers = || {
+        let said = cluster.kubectl(&[
+            "-n",
+            "every-thing",
+            "get",
+            "configmap",
+            "theirs",
+            "--show-managed-fields",
+            "-o",
+            "jsonpath={.data.level} {.metadata.managedFields[*].manager}",
+        ]);
+        said.exits(0).stdout
+    };
+    cluster
+        .kubectl(&[
+            "-n",
+            "every-thing",
+            "create",
+            "configmap",
+            "theirs",
+            "--from-literal=level=theirs",
+            "--field-manager=somebody",
+        ])
+        .exits(0);
+    let before = managers();
+    let text = "[[object]]\napiVersion = \"v1\"\nkind = \"ConfigMap\"\nmetadata = { name = \"theirs\", namespace = \"every-thing\" }\ndata = { level = \"ours\" }\n";
+    wants(text);
+    let take = ["apply", "--yes", "--take-from", "somebody"];
+    workspace.harden(&take).exits(0);
+    workspace.harden(&["rollback", "--yes"]).exits(0);
+    assert_eq!(
+        (managers(), before.as_str()),
+        (before.clone(), "theirs somebody")
+    );
+    workspace
+        .harden(&["plan"])
+        .exits(1)
+        .says(".data.level belongs to \"somebody\"");
+    workspace.harden(&take).exits(0);
     cluster
         .kubectl(&["delete", "namespace", "every-thing"])
         .exits(0);

@@ -293,6 +293,23 @@ fn a_rollback_makes_what_was_deleted_again_and_notes_it() {
 }
 
 #[test]
+fn a_rollback_shows_the_values_that_come_back() {
+    let dir = scratch();
+    let cluster = Cluster::new(dir.path());
+    let (mut old, mut new) = (ours(policy("p")), policy("p"));
+    old["spec"]["pods"] = 10.into();
+    new["spec"]["pods"] = 20.into();
+    put(&cluster, &old, Some(How::Adopted));
+    let mut client = cluster.client(&Fate::new());
+    client
+        .run(&plan(&cluster, vec![apply(&new, Some(old))]))
+        .unwrap();
+    let undo = rollback(&cluster);
+    assert_eq!(undo.changes[0].diff.as_deref(), Some("spec.pods: 20 → 10"));
+    cluster.forget();
+}
+
+#[test]
 fn a_rollback_leaves_alone_what_somebody_made_again() {
     let dir = scratch();
     let cluster = Cluster::new(dir.path());

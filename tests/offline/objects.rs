@@ -123,6 +123,16 @@ fn two_files_that_want_different_things_of_one_object_are_both_named() {
     assert_eq!(names(&settled), ["PriorityClass batch"]);
 }
 
+fn one(version: &str, kind: &str, name: &str, namespace: &str) -> String {
+    let namespace = match namespace {
+        "" => String::new(),
+        name => format!(", namespace = \"{name}\""),
+    };
+    format!(
+        "\n[[object]]\napiVersion = \"{version}\"\nkind = \"{kind}\"\nmetadata = {{ name = \"{name}\"{namespace} }}\n"
+    )
+}
+
 #[test]
 fn what_is_no_object_is_told_with_its_place() {
     for (text, why) in [
@@ -146,10 +156,60 @@ fn what_is_no_object_is_told_with_its_place() {
             "object = [1]\n",
             "it needs apiVersion, kind and metadata.name as text",
         ),
+        (
+            &one("scheduling.k8s.io/v1", "PriorityClass", "a", "shop"),
+            "PriorityClass `a` has the namespace `shop`, and a PriorityClass is in none",
+        ),
+        (
+            &one("v1", "ConfigMap", "a", ""),
+            "ConfigMap `a` has no namespace",
+        ),
+        (
+            &one("v1", "ConfigMap", "My_Settings", "shop"),
+            "metadata.name: no object can have `My_Settings`",
+        ),
+        (
+            &one("v1", "ConfigMap", "a\\nb", "shop"),
+            "metadata.name: no object can have `a",
+        ),
+        (
+            &one("v1", "Service", "a.b", "shop"),
+            "metadata.name: no object can have `a.b`",
+        ),
+        (
+            &one("v1", "ConfigMap", "a", "../kube-system"),
+            "metadata.namespace: no object can have `../kube-system`",
+        ),
+        (
+            &one("rbac.authorization.k8s.io/v1", "ClusterRole", "a/b", ""),
+            "metadata.name: no object can have `a/b`",
+        ),
+        (
+            &one("v1/x/y", "ConfigMap", "a", "shop"),
+            "apiVersion: no object can have `v1/x/y`",
+        ),
+        (
+            &one("v1", "Config-Map", "a", "shop"),
+            "kind: no object can have `Config-Map`",
+        ),
     ] {
         let told = wrong(&[("harden.toml", text)]);
         assert!(told.contains(why), "{text}: {told}");
         assert!(told.contains("harden.toml:"), "{text}: {told}");
+        assert!(!told.contains("a\nb"), "{told}");
+    }
+    for fine in [
+        one(
+            "rbac.authorization.k8s.io/v1",
+            "ClusterRole",
+            "team:reader",
+            "",
+        ),
+        one("v1", "ConfigMap", "a.b-c", "shop"),
+        one("example.org/v1", "Widget", "a", "shop"),
+        one("example.org/v1", "Widget", "a", ""),
+    ] {
+        assert_eq!(names(&[("harden.toml", &fine)]).len(), 1, "{fine}");
     }
     let twice = format!("{CLASS}{CLASS}");
     let told = wrong(&[("harden.toml", &twice)]);

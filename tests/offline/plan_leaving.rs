@@ -372,6 +372,48 @@ fn a_namespace_that_is_named_goes_with_what_it_holds_listed() {
 }
 
 #[test]
+fn a_saved_plan_rests_on_what_a_namespace_holds_that_it_deletes() {
+    let mut desired = desired(vec![]);
+    desired.allow_delete.insert("Namespace/old".into());
+    let reference = ObjectRef::of(&namespace("old")).unwrap();
+    let holding = |held: Fact<Vec<String>>| {
+        let fence = (ours(policy("old", "deny")), How::Made);
+        let mut facts = left(&desired, &[(ours(namespace("old")), How::Made), fence]);
+        facts.api.ledger.left.get_mut(&reference).unwrap().contents = held;
+        facts
+    };
+    let held = |words: &[&str]| Fact::Value(words.iter().map(|w| (*w).to_owned()).collect());
+    let plan = build(&desired, &holding(held(&["ConfigMap a", "Pod web-1"])));
+    let now = |contents| compare(&plan, &holding(contents));
+    // Pods come and go, and what is gone cannot be lost.
+    for same in [
+        &["ConfigMap a", "Pod web-1"][..],
+        &["ConfigMap a", "Pod web-2", "ReplicaSet web"],
+        &[],
+    ] {
+        assert_eq!(now(held(same)), Comparison::default(), "{same:?}");
+    }
+    assert_eq!(
+        now(held(&["ConfigMap a", "ConfigMap b", "Secret c"])).moved,
+        ["API: what Namespace old holds, by now also ConfigMap b, Secret c"]
+    );
+    let many: Vec<String> = (10..25).map(|n| format!("ConfigMap {n}")).collect();
+    let moved = now(Fact::Value(many)).moved;
+    assert!(moved[0].ends_with("ConfigMap 19 and 5 more"), "{moved:?}");
+    for (unknown, why) in [
+        (Fact::Unreadable("forbidden".into()), "forbidden"),
+        (Fact::Absent, "it was not asked"),
+    ] {
+        let found = now(unknown);
+        let told = format!("API: what Namespace old holds: {why}");
+        assert_eq!((found.moved.len(), found.unread), (0, vec![told]));
+    }
+    // So it is asked again before the plan is executed, and of no other namespace.
+    let again = harden::observe::Wanted::for_plan(&plan).ledger.unwrap();
+    assert_eq!(again.allow_delete, ["Namespace/old".to_owned()].into());
+}
+
+#[test]
 fn the_cluster_s_own_namespaces_are_never_deleted() {
     for name in ["kube-system", "kube-public", "default"] {
         let mut desired = desired(vec![]);

@@ -158,6 +158,142 @@ fn a_conflict_hides_no_other_drift() {
 }
 
 #[test]
+fn what_is_left_out_holds_nothing_back_and_nothing_rests_on_it() {
+    let other = {
+        let mut other = quota("5");
+        other["metadata"]["name"] = "other".into();
+        other
+    };
+    let desired = desired(vec![object(quota("20")), object(other.clone())]);
+    let mut facts = cluster(&[], &desired);
+    let live = Fact::Value(served(quota("10"), "1", "harden"));
+    let conflict = DryRun::Conflict(vec![FieldConflict {
+        field: ".spec.hard.pods".into(),
+        manager: "argocd".into(),
+    }]);
+    observe(&mut facts, &quota("20"), live.clone(), conflict);
+    let would = DryRun::Object(other.clone());
+    observe(&mut facts, &other, Fact::Absent, would);
+    assert!(build(&desired, &facts).is_incomplete());
+
+    let without = |names: &[&str], facts: &Facts| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        build_without(&desired, facts, &names)
+    };
+    let plan = without(&["ResourceQuota/pay/quota"], &facts);
+    assert_eq!(
+        lines(&plan),
+        ["API | ResourceQuota pay/other: - → new ResourceQuota pay/other (Restart)"]
+    );
+    assert_eq!(
+        problems(&plan),
+        [
+            "Warning API | ResourceQuota pay/quota: `--except` leaves it out, so it stays as it is: .spec.hard.pods belongs to \"argocd\""
+        ]
+    );
+    let rests_on = |plan: &Plan| -> Vec<String> {
+        let subjects = plan.basis.iter().map(|basis| basis.subject.to_string());
+        subjects.collect()
+    };
+    assert_eq!(rests_on(&plan), ["ResourceQuota pay/other"]);
+
+    // What differs and could be done is told, and not done either.
+    let would = DryRun::Object(served(quota("20"), "2", "harden"));
+    observe(&mut facts, &quota("20"), live, would);
+    let plan = without(&["ResourceQuota/pay/quota"], &facts);
+    assert_eq!(plan.changes.len(), 1);
+    let told = &plan.problems[0].message;
+    assert!(
+        told.ends_with("it differs: spec.hard.pods: \"10\" → \"20\""),
+        "{told}"
+    );
+    // A name that leaves nothing out is an error, since something is left alone in vain.
+    let plan = without(&["ResourceQuota/pay/quote"], &facts);
+    assert!(plan.is_incomplete());
+    assert_eq!(plan.problems[0].subject, "--except ResourceQuota/pay/quote");
+    assert_eq!(
+        plan.problems[0].remedy,
+        "did you mean ResourceQuota/pay/quota?"
+    );
+}
+
+#[test]
+fn what_is_left_out_has_not_left_the_profile() {
+    use harden::fact::ledger::*;
+    let desired = desired(vec![object(quota("20"))]);
+    let mut facts = cluster(&[], &desired);
+    let live = served(quota("20"), "1", "harden");
+    let reference = ObjectRef::of(&live).unwrap();
+    let entry = Entry {
+        how: How::Made,
+        workspaces: [desired.cluster.clone()].into(),
+    };
+    let mut ledger = Ledger::default();
+    ledger.entries.insert(reference, entry);
+    facts.api.ledger.ledger = Fact::Value(ledger);
+    let would = DryRun::Object(live.clone());
+    observe(&mut facts, &quota("20"), Fact::Value(live), would);
+    let names = ["ResourceQuota/pay/quota".to_owned()].into();
+    let plan = build_without(&desired, &facts, &names);
+    assert!(plan.stages.is_empty() && plan.is_clean() && !plan.is_incomplete());
+    assert!(plan.problems[0].message.contains("nothing to do about it"));
+}
+
+#[test]
+fn a_field_that_is_nobody_s_is_a_change_like_others() {
+    let desired = desired(vec![object(quota("20"))]);
+    let mut facts = cluster(&[], &desired);
+    let of = |manager: &str| FieldConflict {
+        field: ".spec.hard.pods".into(),
+        manager: manager.into(),
+    };
+    for (from, told, line) in [
+        (vec![of("before-first-apply")], "1 field changed", ""),
+        (vec![of("harden")], "1 field changed", ""),
+        (
+            vec![of("harden"), of("argocd")],
+            "1 field taken from \"argocd\"",
+            "\n.spec.hard.pods: taken from \"argocd\"",
+        ),
+    ] {
+        let would = DryRun::Taken {
+            object: quota("20"),
+            from: from.clone(),
+        };
+        observe(&mut facts, &quota("20"), Fact::Value(quota("10")), would);
+        let plan = build(&desired, &facts);
+        let change = &plan.changes[0];
+        assert_eq!(change.after.as_deref(), Some(told));
+        let lines = format!("spec.hard.pods: \"10\" → \"20\"{line}");
+        assert_eq!(change.diff, Some(lines));
+        let Step::Object(step) = &plan.stages[0].steps[0] else {
+            panic!()
+        };
+        assert_eq!(step.taken, from);
+        // Beside a conflict that is one, it is left undone with the rest.
+        let conflict = DryRun::Conflict(vec![
+            of("harden"),
+            FieldConflict {
+                field: ".metadata.labels.a".into(),
+                manager: "argocd".into(),
+            },
+        ]);
+        observe(&mut facts, &quota("20"), Fact::Value(quota("10")), conflict);
+        assert_eq!(
+            problems(&build(&desired, &facts)),
+            [
+                "Error API | ResourceQuota pay/quota: .metadata.labels.a belongs to \"argocd\"",
+                "Error API | ResourceQuota pay/quota: what else differs is left undone with it: spec.hard.pods: \"10\" → \"20\"",
+            ]
+        );
+    }
+    // One that came while it was tried is no silence.
+    let conflict = DryRun::Conflict(vec![of("harden")]);
+    observe(&mut facts, &quota("20"), Fact::Value(quota("10")), conflict);
+    assert!(build(&desired, &facts).is_incomplete());
+}
+
+#[test]
 fn what_kubernetes_lets_nobody_change_says_what_to_delete() {
     let wanted = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -190,6 +326,19 @@ fn items_of_lists_go_by_name() {
             "l[2]: nothing → 4"
         ]
     );
+}
+
+#[test]
+fn items_of_lists_are_told_by_number() {
+    use harden::resource::object::changed_fields;
+    let rules = |value: u32| json!({"rules": vec![json!({"a10": value, "a9": value}); 11]});
+    let told = changed_fields(&rules(1), &rules(2));
+    let paths: Vec<&str> = told
+        .iter()
+        .filter_map(|line| Some(line.split_once(':')?.0))
+        .collect();
+    assert_eq!(paths[..3], ["rules[0].a9", "rules[0].a10", "rules[1].a9"]);
+    assert_eq!(paths[20..], ["rules[10].a9", "rules[10].a10"]);
 }
 
 #[test]

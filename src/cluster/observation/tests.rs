@@ -412,6 +412,103 @@ fn a_manager_that_owns_nothing_is_told_with_those_that_do() {
     assert_eq!(client.take_from_nobody(), Some(expected));
 }
 
+/// Answers each apply without force with conflicts, by field and manager.
+fn in_conflict(
+    live: Value,
+    conflicts: &[(&str, &str)],
+) -> impl Fn(&Asked) -> Answer + Send + Sync + 'static {
+    let causes: Vec<Value> = conflicts
+        .iter()
+        .map(|(field, manager)| {
+            let message = format!("conflict with {manager:?} using v1");
+            json!({"reason": "FieldManagerConflict", "message": message, "field": field})
+        })
+        .collect();
+    move |asked| match (
+        asked.line.starts_with("PATCH"),
+        asked.line.contains("force=true"),
+    ) {
+        (false, _) => Answer::ok(live.clone()),
+        (true, true) => Answer::ok(asked.body.clone()),
+        (true, false) => Answer::refused(
+            409,
+            "conflict",
+            json!({"reason": "Conflict", "details": {"causes": causes}}),
+        ),
+    }
+}
+
+#[test]
+fn what_is_nobody_s_and_what_is_harden_s_as_a_whole_is_taken_without_being_asked() {
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "deny", "namespace": "a", "labels": {"app.kubernetes.io/managed-by": "harden"}},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    });
+    let mut own = policy.clone();
+    own["metadata"]["labels"] = json!({});
+    let tenant = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a",
+        "labels": {"harden.dev/guard": "deny", "pod-security.kubernetes.io/enforce": "restricted"}}});
+    let hard = ".spec.hard.pods";
+    for (wanted, conflicts, is_taken) in [
+        (quota(1), &[(hard, "before-first-apply")][..], true),
+        (quota(1), &[(hard, "harden")], true),
+        (quota(1), &[(hard, "kubectl-edit")], false),
+        (
+            quota(1),
+            &[(hard, "before-first-apply"), (".spec.x", "argocd")],
+            false,
+        ),
+        (
+            policy.clone(),
+            &[(".spec.podSelector", "kubectl-edit")],
+            true,
+        ),
+        (
+            policy.clone(),
+            &[(".metadata.labels.a", "kubectl-edit")],
+            false,
+        ),
+        (
+            policy.clone(),
+            &[(".spec.podSelector", "x"), (".metadata.labels.a", "x")],
+            false,
+        ),
+        (own, &[(".spec.podSelector", "kubectl-edit")], false),
+        (
+            tenant.clone(),
+            &[(".metadata.labels.harden.dev/guard", "kubectl-label")],
+            true,
+        ),
+        (
+            tenant,
+            &[(
+                ".metadata.labels.pod-security.kubernetes.io/enforce",
+                "kubectl-label",
+            )],
+            false,
+        ),
+    ] {
+        let (facts, _) = observed(
+            std::slice::from_ref(&wanted),
+            in_conflict(wanted.clone(), conflicts),
+        );
+        let from = conflicts.iter().map(|(field, manager)| FieldConflict {
+            field: (*field).into(),
+            manager: (*manager).into(),
+        });
+        let from: Vec<FieldConflict> = from.collect();
+        let object = wanted;
+        all_are(
+            &facts,
+            &match is_taken {
+                true => DryRun::Taken { object, from },
+                false => DryRun::Conflict(from),
+            },
+        );
+    }
+}
+
 #[test]
 fn fields_are_taken_from_those_who_were_named_and_from_nobody_else() {
     let server = |asked: &Asked| match (

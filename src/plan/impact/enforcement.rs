@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    Found, HitKind, Impact, MAX_WHO, TENANT_LABEL, Unknown, access, by_tenant, images, limits,
-    network, pod_security, quota, token,
+    Found, HitKind, Impact, MAX_WHO, TENANT_LABEL, Unknown, access, by_tenant, guarded, images,
+    limits, narrowed, network, pod_security, quota, token,
 };
 use crate::fact::{
     DryRun, Fact, Facts, ImpactFacts, ImpactQuery, ObjectFact, ObjectList, ObjectRef,
@@ -292,7 +292,7 @@ const JUDGES: &[Judge] = &[
     Judge {
         kind: HitKind::PodSecurity,
         concerns: |namespace| pod_security::labels(namespace).is_some(),
-        lists: |_| Vec::new(),
+        lists: pod_security::lists,
         judge: pod_security::judge,
     },
     Judge {
@@ -330,6 +330,18 @@ const JUDGES: &[Judge] = &[
         concerns: network::concerns,
         lists: network::lists,
         judge: network::judge,
+    },
+    Judge {
+        kind: HitKind::Network,
+        concerns: narrowed::concerns,
+        lists: narrowed::lists,
+        judge: narrowed::judge,
+    },
+    Judge {
+        kind: HitKind::Guard,
+        concerns: guarded::concerns,
+        lists: guarded::lists,
+        judge: guarded::judge,
     },
 ];
 

@@ -15,8 +15,10 @@ use crate::resource::precondition::Precondition;
 mod access;
 mod containers;
 mod enforcement;
+mod guarded;
 pub mod images;
 mod limits;
+mod narrowed;
 mod network;
 mod pod_security;
 mod quota;
@@ -147,6 +149,8 @@ pub enum HitKind {
     Token,
     /// Network policies.
     Network,
+    /// What keeps a tenant from widening its fence.
+    Guard,
 }
 
 impl HitKind {
@@ -160,6 +164,7 @@ impl HitKind {
             HitKind::Access => "access",
             HitKind::Token => "token",
             HitKind::Network => "network",
+            HitKind::Guard => "guard",
         }
     }
 }
@@ -170,6 +175,8 @@ impl HitKind {
 pub enum Effect {
     /// What runs goes on; pods are refused when they are made again.
     RefusedAtNextStart,
+    /// Nothing of it runs; its pods are refused when it is to run.
+    RefusedWhenStarted,
     /// What is there stays; nothing that adds to it is admitted.
     AboveQuota,
     /// Requests of theirs are refused from now on.
@@ -180,6 +187,8 @@ pub enum Effect {
     CutOff,
     /// Whoever makes it again is warned, and it is let in.
     Warned,
+    /// It stays, and opens what would be refused if it were made anew.
+    StaysAsItIs,
 }
 
 /// Some who are hit in the same way.

@@ -11,7 +11,7 @@ use super::enforcement::{Namespace, Planned};
 use super::selector::{selects, service_selects};
 use super::workload::{maker, not_listed, pods};
 use super::{Effect, Found, HitKind};
-use crate::fact::{ImpactFacts, ObjectList};
+use crate::fact::{ImpactFacts, ObjectList, canonical_json};
 
 const LISTS: [ObjectList; 4] = [
     ObjectList::NetworkPolicies,
@@ -21,7 +21,7 @@ const LISTS: [ObjectList; 4] = [
 ];
 
 /// A direction of traffic, as policies name it, with its rules.
-const DIRECTIONS: [(&str, &str); 2] = [("Ingress", "ingress"), ("Egress", "egress")];
+pub(super) const DIRECTIONS: [(&str, &str); 2] = [("Ingress", "ingress"), ("Egress", "egress")];
 
 pub(super) fn concerns(namespace: &Namespace<'_>) -> bool {
     // Only a new policy, or one that selects others or looks the other way too, can be a pod's first.
@@ -284,10 +284,59 @@ fn cause<'p>(namespace: &Namespace<'p>, fenced: &[Fenced<'_>]) -> Option<&'p Pla
 
 /// Whether a policy is about a direction. Where it does not say, it is about what comes in, and about
 /// what goes out where it has rules for that.
-fn has(spec: &Value, direction: &str) -> bool {
+pub(super) fn has(spec: &Value, direction: &str) -> bool {
     match spec["policyTypes"].as_array() {
         Some(types) if !types.is_empty() => types.iter().any(|one| one == direction),
         _ => !spec.is_null() && (direction == "Ingress" || !spec["egress"].is_null()),
+    }
+}
+
+/// Writes a rule as people read it: `203.0.113.0/24 on TCP/443`. `peers` is the field that has them, `from` or
+/// `to`. Defaults are written out, so that two rules that differ by these alone are one text.
+pub(super) fn peers_and_ports(rule: &Value, peers: &str) -> String {
+    let list = |field: &str| rule[field].as_array().map_or(&[][..], Vec::as_slice);
+    let mut whom: Vec<String> = list(peers).iter().map(peer).collect();
+    if whom.is_empty() {
+        whom.push("everybody".into());
+    }
+    let ports: Vec<String> = list("ports").iter().map(port).collect();
+    match ports.is_empty() {
+        true => whom.join(" or "),
+        false => format!("{} on {}", whom.join(" or "), ports.join(", ")),
+    }
+}
+
+fn peer(peer: &Value) -> String {
+    if let Some(cidr) = peer["ipBlock"]["cidr"].as_str() {
+        let except = peer["ipBlock"]["except"].as_array().into_iter().flatten();
+        let except: Vec<&str> = except.filter_map(Value::as_str).collect();
+        return match except.is_empty() {
+            true => cidr.to_owned(),
+            false => format!("{cidr} without {}", except.join(", ")),
+        };
+    }
+    let selected = |what: &str, selector: &Value| match selector.as_object() {
+        None => None,
+        Some(all) if all.is_empty() => Some(format!("all {what}")),
+        Some(_) => Some(format!("{what} {}", canonical_json(selector))),
+    };
+    let both = [
+        selected("pods", &peer["podSelector"]),
+        selected("namespaces", &peer["namespaceSelector"]),
+    ];
+    both.into_iter().flatten().collect::<Vec<_>>().join(" of ")
+}
+
+fn port(port: &Value) -> String {
+    let protocol = port["protocol"].as_str().unwrap_or("TCP");
+    let number = match &port["port"] {
+        Value::String(name) => name.clone(),
+        Value::Null => "any".to_owned(),
+        number => number.to_string(),
+    };
+    match port["endPort"].as_i64() {
+        Some(end) => format!("{protocol}/{number}-{end}"),
+        None => format!("{protocol}/{number}"),
     }
 }
 

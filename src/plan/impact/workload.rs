@@ -1,26 +1,28 @@
 //! What makes pods in a namespace: the templates of its workloads, and pods that nothing listed made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::fact::{ImpactFacts, ObjectList};
 
 /// The kinds of workloads that have a template.
-const TEMPLATES: [ObjectList; 4] = [
+const TEMPLATES: [ObjectList; 5] = [
     ObjectList::Deployments,
     ObjectList::StatefulSets,
     ObjectList::DaemonSets,
     ObjectList::CronJobs,
+    ObjectList::SuspendedJobs,
 ];
 
 /// What must be listed to see every workload.
-pub(super) const LISTS: [ObjectList; 5] = [
+pub(super) const LISTS: [ObjectList; 6] = [
     ObjectList::Pods,
     ObjectList::Deployments,
     ObjectList::StatefulSets,
     ObjectList::DaemonSets,
     ObjectList::CronJobs,
+    ObjectList::SuspendedJobs,
 ];
 
 /// Something of which pods are made.
@@ -51,7 +53,8 @@ pub(super) fn workloads<'f>(facts: &'f ImpactFacts, namespace: &str) -> Workload
         match facts.of(listing, namespace) {
             Ok(objects) => all.extend(objects.iter().filter_map(|object| {
                 let name = format!("{kind} {}", object["metadata"]["name"].as_str()?);
-                names.insert(name.clone()).then(|| Workload {
+                let has_template = object["template"].is_object();
+                (has_template && names.insert(name.clone())).then(|| Workload {
                     name,
                     spec: &object["template"]["spec"],
                 })
@@ -74,6 +77,36 @@ pub(super) fn workloads<'f>(facts: &'f ImpactFacts, namespace: &str) -> Workload
         Err(why) => unknown.push(why),
     }
     Workloads { all, unknown }
+}
+
+/// Lists the workloads with a template of which no pod lives, each with what is wrong with it by the Pod Security
+/// Standards (see [`crate::fact::standards::faults`]); and why there may be others, one line each.
+pub(super) fn at_rest<'f>(
+    facts: &'f ImpactFacts,
+    namespace: &str,
+) -> (Vec<(String, &'f Value)>, Vec<String>) {
+    let pods = match pods(facts, namespace) {
+        Ok(pods) => pods,
+        // Then nobody knows which of them rest.
+        Err(why) => return (Vec::new(), vec![why]),
+    };
+    let mut all = BTreeMap::new();
+    let mut unknown = Vec::new();
+    for listing in TEMPLATES {
+        let kind = listing.listed().kind;
+        match facts.of(listing, namespace) {
+            Ok(objects) => all.extend(objects.iter().filter_map(|object| {
+                let name = object["metadata"]["name"].as_str()?;
+                Some((format!("{kind} {name}"), object.get("faults")?))
+            })),
+            Err(why) => unknown.push(not_listed(listing, &why)),
+        }
+    }
+    let names: BTreeSet<String> = all.keys().cloned().collect();
+    for pod in pods {
+        all.remove(&maker(pod, &names));
+    }
+    (all.into_iter().collect(), unknown)
 }
 
 /// Says that a list is not known.
