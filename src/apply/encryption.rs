@@ -17,8 +17,8 @@ use crate::fact::encryption::{Form, Provider};
 use crate::resource::encryption::keys::{KEY_BYTES, Secret, key_name};
 use crate::resource::encryption::seen::own_path;
 use crate::resource::encryption::{
-    Backup, EncryptionPart, EncryptionWork, Goal, Next, Plane, Rows, Seen, Stage, Stop, View,
-    asked, newest, next, next_keeping_keys,
+    Backup, EncryptionPart, EncryptionWork, Goal, KeySource, Next, Plane, Rows, Seen, Stage, Stop,
+    View, asked, newest, next, next_keeping_keys,
 };
 
 /// How long API servers may take to load a file: they look once a minute, and a load takes a moment.
@@ -37,6 +37,15 @@ pub trait Workstation {
 
     /// Where the profile at this place has a new key kept; `None` where it does not say.
     fn backup(&self) -> Option<Backup>;
+
+    /// Where the profile at this place has a new key come from; `None` where it is made here.
+    fn key_source(&self) -> Option<KeySource>;
+
+    /// Reads the key from there.
+    ///
+    /// # Errors
+    /// When it is not there, or is no key. Nothing of the key is in the error.
+    fn given_key(&mut self) -> Result<Secret, Trouble>;
 
     /// Keeps a key, before it encrypts anything.
     ///
@@ -101,10 +110,21 @@ pub enum Until {
 pub struct Course {
     /// What every resource shall be written in.
     pub goal: Goal,
-    /// The key in it that no file has yet, and where it is kept.
-    pub new: Option<(Form, Backup)>,
+    /// The key in it that no file has yet.
+    pub new: Option<NewKey>,
     /// How far to go.
     pub until: Until,
+}
+
+/// A key that no file has yet.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Its name, and what encrypts by it.
+    pub form: Form,
+    /// Where it is kept.
+    pub backup: Backup,
+    /// Where it comes from; it is made where nothing is said.
+    pub source: Option<KeySource>,
 }
 
 /// Where it came to.
@@ -184,18 +204,25 @@ impl Session<'_, '_> {
         let unnamed = Form::key(work.provider, "new").map_err(|why| Trouble::new(why, ""))?;
         // Not as the plan says: a record of an interrupted run comes from a node, which must not choose what
         // runs on this machine.
+        let source = here.key_source();
         let (goal, new) = match (of_new(&unnamed), here.backup()) {
             (asked, _) if !asked.makes_key => (asked.goal, None),
-            (_, backup) if backup != work.backup => {
+            (_, backup) if backup != work.backup || source != work.key => {
                 return Err(Trouble::new(
-                    "the plan has a new key kept elsewhere than the profile here says",
+                    "the plan has a new key kept elsewhere, or from elsewhere, than the profile here says",
                     "plan again; where another workstation's run is taken up, set encryption.backup-file or \
-                     encryption.backup-command as it is there",
+                     encryption.backup-command, and encryption.key, as they are there",
                 ));
             }
             (_, Some(backup)) => {
                 let form = new_form(&seen, work.provider)?;
-                (of_new(&form).goal, Some((form, backup)))
+                let goal = of_new(&form).goal;
+                let new = NewKey {
+                    form,
+                    backup,
+                    source,
+                };
+                (goal, Some(new))
             }
             (_, None) => {
                 return Err(Trouble::new(
@@ -415,8 +442,15 @@ impl<'w> Way<'w> {
             ));
         }
         let new = match self.course.new.take() {
-            Some((form, backup)) => {
-                let secret = new_secret()?;
+            Some(NewKey {
+                form,
+                backup,
+                source,
+            }) => {
+                let secret = match source {
+                    Some(source) => self.given(&source, &seen)?,
+                    None => new_secret()?,
+                };
                 let Form::Key { name, .. } = &form else {
                     return Err(Trouble::new("the new form is no key", "report this"));
                 };
@@ -439,6 +473,26 @@ impl<'w> Way<'w> {
             refused: refused(&self.seen),
         });
         Ok(())
+    }
+
+    /// Takes a key from where the user has it. One that a file has already would be the same key under
+    /// another name, and nothing would be rotated.
+    fn given(
+        &mut self,
+        source: &KeySource,
+        seen: &BTreeMap<String, KeyFile>,
+    ) -> Result<Secret, Trouble> {
+        let secret = self.here.given_key()?;
+        match self.pen.known_key(seen, &secret)? {
+            None => Ok(secret),
+            Some(form) => Err(Trouble::new(
+                format!(
+                    "the key from {source} is the one that the files have as {form}; nothing was changed"
+                ),
+                "put a new key there (`head -c 32 /dev/urandom | base64`), or unset encryption.key and let \
+                 harden make one",
+            )),
+        }
     }
 
     /// The file of each control plane, also of one that has none yet.

@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 mod generations;
 mod key_backup;
+mod key_source;
 mod lock;
 mod options;
 mod outcome;

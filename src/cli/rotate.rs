@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use harden::apply::{Course, Reached, Until, new_form};
+use harden::apply::{Course, NewKey, Reached, Until, new_form};
 use harden::fact::encryption::{Form, Provider};
 use harden::resource::encryption::{Backup, begun, renewed};
 
@@ -51,7 +51,11 @@ pub(crate) fn run(own: &RotateArgs, global: &Global, output: &Output) -> Result<
             key_backup::check(&session.workspace.dir, &backup.named(name.as_str()))?;
             Course {
                 goal,
-                new: Some((form, backup)),
+                new: Some(NewKey {
+                    form,
+                    backup,
+                    source: session.desired.own_key().map(|(source, _)| source.clone()),
+                }),
                 until: Until::OnlyOne,
             }
         }

@@ -6,13 +6,13 @@ use std::io::IsTerminal;
 use harden::apply::{Trouble, Workstation};
 use harden::fact::encryption::Form;
 use harden::resource::encryption::keys::Secret;
-use harden::resource::encryption::{Backup, Seen};
+use harden::resource::encryption::{Backup, KeySource, Seen};
 
 use super::encryption::{look, write_all};
 use super::execute::ask;
 use super::output::Output;
 use super::session::Session;
-use super::{Failure, key_backup};
+use super::{Failure, key_backup, key_source};
 
 /// Objects a second that are written anew, where it is not said.
 pub(super) const RATE: u32 = 50;
@@ -43,6 +43,18 @@ impl Workstation for Here<'_> {
 
     fn backup(&self) -> Option<Backup> {
         self.session.desired.own_backup().cloned()
+    }
+
+    fn key_source(&self) -> Option<KeySource> {
+        let (source, _) = self.session.desired.own_key()?;
+        Some(source.clone())
+    }
+
+    fn given_key(&mut self) -> Result<Secret, Trouble> {
+        match self.session.desired.own_key() {
+            Some((source, origin)) => key_source::read(&self.session.workspace.dir, source, origin),
+            None => Err(Trouble::new("no key is given", "set encryption.key")),
+        }
     }
 
     fn back_up(&mut self, backup: &Backup, form: &Form, secret: &Secret) -> Result<(), Trouble> {
