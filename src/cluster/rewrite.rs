@@ -64,10 +64,11 @@ enum Outcome {
 }
 
 impl Client {
-    /// Has every object of a resource written anew, by a server-side apply of its identity alone: nothing
+    /// Has every object of a resource written anew, by a merge patch of its identity alone: nothing
     /// about it changes, and the server writes it only where it is stored in another form than it would
     /// be now (kubernetes v1.35 staging/src/k8s.io/apiserver/pkg/storage/etcd3/store.go:
-    /// `GuaranteedUpdate`, `origState.stale`). Neither the list nor the answers have the objects'
+    /// `GuaranteedUpdate`, `origState.stale`). It is no server-side apply: that would take from an object every
+    /// field that this program has applied before, and give one without owners an owner. Neither the list nor the answers have the objects'
     /// content in them. It can be begun again at any time.
     ///
     /// `tell` hears how far it has come.
@@ -184,8 +185,11 @@ async fn write(
     name: String,
     identity: Value,
 ) -> Result<Outcome, ApiError> {
-    let params = PatchParams::apply(FIELD_MANAGER);
-    let patch = Patch::Apply(&identity);
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(&identity);
     let mut pause = PAUSE;
     for attempt in 1.. {
         let error = match api.patch_metadata(&name, &params, &patch).await {
@@ -320,6 +324,9 @@ mod tests {
             let (head, body) = patch.split_once("\r\n\r\n").unwrap();
             assert!(head.contains("fieldManager=harden"), "{head}");
             assert!(head.contains("as=PartialObjectMetadata;"), "{head}");
+            // An apply would take away what harden has applied before.
+            let kind = "content-type: application/merge-patch+json";
+            assert!(head.to_lowercase().contains(kind), "{head}");
             let body: Value = serde_json::from_str(body).unwrap();
             let name = body["metadata"]["name"].as_str().unwrap();
             let wanted = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name,
