@@ -64,6 +64,13 @@ pub trait Workstation {
         pass: &mut dyn FnMut(),
     ) -> Result<(), Trouble>;
 
+    /// Has every API server read every object that is under a key. The forms in etcd tell the name of a key
+    /// only, and a server with another key of that name would be found too late.
+    ///
+    /// # Errors
+    /// Which server cannot read what, or why that is not known.
+    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut()) -> Result<(), Trouble>;
+
     /// Asks whether keys may be dropped, where that was not said yet.
     fn may_drop(&mut self) -> bool;
 }
@@ -345,6 +352,11 @@ impl<'w> Way<'w> {
                     if *stage == Stage::Drop && !self.may_drop(&view, files) {
                         return Ok(Reached::KeysLeft);
                     }
+                    if *stage == Stage::Drop {
+                        self.pen.say("  every API server reads every object");
+                        let pen = &mut *self.pen;
+                        self.here.read_back(&self.seen, &mut || pen.pass())?;
+                    }
                     self.write(files, &view)?;
                 }
                 Next::Rewrite { resources } => {
@@ -546,3 +558,6 @@ fn new_secret() -> Result<Secret, Trouble> {
     })?;
     Ok(Secret::of(&*bytes))
 }
+
+#[cfg(test)]
+mod tests;

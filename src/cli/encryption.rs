@@ -15,11 +15,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::{EncryptionCommand, Global, RewriteArgs};
 use super::execute::{PATIENCE, ask};
 use super::output::Output;
+use super::read_back::{Found, read_back};
 use super::session::Session;
 use super::{Exit, Failure};
 
 /// How often it is told how far the writing has come where no bar can be shown.
-const EVERY: Duration = Duration::from_secs(10);
+pub(super) const EVERY: Duration = Duration::from_secs(10);
 
 /// Looks at encryption at rest, or has objects written anew.
 pub(crate) fn run(
@@ -46,6 +47,15 @@ pub(crate) fn run(
                 let now = SystemTime::now().duration_since(UNIX_EPOCH);
                 let now = now.map_err(|_| Failure::new("the clock is not set", "set it"))?;
                 judged.wrong.extend(too_old(&seen, now.as_secs(), days));
+            }
+            // What is known to be broken needs no proof.
+            if judged.unknown.is_empty() && judged.wrong.is_empty() {
+                for (found, problem) in read_back(&session, output, &seen, &mut || {}) {
+                    match found {
+                        Found::Unreadable => judged.wrong.push(problem),
+                        Found::Unknown => judged.unknown.push(problem),
+                    }
+                }
             }
             Ok(show(output, &seen, &judged, Exit::Changes))
         }
@@ -150,7 +160,7 @@ pub(super) fn write_all(
 
 /// The resources as the API has them, with how many objects a bar counts to. A rule for many resources
 /// becomes those for which no other one counts.
-fn concrete(
+pub(super) fn concrete(
     session: &Session,
     seen: &Seen,
     resources: &[String],

@@ -26,6 +26,7 @@ mod outcome;
 mod output;
 mod plan;
 mod progress;
+mod read_back;
 mod render;
 mod rollback;
 mod rotate;

@@ -11,6 +11,7 @@ use harden::resource::encryption::{Backup, KeySource, Seen};
 use super::encryption::{look, write_all};
 use super::execute::ask;
 use super::output::Output;
+use super::read_back::read_back;
 use super::session::Session;
 use super::{Failure, key_backup, key_source};
 
@@ -80,6 +81,20 @@ impl Workstation for Here<'_> {
                 other => Trouble::new(format!("{other:?}"), ""),
             }
         })
+    }
+
+    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut()) -> Result<(), Trouble> {
+        let problems = read_back(self.session, self.output, seen, pass);
+        match problems.into_iter().next() {
+            None => Ok(()),
+            Some((_, problem)) => Err(Trouble::new(
+                format!(
+                    "{}: {}: {}; no key is dropped",
+                    problem.place, problem.subject, problem.message
+                ),
+                problem.remedy,
+            )),
+        }
     }
 
     fn may_drop(&mut self) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kube::Client as KubeClient;
 use kube::api::{Api as KubeApi, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,11 +20,11 @@ const PAGE: u32 = 500;
 const LISTS: usize = 20;
 
 /// The names of objects that could not be written, which are kept.
-const MAX_NAMES: usize = 20;
+pub(super) const MAX_NAMES: usize = 20;
 
 /// How often an object is tried while its server does not take it, and the pause before the first time.
-const TRIES: u32 = 7;
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const TRIES: u32 = 7;
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 /// How fast to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,15 +82,32 @@ impl Client {
         pace: Pace,
         tell: &mut dyn FnMut(&Rewritten),
     ) -> Result<Rewritten, ApiError> {
-        let what = format!("list the metadata of {}", served.resource.plural);
-        let all: KubeApi<DynamicObject> = KubeApi::all_with(self.kube().clone(), &served.resource);
         let mut so_far = Rewritten::default();
+        self.each_page(self.kube(), served, &mut |objects| {
+            for batch in objects.chunks(pace.parallel.max(1)) {
+                self.batch(served, batch, pace, &mut so_far)?;
+                tell(&so_far);
+            }
+            Ok(())
+        })?;
+        Ok(so_far)
+    }
+
+    /// For the other files of this folder: lists the metadata of every object of a resource, page by page. Where
+    /// the rest of a list has expired it begins again, and what was there comes once more.
+    pub(super) fn each_page(
+        &self,
+        kube: &KubeClient,
+        served: &Served,
+        each: &mut dyn FnMut(&[PartialObjectMeta<DynamicObject>]) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let what = format!("list the metadata of {}", served.resource.plural);
+        let all: KubeApi<DynamicObject> = KubeApi::all_with(kube.clone(), &served.resource);
         let mut params = ListParams::default().limit(PAGE);
         let mut lists = 1;
         loop {
             let page = match self.try_call(|| async { all.list_metadata(&params).await }) {
                 Ok(page) => page,
-                // What comes again is written already, and costs little.
                 Err(kube::Error::Api(status)) if status.code == 410 && lists < LISTS => {
                     lists += 1;
                     params.continue_token = None;
@@ -97,13 +115,10 @@ impl Client {
                 }
                 Err(error) => return Err(explain(&what, error)),
             };
-            for batch in page.items.chunks(pace.parallel.max(1)) {
-                self.batch(served, batch, pace, &mut so_far)?;
-                tell(&so_far);
-            }
+            each(&page.items)?;
             match page.metadata.continue_ {
                 Some(token) if !token.is_empty() => params.continue_token = Some(token),
-                _ => return Ok(so_far),
+                _ => return Ok(()),
             }
         }
     }
