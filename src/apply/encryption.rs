@@ -53,7 +53,8 @@ pub trait Workstation {
     /// When it is not kept. Nothing of the key is in the error.
     fn back_up(&mut self, backup: &Backup, form: &Form, secret: &Secret) -> Result<(), Trouble>;
 
-    /// Has the API server write every object of these resources anew; `pass` is called now and then.
+    /// Has the API server write every object of these resources anew; `pass` is called now and then, and says
+    /// whether to go on.
     ///
     /// # Errors
     /// When the API server does not answer, or refuses some.
@@ -61,7 +62,7 @@ pub trait Workstation {
         &mut self,
         seen: &Seen,
         resources: &[String],
-        pass: &mut dyn FnMut(),
+        pass: &mut dyn FnMut() -> bool,
     ) -> Result<(), Trouble>;
 
     /// Has every API server read every object that is under a key. The forms in etcd tell the name of a key
@@ -69,7 +70,7 @@ pub trait Workstation {
     ///
     /// # Errors
     /// Which server cannot read what, or why that is not known.
-    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut()) -> Result<(), Trouble>;
+    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut() -> bool) -> Result<(), Trouble>;
 
     /// Asks whether keys may be dropped, where that was not said yet.
     fn may_drop(&mut self) -> bool;
@@ -338,12 +339,7 @@ impl<'w> Way<'w> {
                 self.pen.say(&format!("- {words}"));
                 told = words;
             }
-            if self.pen.is_interrupted() {
-                return Err(Trouble::new(
-                    "it was interrupted",
-                    "running this again takes it up",
-                ));
-            }
+            self.unless_interrupted()?;
             match &step {
                 Next::Done => return Ok(Reached::End),
                 Next::Wait { node } => self.wait(node)?,
@@ -355,7 +351,9 @@ impl<'w> Way<'w> {
                     if *stage == Stage::Drop {
                         self.pen.say("  every API server reads every object");
                         let pen = &mut *self.pen;
-                        self.here.read_back(&self.seen, &mut || pen.pass())?;
+                        self.here.read_back(&self.seen, &mut || goes_on(pen))?;
+                        // What was not read to its end is no proof.
+                        self.unless_interrupted()?;
                     }
                     self.write(files, &view)?;
                 }
@@ -363,7 +361,8 @@ impl<'w> Way<'w> {
                     self.written = None;
                     let pen = &mut *self.pen;
                     self.here
-                        .rewrite(&self.seen, resources, &mut || pen.pass())?;
+                        .rewrite(&self.seen, resources, &mut || goes_on(pen))?;
+                    self.unless_interrupted()?;
                 }
                 Next::Disable { .. } => return Ok(Reached::Flags),
                 Next::Remove { node } => self.erase(node)?,
@@ -379,6 +378,22 @@ impl<'w> Way<'w> {
                 Next::Stopped(stop) => return Err(Trouble::new(stop.to_string(), GOES_ON)),
             }
             self.seen = whole_look(self.pen, self.here, &self.also)?;
+        }
+    }
+
+    /// Ends between two steps where the user wants that. Whatever was done stays and is taken up.
+    fn unless_interrupted(&self) -> Result<(), Trouble> {
+        match self.pen.is_interrupted() {
+            false => Ok(()),
+            true => Err(Trouble::new(
+                match &self.written {
+                    Some(_) => {
+                        "it was interrupted; whether every API server loads what was just written was not waited for"
+                    }
+                    None => "it was interrupted",
+                },
+                "running this again takes it up; `harden encryption status` tells where it is",
+            )),
         }
     }
 
@@ -525,6 +540,12 @@ impl<'w> Way<'w> {
         files.retain(|name, _| name == node);
         Ok(self.pen.erase_keys(&files)?)
     }
+}
+
+/// Lets time pass, and says whether to go on.
+fn goes_on(pen: &mut dyn Pen) -> bool {
+    pen.pass();
+    !pen.is_interrupted()
 }
 
 /// Whether nothing is left to do before servers are started with their files.

@@ -31,7 +31,7 @@ pub(super) fn read_back(
     session: &Session,
     output: &Output,
     seen: &Seen,
-    pass: &mut dyn FnMut(),
+    pass: &mut dyn FnMut() -> bool,
 ) -> Vec<(Found, Problem)> {
     let mut problems = Vec::new();
     for node in seen.planes.keys() {
@@ -59,7 +59,7 @@ fn by_server(
     output: &Output,
     seen: &Seen,
     node: &str,
-    pass: &mut dyn FnMut(),
+    pass: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<(Found, Problem)>, Failure> {
     let encrypted = encrypted(seen);
     if encrypted.is_empty() {
@@ -82,10 +82,11 @@ fn by_server(
             continue;
         };
         let mut told = Instant::now();
+        let mut goes_on = true;
         let read = session
             .api
             .read_back(tunnel.local, resource, pace, &mut |so_far| {
-                pass();
+                goes_on = pass();
                 if told.elapsed() >= EVERY {
                     told = Instant::now();
                     let of = count
@@ -96,7 +97,11 @@ fn by_server(
                         so_far.asked
                     ));
                 }
+                goes_on
             })?;
+        if !goes_on {
+            break;
+        }
         if read.failures > 0 {
             problems.push((Found::Unreadable, unreadable(node, &name, &read)));
         }

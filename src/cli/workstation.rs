@@ -73,7 +73,7 @@ impl Workstation for Here<'_> {
         &mut self,
         seen: &Seen,
         resources: &[String],
-        pass: &mut dyn FnMut(),
+        pass: &mut dyn FnMut() -> bool,
     ) -> Result<(), Trouble> {
         write_all(self.rate, self.session, self.output, seen, resources, pass).map_err(|failure| {
             match failure {
@@ -83,7 +83,7 @@ impl Workstation for Here<'_> {
         })
     }
 
-    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut()) -> Result<(), Trouble> {
+    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut() -> bool) -> Result<(), Trouble> {
         let problems = read_back(self.session, self.output, seen, pass);
         match problems.into_iter().next() {
             None => Ok(()),

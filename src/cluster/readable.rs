@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube::Client as KubeClient;
@@ -43,7 +44,8 @@ impl Client {
     /// list comes from the server's memory, where objects stay readable whose key the server has lost, and a
     /// `get` without a resource version from etcd (kubernetes v1.35
     /// staging/src/k8s.io/apiserver/pkg/storage/cacher/delegator.go: `CacheDelegator.Get`). The answers have
-    /// names and no content in them. `tell` hears how far it has come.
+    /// names and no content in them. `tell` hears how far it has come, and says whether to
+    /// go on.
     ///
     /// # Errors
     /// When the server does not answer, or this user may not read.
@@ -52,7 +54,7 @@ impl Client {
         through: SocketAddr,
         served: &Served,
         pace: Pace,
-        tell: &mut dyn FnMut(&ReadBack),
+        tell: &mut dyn FnMut(&ReadBack) -> bool,
     ) -> Result<ReadBack, ApiError> {
         let what = format!("read {}", served.resource.plural);
         let config = self.behind(through)?;
@@ -66,15 +68,17 @@ impl Client {
         kube: &KubeClient,
         served: &Served,
         pace: Pace,
-        tell: &mut dyn FnMut(&ReadBack),
+        tell: &mut dyn FnMut(&ReadBack) -> bool,
     ) -> Result<ReadBack, ApiError> {
         let mut so_far = ReadBack::default();
         let listed = self.each_page(kube, served, &mut |objects| {
             for batch in objects.chunks(pace.parallel.max(1)) {
                 self.read_batch(kube, served, batch, pace, &mut so_far)?;
-                tell(&so_far);
+                if !tell(&so_far) {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
         match listed {
             Ok(()) => Ok(so_far),
@@ -211,7 +215,7 @@ mod tests {
             *count += 1;
             answer(&asked.line, *count - 1)
         });
-        let all = client.each_read(client.kube(), &secrets(), PACE, &mut |_| {});
+        let all = client.each_read(client.kube(), &secrets(), PACE, &mut |_| true);
         let asked = asked.lock().unwrap().clone();
         (all, asked)
     }

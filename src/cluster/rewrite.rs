@@ -1,6 +1,7 @@
 //! Has the API server write objects anew, as it writes them now, without seeing what is in them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube::Client as KubeClient;
@@ -57,6 +58,10 @@ pub struct Rewritten {
     pub refusals: u64,
 }
 
+/// What is done with the objects of a page.
+type EachPage<'e> =
+    dyn FnMut(&[PartialObjectMeta<DynamicObject>]) -> Result<ControlFlow<()>, ApiError> + 'e;
+
 /// What came of one object.
 enum Outcome {
     Written,
@@ -72,7 +77,7 @@ impl Client {
     /// field that this program has applied before, and give one without owners an owner. Neither the list nor the answers have the objects'
     /// content in them. It can be begun again at any time.
     ///
-    /// `tell` hears how far it has come.
+    /// `tell` hears how far it has come, and says whether to go on.
     ///
     /// # Errors
     /// When the list cannot be read to its end. What was written stays.
@@ -80,26 +85,29 @@ impl Client {
         &self,
         served: &Served,
         pace: Pace,
-        tell: &mut dyn FnMut(&Rewritten),
+        tell: &mut dyn FnMut(&Rewritten) -> bool,
     ) -> Result<Rewritten, ApiError> {
         let mut so_far = Rewritten::default();
         self.each_page(self.kube(), served, &mut |objects| {
             for batch in objects.chunks(pace.parallel.max(1)) {
                 self.batch(served, batch, pace, &mut so_far)?;
-                tell(&so_far);
+                if !tell(&so_far) {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok(so_far)
     }
 
     /// For the other files of this folder: lists the metadata of every object of a resource, page by page. Where
-    /// the rest of a list has expired it begins again, and what was there comes once more.
+    /// the rest of a list has expired it begins again, and what was there comes once more. `each` says whether to
+    /// go on.
     pub(super) fn each_page(
         &self,
         kube: &KubeClient,
         served: &Served,
-        each: &mut dyn FnMut(&[PartialObjectMeta<DynamicObject>]) -> Result<(), ApiError>,
+        each: &mut EachPage<'_>,
     ) -> Result<(), ApiError> {
         let what = format!("list the metadata of {}", served.resource.plural);
         let all: KubeApi<DynamicObject> = KubeApi::all_with(kube.clone(), &served.resource);
@@ -115,7 +123,9 @@ impl Client {
                 }
                 Err(error) => return Err(explain(&what, error)),
             };
-            each(&page.items)?;
+            if each(&page.items)?.is_break() {
+                return Ok(());
+            }
             match page.metadata.continue_ {
                 Some(token) if !token.is_empty() => params.continue_token = Some(token),
                 _ => return Ok(()),
@@ -322,7 +332,10 @@ mod tests {
             parallel: 2,
         };
         let done = client
-            .rewrite(&secrets(), pace, &mut |so_far| told.push(so_far.done))
+            .rewrite(&secrets(), pace, &mut |so_far| {
+                told.push(so_far.done);
+                true
+            })
             .unwrap();
         assert_eq!((done.done, done.passed_over, done.refusals), (8, 4, 1));
         assert_eq!(done.refused["d/refused"], "code 422");
@@ -354,6 +367,22 @@ mod tests {
     }
 
     #[test]
+    fn it_ends_between_two_objects_when_it_is_told_to() {
+        let (client, asked) = api(|line, _| match line.starts_with("GET") {
+            true => list(&["a", "b", "c"], "more"),
+            false => (200, meta("a")),
+        });
+        let pace = Pace {
+            rate: 2000,
+            parallel: 1,
+        };
+        let done = client
+            .rewrite(&secrets(), pace, &mut |so_far| so_far.done < 2)
+            .unwrap();
+        assert_eq!((done.done, asked.lock().unwrap().len()), (2, 3));
+    }
+
+    #[test]
     fn who_may_not_write_stops_at_the_first_object() {
         let (client, asked) = api(|line, _| match line.starts_with("GET") {
             true => list(&["a", "b"], ""),
@@ -363,7 +392,7 @@ mod tests {
             rate: 2000,
             parallel: 1,
         };
-        let error = client.rewrite(&secrets(), pace, &mut |_| {}).unwrap_err();
+        let error = client.rewrite(&secrets(), pace, &mut |_| true).unwrap_err();
         assert!(matches!(error, ApiError::Forbidden { .. }), "{error}");
         assert_eq!(asked.lock().unwrap().len(), 2);
     }
@@ -375,7 +404,7 @@ mod tests {
             false => status(503),
         });
         let error = client
-            .rewrite(&secrets(), Pace::default(), &mut |_| {})
+            .rewrite(&secrets(), Pace::default(), &mut |_| true)
             .unwrap_err();
         assert!(error.to_string().contains("code 503"), "{error}");
         assert_eq!(asked.lock().unwrap().len(), 1 + TRIES as usize);

@@ -34,6 +34,7 @@ fn plane(row: &[Form]) -> SeenPlane {
             reloads: true,
             root: "/registry".into(),
         }),
+        stopped: false,
         loaded: Fact::Value(Loaded {
             sha256: file.sha256.clone(),
             refused: 0,
@@ -94,6 +95,8 @@ struct Machine {
     /// What is seen, one after the other; the last one stays.
     seen: Vec<Seen>,
     given: Secret,
+    /// Whether the user wants it to end while objects are written anew.
+    interrupts: bool,
     readable: Result<(), Trouble>,
 }
 
@@ -124,11 +127,20 @@ impl Workstation for Machine {
             .push(format!("back up {is_given} key as {form}"));
         Ok(())
     }
-    fn rewrite(&mut self, _: &Seen, _: &[String], _: &mut dyn FnMut()) -> Result<(), Trouble> {
+    fn rewrite(
+        &mut self,
+        _: &Seen,
+        _: &[String],
+        pass: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Trouble> {
         self.log.borrow_mut().push("rewrite".into());
+        if self.interrupts {
+            self.log.borrow_mut().push("interrupt".into());
+            assert!(!pass());
+        }
         Ok(())
     }
-    fn read_back(&mut self, _: &Seen, _: &mut dyn FnMut()) -> Result<(), Trouble> {
+    fn read_back(&mut self, _: &Seen, _: &mut dyn FnMut() -> bool) -> Result<(), Trouble> {
         self.log.borrow_mut().push("read back".into());
         self.readable.clone()
     }
@@ -152,6 +164,7 @@ fn go(
     let mut here = Machine {
         log: log.clone(),
         seen,
+        interrupts: false,
         given: Secret::of(&[5; KEY_BYTES]),
         readable,
     };
@@ -160,6 +173,7 @@ fn go(
         new,
         until: Until::OnlyOne,
     };
+    here.interrupts = here.seen.len() > 2;
     let result = Way::new(&mut pen, &mut here, course).and_then(|mut way| way.go());
     let done = log.borrow().clone();
     (result, done)
@@ -202,4 +216,17 @@ fn a_given_key_is_backed_up_and_written_unless_a_file_has_it() {
         "{what}"
     );
     assert_eq!(done, [""; 0]);
+}
+
+#[test]
+fn who_interrupts_while_objects_are_written_anew_is_told_how_to_go_on() {
+    let half = seen(&[key("b"), key("a")], &key("a"));
+    let (result, done) = go(vec![half.clone(), half.clone(), half], None, None, Ok(()));
+    let Trouble { what, remedy } = result.unwrap_err();
+    assert_eq!(what, "it was interrupted");
+    assert!(
+        remedy.contains("running this again takes it up"),
+        "{remedy}"
+    );
+    assert_eq!(done, ["rewrite", "interrupt"]);
 }
