@@ -361,7 +361,9 @@ impl Seen {
                 Some(other) => Err(format!(
                     "its file names the same keys as that of {other} and is another one"
                 )),
-                None => plane.plane(),
+                None => plane
+                    .plane()
+                    .map_err(|why| self.of_stopped(plane).unwrap_or(why)),
             };
             (node.clone(), known)
         });
@@ -372,6 +374,25 @@ impl Seen {
                 .map(|(name, counted)| (name.clone(), counted.most()))
                 .collect(),
         }
+    }
+
+    /// What is to be said of a control plane where no API server runs and a file lies: a run that was stopped
+    /// there may have written it, and nothing has proved it.
+    pub(super) fn of_stopped(&self, plane: &SeenPlane) -> Option<String> {
+        let file = plane.idle.value().filter(|_| plane.stopped)?;
+        let has_loaded = |other: &&String| {
+            let loaded = self.planes.get(*other).and_then(|p| p.loaded.value());
+            loaded.is_some_and(|loaded| loaded.sha256 == file.sha256)
+        };
+        Some(match self.planes.keys().find(has_loaded) {
+            Some(other) => format!(
+                "no API server runs; the encryption configuration that lies there is the one that {other} has loaded"
+            ),
+            None => {
+                "no API server runs; the encryption configuration that lies there is loaded by none"
+                    .into()
+            }
+        })
     }
 
     /// Another control plane whose file says the same and is not the same: its keys may differ.

@@ -369,6 +369,34 @@ fn k3s_13763_a_rotation_is_known_from_the_first_file_that_has_its_key_to_its_end
     }
 }
 
+/// A run that ends while one server is down leaves a file there that nothing has proved.
+#[test]
+fn a_file_that_a_stopped_run_has_left_on_a_control_plane_that_is_down_is_told() {
+    let new = file(&["secrets"], &[key("a"), key("b")]);
+    let old = file(&["secrets"], &[key("a")]);
+    let down = |idle: &EncryptionFile| SeenPlane {
+        server: Fact::Unreadable("no API server runs".into()),
+        stopped: true,
+        idle: Fact::Value(idle.clone()),
+        ..off()
+    };
+    for (lies, what) in [
+        (&new, "is the one that cp1 has loaded"),
+        (&old, "is loaded by none"),
+    ] {
+        let seen = seen([on(new.clone()), down(lies)], &[(key("a"), 5)]);
+        let view = seen.view();
+        let why = view.planes["cp2"].clone().unwrap_err();
+        assert!(
+            why.starts_with("no API server runs; ") && why.ends_with(what),
+            "{why}"
+        );
+        let judged = judge(&seen);
+        let told = judged.unknown.iter().find(|problem| problem.message == why);
+        assert!(told.unwrap().remedy.contains("takes it up"));
+    }
+}
+
 #[test]
 fn flags_may_go_where_a_server_is_down_and_no_key_has_written() {
     use super::is_in_clear;
