@@ -282,11 +282,14 @@ impl Pen for Session<'_, '_> {
     }
 }
 
+/// All of each file, by node.
+type WholeFiles = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
 /// Reads the files as they were seen: all their keys, and by node all of each file.
 fn read(
     session: &mut Session<'_, '_>,
     seen: &BTreeMap<String, KeyFile>,
-) -> Result<(Keys, BTreeMap<String, Zeroizing<Vec<u8>>>), KeyError> {
+) -> Result<(Keys, WholeFiles), KeyError> {
     let mut keys = Keys::default();
     let mut before = BTreeMap::new();
     for (node, file) in seen {
