@@ -17,8 +17,8 @@ use crate::fact::encryption::{Form, Provider};
 use crate::resource::encryption::keys::{KEY_BYTES, Secret, key_name};
 use crate::resource::encryption::seen::own_path;
 use crate::resource::encryption::{
-    Backup, EncryptionPart, EncryptionWork, Goal, Next, Plane, Rows, Seen, Stage, Stop, View,
-    asked, newest, next, next_keeping_keys,
+    Backup, EncryptionPart, EncryptionWork, Goal, KeySource, Next, Plane, Rows, Seen, Stage, Stop,
+    View, asked, newest, next, next_keeping_keys,
 };
 
 /// How long API servers may take to load a file: they look once a minute, and a load takes a moment.
@@ -38,13 +38,23 @@ pub trait Workstation {
     /// Where the profile at this place has a new key kept; `None` where it does not say.
     fn backup(&self) -> Option<Backup>;
 
+    /// Where the profile at this place has a new key come from; `None` where it is made here.
+    fn key_source(&self) -> Option<KeySource>;
+
+    /// Reads the key from there.
+    ///
+    /// # Errors
+    /// When it is not there, or is no key. Nothing of the key is in the error.
+    fn given_key(&mut self) -> Result<Secret, Trouble>;
+
     /// Keeps a key, before it encrypts anything.
     ///
     /// # Errors
     /// When it is not kept. Nothing of the key is in the error.
     fn back_up(&mut self, backup: &Backup, form: &Form, secret: &Secret) -> Result<(), Trouble>;
 
-    /// Has the API server write every object of these resources anew; `pass` is called now and then.
+    /// Has the API server write every object of these resources anew; `pass` is called now and then, and says
+    /// whether to go on.
     ///
     /// # Errors
     /// When the API server does not answer, or refuses some.
@@ -52,8 +62,15 @@ pub trait Workstation {
         &mut self,
         seen: &Seen,
         resources: &[String],
-        pass: &mut dyn FnMut(),
+        pass: &mut dyn FnMut() -> bool,
     ) -> Result<(), Trouble>;
+
+    /// Has every API server read every object that is under a key. The forms in etcd tell the name of a key
+    /// only, and a server with another key of that name would be found too late.
+    ///
+    /// # Errors
+    /// Which server cannot read what, or why that is not known.
+    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut() -> bool) -> Result<(), Trouble>;
 
     /// Asks whether keys may be dropped, where that was not said yet.
     fn may_drop(&mut self) -> bool;
@@ -101,10 +118,21 @@ pub enum Until {
 pub struct Course {
     /// What every resource shall be written in.
     pub goal: Goal,
-    /// The key in it that no file has yet, and where it is kept.
-    pub new: Option<(Form, Backup)>,
+    /// The key in it that no file has yet.
+    pub new: Option<NewKey>,
     /// How far to go.
     pub until: Until,
+}
+
+/// A key that no file has yet.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Its name, and what encrypts by it.
+    pub form: Form,
+    /// Where it is kept.
+    pub backup: Backup,
+    /// Where it comes from; it is made where nothing is said.
+    pub source: Option<KeySource>,
 }
 
 /// Where it came to.
@@ -184,18 +212,25 @@ impl Session<'_, '_> {
         let unnamed = Form::key(work.provider, "new").map_err(|why| Trouble::new(why, ""))?;
         // Not as the plan says: a record of an interrupted run comes from a node, which must not choose what
         // runs on this machine.
+        let source = here.key_source();
         let (goal, new) = match (of_new(&unnamed), here.backup()) {
             (asked, _) if !asked.makes_key => (asked.goal, None),
-            (_, backup) if backup != work.backup => {
+            (_, backup) if backup != work.backup || source != work.key => {
                 return Err(Trouble::new(
-                    "the plan has a new key kept elsewhere than the profile here says",
+                    "the plan has a new key kept elsewhere, or from elsewhere, than the profile here says",
                     "plan again; where another workstation's run is taken up, set encryption.backup-file or \
-                     encryption.backup-command as it is there",
+                     encryption.backup-command, and encryption.key, as they are there",
                 ));
             }
             (_, Some(backup)) => {
                 let form = new_form(&seen, work.provider)?;
-                (of_new(&form).goal, Some((form, backup)))
+                let goal = of_new(&form).goal;
+                let new = NewKey {
+                    form,
+                    backup,
+                    source,
+                };
+                (goal, Some(new))
             }
             (_, None) => {
                 return Err(Trouble::new(
@@ -304,12 +339,7 @@ impl<'w> Way<'w> {
                 self.pen.say(&format!("- {words}"));
                 told = words;
             }
-            if self.pen.is_interrupted() {
-                return Err(Trouble::new(
-                    "it was interrupted",
-                    "running this again takes it up",
-                ));
-            }
+            self.unless_interrupted()?;
             match &step {
                 Next::Done => return Ok(Reached::End),
                 Next::Wait { node } => self.wait(node)?,
@@ -318,13 +348,21 @@ impl<'w> Way<'w> {
                     if *stage == Stage::Drop && !self.may_drop(&view, files) {
                         return Ok(Reached::KeysLeft);
                     }
+                    if *stage == Stage::Drop {
+                        self.pen.say("  every API server reads every object");
+                        let pen = &mut *self.pen;
+                        self.here.read_back(&self.seen, &mut || goes_on(pen))?;
+                        // What was not read to its end is no proof.
+                        self.unless_interrupted()?;
+                    }
                     self.write(files, &view)?;
                 }
                 Next::Rewrite { resources } => {
                     self.written = None;
                     let pen = &mut *self.pen;
                     self.here
-                        .rewrite(&self.seen, resources, &mut || pen.pass())?;
+                        .rewrite(&self.seen, resources, &mut || goes_on(pen))?;
+                    self.unless_interrupted()?;
                 }
                 Next::Disable { .. } => return Ok(Reached::Flags),
                 Next::Remove { node } => self.erase(node)?,
@@ -340,6 +378,22 @@ impl<'w> Way<'w> {
                 Next::Stopped(stop) => return Err(Trouble::new(stop.to_string(), GOES_ON)),
             }
             self.seen = whole_look(self.pen, self.here, &self.also)?;
+        }
+    }
+
+    /// Ends between two steps where the user wants that. Whatever was done stays and is taken up.
+    fn unless_interrupted(&self) -> Result<(), Trouble> {
+        match self.pen.is_interrupted() {
+            false => Ok(()),
+            true => Err(Trouble::new(
+                match &self.written {
+                    Some(_) => {
+                        "it was interrupted; whether every API server loads what was just written was not waited for"
+                    }
+                    None => "it was interrupted",
+                },
+                "running this again takes it up; `harden encryption status` tells where it is",
+            )),
         }
     }
 
@@ -415,8 +469,15 @@ impl<'w> Way<'w> {
             ));
         }
         let new = match self.course.new.take() {
-            Some((form, backup)) => {
-                let secret = new_secret()?;
+            Some(NewKey {
+                form,
+                backup,
+                source,
+            }) => {
+                let secret = match source {
+                    Some(source) => self.given(&source, &seen)?,
+                    None => new_secret()?,
+                };
                 let Form::Key { name, .. } = &form else {
                     return Err(Trouble::new("the new form is no key", "report this"));
                 };
@@ -441,6 +502,26 @@ impl<'w> Way<'w> {
         Ok(())
     }
 
+    /// Takes a key from where the user has it. One that a file has already would be the same key under
+    /// another name, and nothing would be rotated.
+    fn given(
+        &mut self,
+        source: &KeySource,
+        seen: &BTreeMap<String, KeyFile>,
+    ) -> Result<Secret, Trouble> {
+        let secret = self.here.given_key()?;
+        match self.pen.known_key(seen, &secret)? {
+            None => Ok(secret),
+            Some(form) => Err(Trouble::new(
+                format!(
+                    "the key from {source} is the one that the files have as {form}; nothing was changed"
+                ),
+                "put a new key there (`head -c 32 /dev/urandom | base64`), or unset encryption.key and let \
+                 harden make one",
+            )),
+        }
+    }
+
     /// The file of each control plane, also of one that has none yet.
     fn paths(&self) -> BTreeMap<String, KeyFile> {
         let planes = self.seen.planes.iter().filter_map(|(node, plane)| {
@@ -459,6 +540,12 @@ impl<'w> Way<'w> {
         files.retain(|name, _| name == node);
         Ok(self.pen.erase_keys(&files)?)
     }
+}
+
+/// Lets time pass, and says whether to go on.
+fn goes_on(pen: &mut dyn Pen) -> bool {
+    pen.pass();
+    !pen.is_interrupted()
 }
 
 /// Whether nothing is left to do before servers are started with their files.
@@ -492,3 +579,6 @@ fn new_secret() -> Result<Secret, Trouble> {
     })?;
     Ok(Secret::of(&*bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use crate::cluster::{ApiError, Holder};
 use crate::generation::{Outcome, Record};
 use crate::host::HostError;
+use crate::plan::Step;
 
 use super::node::{Code, NodeError};
 
@@ -128,6 +129,15 @@ impl ApplyError {
             ApplyError::Stale { .. } => "make a new plan".into(),
             ApplyError::Failed {
                 outcome: Some(Outcome::Stopped(_)),
+                record,
+                ..
+            } if stopped_at_encryption(record) => {
+                "run `harden apply` again: it goes on from what is there; `harden encryption disable` is \
+                 the way back, and a rollback is not"
+                    .into()
+            }
+            ApplyError::Failed {
+                outcome: Some(Outcome::Stopped(_)),
                 generation,
                 ..
             } => format!(
@@ -143,6 +153,14 @@ impl ApplyError {
             }
         }
     }
+}
+
+/// Whether the first step that is not done is one of encryption, which no rollback undoes.
+fn stopped_at_encryption(record: &Record) -> bool {
+    let done = record.done();
+    let mut steps = (1..).zip(record.plan.steps());
+    let first = steps.find(|(number, _)| !done.contains(number));
+    first.is_some_and(|(_, (_, step))| matches!(step, Step::Encryption(_)))
 }
 
 fn failed(generation: u64, message: &str, outcome: Option<&Outcome>) -> String {

@@ -130,6 +130,16 @@ pub(super) trait Pen {
     /// cannot be written.
     fn write_keys(&mut self, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError>;
 
+    /// Returns the name under which one of these files has this key already.
+    ///
+    /// # Errors
+    /// As there.
+    fn known_key(
+        &mut self,
+        seen: &BTreeMap<String, KeyFile>,
+        secret: &Secret,
+    ) -> Result<Option<Form>, KeyError>;
+
     /// Puts back what was written. What is there already is left alone.
     ///
     /// # Errors
@@ -158,6 +168,14 @@ impl Pen for Apply<'_> {
         locked(self, change.seen.keys(), |session| {
             session.write_keys(change)
         })
+    }
+
+    fn known_key(
+        &mut self,
+        seen: &BTreeMap<String, KeyFile>,
+        secret: &Secret,
+    ) -> Result<Option<Form>, KeyError> {
+        locked(self, seen.keys(), |session| session.known_key(seen, secret))
     }
 
     fn put_back_keys(&mut self, written: &WrittenKeys) -> Result<(), KeyError> {
@@ -215,6 +233,15 @@ impl Pen for Session<'_, '_> {
         write(self, change)
     }
 
+    fn known_key(
+        &mut self,
+        seen: &BTreeMap<String, KeyFile>,
+        secret: &Secret,
+    ) -> Result<Option<Form>, KeyError> {
+        let (keys, _) = read(self, seen)?;
+        Ok(keys.find(secret).cloned())
+    }
+
     fn put_back_keys(&mut self, written: &WrittenKeys) -> Result<(), KeyError> {
         // Each of them, whatever became of the others: a file that is refused keeps a server from starting.
         let mut first = Ok(());
@@ -255,10 +282,17 @@ impl Pen for Session<'_, '_> {
     }
 }
 
-fn write(session: &mut Session<'_, '_>, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError> {
+/// All of each file, by node.
+type WholeFiles = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// Reads the files as they were seen: all their keys, and by node all of each file.
+fn read(
+    session: &mut Session<'_, '_>,
+    seen: &BTreeMap<String, KeyFile>,
+) -> Result<(Keys, WholeFiles), KeyError> {
     let mut keys = Keys::default();
     let mut before = BTreeMap::new();
-    for (node, file) in &change.seen {
+    for (node, file) in seen {
         let Some(seen) = &file.sha256 else { continue };
         let found = session
             .node(node)
@@ -279,6 +313,11 @@ fn write(session: &mut Session<'_, '_>, change: &KeyChange<'_>) -> Result<Writte
             .map_err(wrong)?;
         before.insert(node.clone(), found);
     }
+    Ok((keys, before))
+}
+
+fn write(session: &mut Session<'_, '_>, change: &KeyChange<'_>) -> Result<WrittenKeys, KeyError> {
+    let (mut keys, mut before) = read(session, &change.seen)?;
     if let Some((form, secret)) = change.new {
         let added = keys.add(form.clone(), secret.clone());
         added.map_err(|error| KeyError::Keys {

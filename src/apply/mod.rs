@@ -42,7 +42,7 @@ mod session;
 mod step;
 mod together;
 
-pub use encryption::{Course, Reached, Trouble, Until, Workstation, new_form};
+pub use encryption::{Course, NewKey, Reached, Trouble, Until, Workstation, new_form};
 pub use error::ApplyError;
 pub use etcd::{
     Defragmented, EtcdError, OpenRestore, Restored, fetch, open_restore, scan, snapshot, snapshots,

@@ -240,8 +240,11 @@ pub(crate) enum EncryptionCommand {
     Status,
     /// The same, as a check: for a timer or a pipeline
     ///
+    /// Where all looks well, every API server is asked for every object that is under a key, one by one: what etcd
+    /// has tells the name of a key, and another key of that name could have written it. No content comes here.
+    ///
     /// Exit status: 0 every object is under the key that writes, and every API server has loaded the
-    /// same file; 2 not so; 1 something could not be seen.
+    /// same file and can read everything; 2 not so; 1 something could not be seen.
     Verify(VerifyArgs),
     /// Have the API server write every object anew that is not under the key that writes
     ///

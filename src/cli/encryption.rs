@@ -15,11 +15,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::{EncryptionCommand, Global, RewriteArgs};
 use super::execute::{PATIENCE, ask};
 use super::output::Output;
+use super::read_back::{Found, read_back};
 use super::session::Session;
 use super::{Exit, Failure};
 
 /// How often it is told how far the writing has come where no bar can be shown.
-const EVERY: Duration = Duration::from_secs(10);
+pub(super) const EVERY: Duration = Duration::from_secs(10);
 
 /// Looks at encryption at rest, or has objects written anew.
 pub(crate) fn run(
@@ -46,6 +47,15 @@ pub(crate) fn run(
                 let now = SystemTime::now().duration_since(UNIX_EPOCH);
                 let now = now.map_err(|_| Failure::new("the clock is not set", "set it"))?;
                 judged.wrong.extend(too_old(&seen, now.as_secs(), days));
+            }
+            // What is known to be broken needs no proof.
+            if judged.unknown.is_empty() && judged.wrong.is_empty() {
+                for (found, problem) in read_back(&session, output, &seen, &mut || true) {
+                    match found {
+                        Found::Unreadable => judged.wrong.push(problem),
+                        Found::Unknown => judged.unknown.push(problem),
+                    }
+                }
             }
             Ok(show(output, &seen, &judged, Exit::Changes))
         }
@@ -107,7 +117,7 @@ fn rewrite(
             resources.join(", ")
         ))?;
     }
-    let written = write_all(own.rate, session, output, seen, resources, &mut || {});
+    let written = write_all(own.rate, session, output, seen, resources, &mut || true);
     let also = seen.resources.keys().cloned().collect();
     let (seen, judged) = look(session, output, &also);
     let exit = show(output, &seen, &judged, Exit::Error);
@@ -121,22 +131,26 @@ fn rewrite(
     }
 }
 
-/// Has every object of these resources written anew, as far as the API server does it.
+/// Has every object of these resources written anew, as far as the API server does it. `pass` is called now and
+/// then, and says whether to go on.
 pub(super) fn write_all(
     rate: u32,
     session: &Session,
     output: &Output,
     seen: &Seen,
     resources: &[String],
-    pass: &mut dyn FnMut(),
+    pass: &mut dyn FnMut() -> bool,
 ) -> Result<(), Failure> {
     let mut refused = 0;
     for (name, count) in concrete(session, seen, resources)? {
-        let done = write(rate, session, output, &name, count, pass)?;
+        let (done, is_whole) = write(rate, session, output, &name, count, pass)?;
         for (object, why) in &done.refused {
             output.note(&format!("{name} {object} was not written: {why}"));
         }
         refused += done.refusals;
+        if !is_whole {
+            break;
+        }
     }
     match refused {
         0 => Ok(()),
@@ -150,7 +164,7 @@ pub(super) fn write_all(
 
 /// The resources as the API has them, with how many objects a bar counts to. A rule for many resources
 /// becomes those for which no other one counts.
-fn concrete(
+pub(super) fn concrete(
     session: &Session,
     seen: &Seen,
     resources: &[String],
@@ -173,14 +187,15 @@ fn concrete(
     Ok(all)
 }
 
+/// Writes the objects of one resource, and says whether it came to the last.
 fn write(
     rate: u32,
     session: &Session,
     output: &Output,
     name: &str,
     count: Option<u64>,
-    pass: &mut dyn FnMut(),
-) -> Result<Rewritten, Failure> {
+    pass: &mut dyn FnMut() -> bool,
+) -> Result<(Rewritten, bool), Failure> {
     let served = session.api.served()?;
     let Some(resource) = served.get(name) else {
         return Err(Failure::new(
@@ -195,13 +210,16 @@ fn write(
     let bar = bar(output, name, count);
     let begun = Instant::now();
     let mut told = begun;
+    let mut is_whole = true;
     let result = session.api.rewrite(resource, pace, &mut |so_far| {
         bar.set_position(so_far.done);
-        pass();
+        let goes_on = pass();
+        is_whole &= goes_on;
         if bar.is_hidden() && told.elapsed() >= EVERY {
             told = Instant::now();
             output.note(&progress(name, so_far.done, count, begun.elapsed()));
         }
+        goes_on
     });
     bar.finish_and_clear();
     let done = result.map_err(|error: ApiError| {
@@ -218,8 +236,9 @@ fn write(
         0 => String::new(),
         n => format!(", {n} of which somebody else had just written or deleted"),
     };
-    output.note(&format!("{name}: {} objects{passed}", done.done));
-    Ok(done)
+    let how = if is_whole { "" } else { "ended after " };
+    output.note(&format!("{name}: {how}{} objects{passed}", done.done));
+    Ok((done, is_whole))
 }
 
 fn bar(output: &Output, name: &str, count: Option<u64>) -> ProgressBar {

@@ -52,6 +52,11 @@ impl<'s> Runs<'s> {
         })
     }
 
+    /// Is set when the user interrupts.
+    pub(crate) fn interrupted(&self) -> &AtomicBool {
+        &self.interrupted
+    }
+
     /// Does something with the nodes and the API, and tells what it waits for.
     pub(crate) fn call<T>(&self, call: impl FnOnce(&mut Apply<'_>) -> T) -> T {
         let mut here = Here {
@@ -114,7 +119,7 @@ impl<'s> Execution<'s> {
 
     /// Is set when the user interrupts.
     pub(crate) fn interrupted(&self) -> &AtomicBool {
-        &self.runs.interrupted
+        self.runs.interrupted()
     }
 
     /// Ends what was interrupted, and does nothing else.

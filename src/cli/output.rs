@@ -165,8 +165,8 @@ pub(super) fn interrupted(again: bool) {
         "Ended at once. What was being changed is finished or put back by the node's own timer; \
          `harden apply` then settles the rest."
     } else {
-        "Stopping: what is being changed is put back first. A second signal ends harden at once and \
-         leaves that to the node's own timer."
+        "Stopping: what is being changed is put back first, and encryption ends at the end of its step. A second \
+         signal ends harden at once and leaves that to the node's own timer."
     };
     let _ = writeln!(anstream::stderr(), "{text}");
 }

@@ -106,15 +106,28 @@ fn refuse_what_encrypts(session: &Session, plan: &Plan, output: &Output) -> Resu
     if !flag.goes {
         return Ok(());
     }
-    let (seen, _) = look(session, output, &BTreeSet::new());
+    let (seen, judged) = look(session, output, &BTreeSet::new());
     if encryption::is_in_clear(&seen) {
         return Ok(());
     }
-    Err(Failure::new(
-        "this rollback would start API servers without their encryption configuration, and objects are encrypted, \
-         or it is not known that none is; nothing was changed",
-        "`harden encryption disable` brings them into clear first, and takes the flag away",
-    ))
+    let what = "this rollback would start API servers without their encryption configuration";
+    Err(match judged.unknown.first() {
+        Some(problem) => Failure::new(
+            format!(
+                "{what}, and it is not known that no object is encrypted: {}: {}: {}; nothing was changed",
+                problem.place, problem.subject, problem.message
+            ),
+            format!(
+                "{}; then roll back, or bring everything into clear by `harden encryption disable` where a key has \
+                 written",
+                problem.remedy
+            ),
+        ),
+        None => Failure::new(
+            format!("{what}, and objects are encrypted or would be; nothing was changed"),
+            "`harden encryption disable` brings them into clear first, and takes the flag away",
+        ),
+    })
 }
 
 /// Looks at everything that the record touched.

@@ -1,14 +1,12 @@
 //! `harden encryption rotate`.
 
-use std::sync::atomic::AtomicBool;
-
-use harden::apply::{Course, Reached, Until, new_form};
+use harden::apply::{Course, NewKey, Reached, Until, new_form};
 use harden::fact::encryption::{Form, Provider};
 use harden::resource::encryption::{Backup, begun, renewed};
 
 use super::args::{Global, ProviderName, RotateArgs};
 use super::encryption::{look, show};
-use super::execute::{PATIENCE, ask, snapshot_before_keys, with_apply};
+use super::execute::{PATIENCE, Runs, ask, snapshot_before_keys, with_apply};
 use super::output::Output;
 use super::session::Session;
 use super::workstation::{Dropping, Here};
@@ -51,7 +49,11 @@ pub(crate) fn run(own: &RotateArgs, global: &Global, output: &Output) -> Result<
             key_backup::check(&session.workspace.dir, &backup.named(name.as_str()))?;
             Course {
                 goal,
-                new: Some((form, backup)),
+                new: Some(NewKey {
+                    form,
+                    backup,
+                    source: session.desired.own_key().map(|(source, _)| source.clone()),
+                }),
                 until: Until::OnlyOne,
             }
         }
@@ -70,13 +72,14 @@ pub(crate) fn run(own: &RotateArgs, global: &Global, output: &Output) -> Result<
             (false, true) => Dropping::Unwanted,
         },
     };
-    let interrupted = AtomicBool::new(false);
-    snapshot_before_keys(&session, output, &own.consent, &interrupted, &mut here)?;
+    let runs = Runs::new(&session, output, &own.consent)?;
+    let interrupted = runs.interrupted();
+    snapshot_before_keys(&session, output, &own.consent, interrupted, &mut here)?;
     let reached = with_apply(
         &session,
         output,
         &own.consent,
-        &interrupted,
+        interrupted,
         &mut here,
         |apply| apply.encrypt(course),
     )?;

@@ -6,13 +6,14 @@ use std::io::IsTerminal;
 use harden::apply::{Trouble, Workstation};
 use harden::fact::encryption::Form;
 use harden::resource::encryption::keys::Secret;
-use harden::resource::encryption::{Backup, Seen};
+use harden::resource::encryption::{Backup, KeySource, Seen};
 
 use super::encryption::{look, write_all};
 use super::execute::ask;
 use super::output::Output;
+use super::read_back::read_back;
 use super::session::Session;
-use super::{Failure, key_backup};
+use super::{Failure, key_backup, key_source};
 
 /// Objects a second that are written anew, where it is not said.
 pub(super) const RATE: u32 = 50;
@@ -45,6 +46,18 @@ impl Workstation for Here<'_> {
         self.session.desired.own_backup().cloned()
     }
 
+    fn key_source(&self) -> Option<KeySource> {
+        let (source, _) = self.session.desired.own_key()?;
+        Some(source.clone())
+    }
+
+    fn given_key(&mut self) -> Result<Secret, Trouble> {
+        match self.session.desired.own_key() {
+            Some((source, origin)) => key_source::read(&self.session.workspace.dir, source, origin),
+            None => Err(Trouble::new("no key is given", "set encryption.key")),
+        }
+    }
+
     fn back_up(&mut self, backup: &Backup, form: &Form, secret: &Secret) -> Result<(), Trouble> {
         let workspace = &self.session.workspace;
         key_backup::write(
@@ -60,7 +73,7 @@ impl Workstation for Here<'_> {
         &mut self,
         seen: &Seen,
         resources: &[String],
-        pass: &mut dyn FnMut(),
+        pass: &mut dyn FnMut() -> bool,
     ) -> Result<(), Trouble> {
         write_all(self.rate, self.session, self.output, seen, resources, pass).map_err(|failure| {
             match failure {
@@ -68,6 +81,20 @@ impl Workstation for Here<'_> {
                 other => Trouble::new(format!("{other:?}"), ""),
             }
         })
+    }
+
+    fn read_back(&mut self, seen: &Seen, pass: &mut dyn FnMut() -> bool) -> Result<(), Trouble> {
+        let problems = read_back(self.session, self.output, seen, pass);
+        match problems.into_iter().next() {
+            None => Ok(()),
+            Some((_, problem)) => Err(Trouble::new(
+                format!(
+                    "{}: {}: {}; no key is dropped",
+                    problem.place, problem.subject, problem.message
+                ),
+                problem.remedy,
+            )),
+        }
     }
 
     fn may_drop(&mut self) -> bool {

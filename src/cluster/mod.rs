@@ -28,6 +28,7 @@ mod observation;
 mod pages;
 mod parallel;
 mod pod_security;
+mod readable;
 mod refusal;
 mod rewrite;
 mod served;
@@ -36,6 +37,7 @@ mod throttle;
 pub use client::Client;
 pub use observation::SINGLY;
 pub use parallel::{Count, each};
+pub use readable::ReadBack;
 pub use rewrite::{Pace, Rewritten};
 pub use served::Served;
 

@@ -1,8 +1,10 @@
 //! Has the API server write objects anew, as it writes them now, without seeing what is in them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use kube::Client as KubeClient;
 use kube::api::{Api as KubeApi, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,11 +21,11 @@ const PAGE: u32 = 500;
 const LISTS: usize = 20;
 
 /// The names of objects that could not be written, which are kept.
-const MAX_NAMES: usize = 20;
+pub(super) const MAX_NAMES: usize = 20;
 
 /// How often an object is tried while its server does not take it, and the pause before the first time.
-const TRIES: u32 = 7;
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const TRIES: u32 = 7;
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 /// How fast to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,10 @@ pub struct Rewritten {
     pub refusals: u64,
 }
 
+/// What is done with the objects of a page.
+type EachPage<'e> =
+    dyn FnMut(&[PartialObjectMeta<DynamicObject>]) -> Result<ControlFlow<()>, ApiError> + 'e;
+
 /// What came of one object.
 enum Outcome {
     Written,
@@ -64,13 +70,14 @@ enum Outcome {
 }
 
 impl Client {
-    /// Has every object of a resource written anew, by a server-side apply of its identity alone: nothing
+    /// Has every object of a resource written anew, by a merge patch of its identity alone: nothing
     /// about it changes, and the server writes it only where it is stored in another form than it would
     /// be now (kubernetes v1.35 staging/src/k8s.io/apiserver/pkg/storage/etcd3/store.go:
-    /// `GuaranteedUpdate`, `origState.stale`). Neither the list nor the answers have the objects'
+    /// `GuaranteedUpdate`, `origState.stale`). It is no server-side apply: that would take from an object every
+    /// field that this program has applied before, and give one without owners an owner. Neither the list nor the answers have the objects'
     /// content in them. It can be begun again at any time.
     ///
-    /// `tell` hears how far it has come.
+    /// `tell` hears how far it has come, and says whether to go on.
     ///
     /// # Errors
     /// When the list cannot be read to its end. What was written stays.
@@ -78,17 +85,37 @@ impl Client {
         &self,
         served: &Served,
         pace: Pace,
-        tell: &mut dyn FnMut(&Rewritten),
+        tell: &mut dyn FnMut(&Rewritten) -> bool,
     ) -> Result<Rewritten, ApiError> {
-        let what = format!("list the metadata of {}", served.resource.plural);
-        let all: KubeApi<DynamicObject> = KubeApi::all_with(self.kube().clone(), &served.resource);
         let mut so_far = Rewritten::default();
+        self.each_page(self.kube(), served, &mut |objects| {
+            for batch in objects.chunks(pace.parallel.max(1)) {
+                self.batch(served, batch, pace, &mut so_far)?;
+                if !tell(&so_far) {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(so_far)
+    }
+
+    /// For the other files of this folder: lists the metadata of every object of a resource, page by page. Where
+    /// the rest of a list has expired it begins again, and what was there comes once more. `each` says whether to
+    /// go on.
+    pub(super) fn each_page(
+        &self,
+        kube: &KubeClient,
+        served: &Served,
+        each: &mut EachPage<'_>,
+    ) -> Result<(), ApiError> {
+        let what = format!("list the metadata of {}", served.resource.plural);
+        let all: KubeApi<DynamicObject> = KubeApi::all_with(kube.clone(), &served.resource);
         let mut params = ListParams::default().limit(PAGE);
         let mut lists = 1;
         loop {
             let page = match self.try_call(|| async { all.list_metadata(&params).await }) {
                 Ok(page) => page,
-                // What comes again is written already, and costs little.
                 Err(kube::Error::Api(status)) if status.code == 410 && lists < LISTS => {
                     lists += 1;
                     params.continue_token = None;
@@ -96,13 +123,12 @@ impl Client {
                 }
                 Err(error) => return Err(explain(&what, error)),
             };
-            for batch in page.items.chunks(pace.parallel.max(1)) {
-                self.batch(served, batch, pace, &mut so_far)?;
-                tell(&so_far);
+            if each(&page.items)?.is_break() {
+                return Ok(());
             }
             match page.metadata.continue_ {
                 Some(token) if !token.is_empty() => params.continue_token = Some(token),
-                _ => return Ok(so_far),
+                _ => return Ok(()),
             }
         }
     }
@@ -184,8 +210,11 @@ async fn write(
     name: String,
     identity: Value,
 ) -> Result<Outcome, ApiError> {
-    let params = PatchParams::apply(FIELD_MANAGER);
-    let patch = Patch::Apply(&identity);
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(&identity);
     let mut pause = PAUSE;
     for attempt in 1.. {
         let error = match api.patch_metadata(&name, &params, &patch).await {
@@ -303,7 +332,10 @@ mod tests {
             parallel: 2,
         };
         let done = client
-            .rewrite(&secrets(), pace, &mut |so_far| told.push(so_far.done))
+            .rewrite(&secrets(), pace, &mut |so_far| {
+                told.push(so_far.done);
+                true
+            })
             .unwrap();
         assert_eq!((done.done, done.passed_over, done.refusals), (8, 4, 1));
         assert_eq!(done.refused["d/refused"], "code 422");
@@ -320,6 +352,9 @@ mod tests {
             let (head, body) = patch.split_once("\r\n\r\n").unwrap();
             assert!(head.contains("fieldManager=harden"), "{head}");
             assert!(head.contains("as=PartialObjectMetadata;"), "{head}");
+            // An apply would take away what harden has applied before.
+            let kind = "content-type: application/merge-patch+json";
+            assert!(head.to_lowercase().contains(kind), "{head}");
             let body: Value = serde_json::from_str(body).unwrap();
             let name = body["metadata"]["name"].as_str().unwrap();
             let wanted = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name,
@@ -332,6 +367,22 @@ mod tests {
     }
 
     #[test]
+    fn it_ends_between_two_objects_when_it_is_told_to() {
+        let (client, asked) = api(|line, _| match line.starts_with("GET") {
+            true => list(&["a", "b", "c"], "more"),
+            false => (200, meta("a")),
+        });
+        let pace = Pace {
+            rate: 2000,
+            parallel: 1,
+        };
+        let done = client
+            .rewrite(&secrets(), pace, &mut |so_far| so_far.done < 2)
+            .unwrap();
+        assert_eq!((done.done, asked.lock().unwrap().len()), (2, 3));
+    }
+
+    #[test]
     fn who_may_not_write_stops_at_the_first_object() {
         let (client, asked) = api(|line, _| match line.starts_with("GET") {
             true => list(&["a", "b"], ""),
@@ -341,7 +392,7 @@ mod tests {
             rate: 2000,
             parallel: 1,
         };
-        let error = client.rewrite(&secrets(), pace, &mut |_| {}).unwrap_err();
+        let error = client.rewrite(&secrets(), pace, &mut |_| true).unwrap_err();
         assert!(matches!(error, ApiError::Forbidden { .. }), "{error}");
         assert_eq!(asked.lock().unwrap().len(), 2);
     }
@@ -353,7 +404,7 @@ mod tests {
             false => status(503),
         });
         let error = client
-            .rewrite(&secrets(), Pace::default(), &mut |_| {})
+            .rewrite(&secrets(), Pace::default(), &mut |_| true)
             .unwrap_err();
         assert!(error.to_string().contains("code 503"), "{error}");
         assert_eq!(asked.lock().unwrap().len(), 1 + TRIES as usize);

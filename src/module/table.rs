@@ -15,6 +15,10 @@ use crate::profile::section::{Complaints, Node, Section, kind, quoted};
 use crate::resource::precondition::Precondition;
 use crate::resource::{Risk, Scope};
 
+/// The kinds with a key that takes a reference to a secret, and resolve it only when they are applied. No
+/// other key of theirs takes a table.
+const TAKE_SECRETS: &[&str] = &["encryption"];
+
 /// A table of a module that becomes resources.
 #[derive(Debug, Clone)]
 pub(crate) struct ResourceDecl {
@@ -122,6 +126,7 @@ fn one(
     let risk = declare::risk(&mut section, out);
     let requires = declare::requires(&mut section, out);
     let (guard, mut checker) = guard(context, &mut section, used, out);
+    checker.takes_secret = TAKE_SECRETS.contains(&kind_name);
     let mut data = Table::default();
     for (key, node) in table {
         if !matches!(
@@ -173,6 +178,7 @@ pub(super) fn guard<'m, 'u>(
         options: context.options,
         used,
         bindings: Vec::new(),
+        takes_secret: false,
     };
     for each in &loops {
         checker.bind(each, out);
@@ -239,6 +245,8 @@ pub(super) struct Checker<'m, 'u> {
     options: &'m BTreeMap<String, OptionDecl>,
     used: &'u mut BTreeSet<String>,
     bindings: Vec<Binding<'m, 'static>>,
+    /// Whether the table's kind can do something with a reference to a secret.
+    takes_secret: bool,
 }
 
 impl<'m> Checker<'m, '_> {
@@ -355,6 +363,7 @@ impl<'m> Checker<'m, '_> {
             return;
         };
         let (good, needed) = match (place, named.shape) {
+            (Place::Whole, Shape::Value(Type::Secret)) if self.takes_secret => (true, ""),
             // It would be written where everybody can read it; what is a reference to harden is
             // nothing to a flag or an object.
             (_, Shape::Value(Type::Secret)) => (false, "a secret can stand nowhere in the clear"),

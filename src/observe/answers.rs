@@ -245,10 +245,22 @@ fn stale_tokens(page: &str) -> Fact<Value> {
 
 /// Fetches the metrics of the API server on a node, through a tunnel to that very server.
 fn server_metrics(api: &dyn Api, host: &mut dyn Host) -> Result<String, String> {
+    let port = api_port(host)?;
+    match through(host, port, |local| api.metrics(local)) {
+        Ok(Ok(page)) => Ok(page),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Finds the port of a node's API server: its manifest tells.
+///
+/// # Errors
+/// Why it does not.
+pub fn api_port(host: &mut dyn Host) -> Result<u16, String> {
     let manifest = manifest_path(Component::KubeApiserver);
     let query = Query::File(manifest.clone());
     let seen = super::look(host, std::slice::from_ref(&query))?;
-    // The manifest tells the port.
     let port = match seen.get(&query) {
         Some(Fact::Value(Answer::File(file))) => std::str::from_utf8(&file.content)
             .ok()
@@ -258,14 +270,7 @@ fn server_metrics(api: &dyn Api, host: &mut dyn Host) -> Result<String, String> 
         Some(Fact::Absent) => Some(API_PORT),
         _ => None,
     };
-    let Some(port) = port else {
-        return Err(format!("{manifest} does not tell the API server's port"));
-    };
-    match through(host, port, |local| api.metrics(local)) {
-        Ok(Ok(page)) => Ok(page),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
+    port.ok_or_else(|| format!("{manifest} does not tell the API server's port"))
 }
 
 fn kube_proxy_config(api: &dyn Api, host: &mut dyn Host) -> Fact<Value> {

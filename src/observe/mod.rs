@@ -21,6 +21,7 @@ mod inventory;
 mod left;
 mod metrics;
 
+pub use answers::api_port;
 pub use encryption::{encrypted_places, encryption, more_encryption};
 pub use inventory::{Inventory, InventoryError, declared_inventory, inventory};
 pub use left::LedgerWanted;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::plan_text::{DIM, HEADING};
 use super::problems::problems_text;
-use crate::fact::encryption::{Form, Stored, StoredForm};
-use crate::fact::{Fact, Meta};
+use crate::fact::encryption::{EncryptionFile, Form, Stored, StoredForm};
+use crate::fact::{Fact, Meta, NodePath};
 use crate::resource::encryption::keys::made_at;
 use crate::resource::encryption::machine::row_of;
 use crate::resource::encryption::{Counted, Judgement, Seen, SeenPlane, seen};
@@ -87,7 +87,13 @@ fn read_by(seen: &Seen, resource: &str) -> Vec<(String, String)> {
 fn plane_text(plane: &SeenPlane) -> String {
     let server = match &plane.server {
         Fact::Value(server) => server,
-        _ => return "not known".to_owned(),
+        // What a run has left there that was stopped.
+        _ => {
+            return match plane.idle.value().filter(|_| plane.stopped) {
+                Some(file) => format!("no API server runs; {}", file_text(&seen::own_path(), file)),
+                None => "not known".to_owned(),
+            };
+        }
     };
     let Some(path) = &server.config else {
         return "no encryption configuration".to_owned();
@@ -102,8 +108,12 @@ fn plane_text(plane: &SeenPlane) -> String {
         Fact::Value(loaded) => format!("sha256 {} is loaded", &loaded.sha256[..DIGITS]),
         _ => "whether it is loaded is not known".to_owned(),
     };
+    format!("{}; {loaded}", file_text(path, file))
+}
+
+fn file_text(path: &NodePath, file: &EncryptionFile) -> String {
     format!(
-        "{path} of {}, {}, sha256 {}; {loaded}",
+        "{path} of {}, {}, sha256 {}",
         time(file.written),
         owner(&file.meta),
         &file.sha256[..DIGITS]

@@ -439,6 +439,42 @@ fn k3s_13763_a_rotation_that_is_killed_anywhere_is_taken_up() {
     e.end();
 }
 
+/// The first bytes of an object tell the name of its key, and no more.
+#[test]
+#[ignore = "needs testenv/up single"]
+fn kubespray_3964_another_key_of_the_same_name_is_found_by_reading() {
+    let cluster = single();
+    let e = Encrypted::new(&cluster);
+    e.make_secrets();
+    let first = provider("secretbox", 1);
+    e.file(&[first.clone(), IDENTITY.to_owned()]);
+    e.enable();
+    e.status();
+    e.harden(&["encryption", "rewrite", "--yes", "--rate", "500"])
+        .exits(0);
+    e.harden(&["encryption", "verify"]).exits(0);
+    let good = e.status();
+    e.file(&[first.replace(KEYS64[0], KEYS64[1]), IDENTITY.to_owned()]);
+    let told = e.status();
+    assert_eq!(e.secrets_by_name(&told), e.secrets_by_name(&good));
+    let said = e
+        .harden(&["encryption", "verify", "--format", "json"])
+        .exits(2);
+    let wrong = said.json()["wrong"].clone();
+    let wrong: Vec<&Value> = wrong.as_array().expect("a list").iter().collect();
+    let of_secrets = wrong.iter().find(|w| w["subject"] == "secrets");
+    let of_secrets = of_secrets.expect("secrets cannot be read");
+    assert_eq!(of_secrets["node"], e.node.as_str());
+    let message = of_secrets["message"].as_str().expect("a message");
+    assert!(message.contains("cannot read"), "{message}");
+    // The way back: the other key again.
+    e.file(&[first]);
+    e.status();
+    e.harden(&["encryption", "verify"]).exits(0);
+    e.all_there();
+    e.end();
+}
+
 #[test]
 #[ignore = "needs testenv/up ha"]
 fn rancher_26421_three_control_planes_rotate_together_or_not_at_all() {

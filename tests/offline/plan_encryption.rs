@@ -231,6 +231,44 @@ fn a_key_is_made_only_where_it_is_kept() {
     refused(&plan, "team/base.toml names a program that would run here");
 }
 
+/// The plan holds the reference. Nothing reads the key before apply, and one that others chose is none.
+#[test]
+fn a_given_key_is_a_reference_that_only_the_workspace_itself_may_make() {
+    let table = json!({"provider": "aescbc", "backup-file": "keys/{key}.yaml",
+        "key": {"file": "/none/of/it"}});
+    let mut desired = wanted(table);
+    let plan = build(&desired, &clear(&desired));
+    assert!(!plan.is_incomplete(), "{:#?}", plan.problems);
+    let saved = to_saved(&plan).unwrap().to_string();
+    assert!(saved.contains("take a key of aescbc from the file /none/of/it and back it up"));
+    assert_eq!(from_saved(&saved).unwrap(), plan);
+    desired.resources[0].origins.push(Origin {
+        option: "encryption.key".into(),
+        file: "team/base.toml".into(),
+        line: 3,
+    });
+    refused(
+        &build(&desired, &clear(&desired)),
+        "team/base.toml says where a key comes from",
+    );
+    assert_eq!(desired.own_key(), None);
+
+    // Another reference is no change: what is under a key stays under it.
+    let mut facts = clear(&backed_up());
+    let begin = build(&backed_up(), &facts);
+    with_flags(&mut facts, &begin);
+    for node in PLANES {
+        loaded(&mut facts, node, &[key()]);
+        stored(&mut facts, node, &key(), 7);
+    }
+    for source in [json!({"env": "A"}), json!({"command": ["pass", "etcd"]})] {
+        let desired =
+            wanted(json!({"provider": "secretbox", "backup-file": "{key}", "key": source}));
+        let plan = build(&desired, &facts);
+        assert!(plan.is_clean() && !plan.is_incomplete(), "{plan:#?}");
+    }
+}
+
 #[test]
 fn what_no_table_may_say() {
     for (table, why) in [
@@ -255,8 +293,24 @@ fn what_no_table_may_say() {
             json!({"provider": "secretbox", "backup-file": "{key}", "backup-command": ["a"]}),
             "as well",
         ),
+        (
+            json!({"provider": "secretbox", "key": {"file": "a", "env": "b"}}),
+            "key",
+        ),
+        (
+            json!({"provider": "secretbox", "key": "canary"}),
+            "never the key itself",
+        ),
+        (
+            json!({"provider": "secretbox", "key": {"command": []}}),
+            "names nothing",
+        ),
+        (
+            json!({"provider": "secretbox", "key": {"env": "A=B"}}),
+            "no environment variable",
+        ),
     ] {
         let error = Encryption::from_table(table).unwrap_err();
-        assert!(error.contains(why), "{error}");
+        assert!(error.contains(why) && !error.contains("canary"), "{error}");
     }
 }

@@ -117,3 +117,42 @@ fn a_stale_plan_has_a_generation_and_what_was_interrupted_is_told_beside() {
     told.run(&Err(ApplyError::Interrupted(3)));
     assert!(!told.something());
 }
+
+#[test]
+fn an_encryption_that_stopped_is_gone_on_with_and_not_rolled_back() {
+    use harden::fact::encryption::Provider;
+    use harden::resource::encryption::{EncryptionPart, EncryptionWork};
+
+    let mut of_encryption = record(Vec::new());
+    of_encryption.plan.stages[0].steps[1] = Step::Encryption(EncryptionWork {
+        part: EncryptionPart::Finish,
+        provider: Provider::Secretbox,
+        resources: ["secrets".to_owned()].into(),
+        backup: None,
+        key: None,
+        words: Vec::new(),
+    });
+    let remedy = |mut record: Record, done: usize| {
+        let event = |number| Entry {
+            at: 0,
+            event: Event::Done(number),
+        };
+        record.journal = (1..=done).map(event).collect();
+        ApplyError::Failed {
+            generation: 4,
+            message: "no room".into(),
+            outcome: Some(Outcome::Stopped("no room".into())),
+            record: Box::new(record),
+            notes: Vec::new(),
+        }
+        .remedy()
+    };
+    let said = remedy(of_encryption.clone(), 1);
+    assert!(said.starts_with("run `harden apply` again"), "{said}");
+    assert!(!said.contains("harden rollback"), "{said}");
+    // Before it, and after it, another step has failed.
+    for done in [0, 2] {
+        let said = remedy(of_encryption.clone(), done);
+        assert!(said.starts_with("`harden rollback 4`"), "{said}");
+    }
+}

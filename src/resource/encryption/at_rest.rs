@@ -19,6 +19,9 @@ use crate::resource::{
     Resource, Risk, Scope, SettingCopy, Severity, Subject, nothing_counts,
 };
 
+/// The option that says where a key comes from; it reads a file, a variable or a program of this machine.
+const KEY_OPTION: &str = "encryption.key";
+
 /// What a key's name is written for in the place of its backup.
 const KEY_MARK: &str = "{key}";
 
@@ -33,6 +36,9 @@ pub struct Encryption {
     resources: BTreeSet<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backup: Option<Backup>,
+    /// Where a new key comes from; harden makes it where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeySource>,
     /// Whether it is the end of it: API servers shall run without a file.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     ends: bool,
@@ -69,6 +75,29 @@ impl std::fmt::Display for Backup {
     }
 }
 
+/// Where a key comes from that harden does not make: a reference, never the key. It is read on the machine of
+/// whoever applies, when a new key is needed, and at no other time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum KeySource {
+    /// From this file, relative to the workspace.
+    File(String),
+    /// From this environment variable.
+    Env(String),
+    /// From the stdout of this program and its arguments.
+    Command(Vec<String>),
+}
+
+impl std::fmt::Display for KeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KeySource::File(path) => write!(f, "the file {path}"),
+            KeySource::Env(name) => write!(f, "the environment variable {name}"),
+            KeySource::Command(words) => write!(f, "the stdout of `{}`", words.join(" ")),
+        }
+    }
+}
+
 /// Which part of it a step does: the flags of the API servers come between the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +122,9 @@ pub struct EncryptionWork {
     /// Where a new key is kept, if one is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
+    /// Where a new key comes from, if one is needed; harden makes it where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeySource>,
     /// What it came to when the plan was made, in words.
     pub words: Vec<String>,
 }
@@ -106,6 +138,7 @@ struct Table {
     resources: BTreeSet<String>,
     backup_file: Option<String>,
     backup_command: Option<Vec<String>>,
+    key: Option<serde_json::Value>,
 }
 
 fn secrets() -> BTreeSet<String> {
@@ -121,6 +154,7 @@ impl Encryption {
     /// resources = ["secrets", "*.apps"]     # Secrets alone, if it is left out
     /// backup-file = "keys/{key}.yaml"         # or:
     /// backup-command = ["age", "-r", "age1…", "-o", "keys/{key}.age"]
+    /// key = { file = "etcd.key" }           # or { env = "…" }, { command = ["…"] }: 32 bytes as base64
     /// ```
     ///
     /// # Errors
@@ -160,10 +194,12 @@ impl Encryption {
         if texts.iter().any(|text| text.chars().any(char::is_control)) {
             return Err("backup: it holds a control character".into());
         }
+        let key = table.key.map(source).transpose()?;
         Ok(Encryption {
             provider: table.provider,
             resources: table.resources,
             backup,
+            key,
             ends: false,
         })
     }
@@ -177,6 +213,7 @@ impl Encryption {
                 provider: Provider::Secretbox,
                 resources: BTreeSet::new(),
                 backup: None,
+                key: None,
                 ends: true,
             }),
             scope: Scope::ControlPlane,
@@ -236,12 +273,18 @@ impl Encryption {
         self.backup.as_ref()
     }
 
+    /// Returns where a new key comes from; `None` where harden makes it.
+    pub fn key(&self) -> Option<&KeySource> {
+        self.key.as_ref()
+    }
+
     fn work(&self, part: Part, words: Vec<String>) -> Effect {
         Effect::Encryption(EncryptionWork {
             part,
             provider: self.provider,
             resources: self.resources.clone(),
             backup: self.backup.clone(),
+            key: self.key.clone(),
             words,
         })
     }
@@ -337,29 +380,54 @@ impl Encryption {
                 ));
             }
         }
-        by_import(resource).map(|origin| {
-            problem(
-                Place::Api,
-                format!("{} names a program that would run here", origin.file),
+        let origin = by_import(resource)?;
+        let (what, remedy) = match origin.option.as_str() {
+            KEY_OPTION => (
+                "says where a key comes from, and whoever wrote that may know the key",
+                "set encryption.key in harden.toml itself",
+            ),
+            _ => (
+                "names a program that would run here",
                 "set encryption.backup-command in harden.toml itself",
-            )
-        })
+            ),
+        };
+        Some(problem(
+            Place::Api,
+            format!("{} {what}", origin.file),
+            remedy,
+        ))
     }
 }
 
-/// The place in an import that names a program, which must not run here for it.
+/// The place in an import of what may stand in the workspace's own file only: a program runs on this machine,
+/// and a key that somebody else has chosen is no secret.
 fn by_import(resource: &Resource) -> Option<&Origin> {
     let mut origins = resource.origins.iter();
-    origins.find(|origin| origin.option == COMMAND_OPTION && origin.file != "harden.toml")
+    origins.find(|origin| {
+        [COMMAND_OPTION, KEY_OPTION].contains(&origin.option.as_str())
+            && origin.file != "harden.toml"
+    })
 }
 
 impl Desired {
     /// Returns where a new key is kept, as the workspace itself says. A plan or a record says it too, and is
     /// not asked: it may have come from a node, and what is named there would run on this machine.
     pub fn own_backup(&self) -> Option<&Backup> {
+        self.own_encryption()?.0.backup()
+    }
+
+    /// Returns where a new key comes from, as the workspace itself says, and where it says so.
+    pub fn own_key(&self) -> Option<(&KeySource, Option<&Origin>)> {
+        let (wanted, resource) = self.own_encryption()?;
+        let mut origins = resource.origins.iter();
+        let origin = origins.find(|origin| origin.option == KEY_OPTION);
+        Some((wanted.key()?, origin))
+    }
+
+    fn own_encryption(&self) -> Option<(&Encryption, &Resource)> {
         let mut all = self.resources.iter();
         all.find_map(|resource| match &resource.kind {
-            Kind::Encryption(wanted) if by_import(resource).is_none() => wanted.backup(),
+            Kind::Encryption(wanted) if by_import(resource).is_none() => Some((wanted, resource)),
             _ => None,
         })
     }
@@ -409,6 +477,31 @@ fn check_resource(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Reads a reference to a key.
+fn source(value: serde_json::Value) -> Result<KeySource, String> {
+    // Not in the reader's words, which would quote a key that stands there itself.
+    let source: KeySource = serde_json::from_value(value).map_err(
+        |_| "key: it must be { file = \"…\" }, { env = \"…\" } or { command = [\"…\"] }, and never the key itself",
+    )?;
+    let words: Vec<&str> = match &source {
+        KeySource::File(text) | KeySource::Env(text) => vec![text],
+        KeySource::Command(words) => words.iter().map(String::as_str).collect(),
+    };
+    match words.first() {
+        None | Some(&"") => return Err("key: it names nothing".into()),
+        Some(_) if words.iter().any(|text| text.chars().any(char::is_control)) => {
+            return Err("key: it holds a control character".into());
+        }
+        Some(_) => {}
+    }
+    match &source {
+        KeySource::Env(name) if name.contains('=') => {
+            Err("key: no environment variable has a `=` in its name".into())
+        }
+        _ => Ok(source),
+    }
 }
 
 /// How many objects are in which form.
@@ -533,11 +626,14 @@ impl Behaviour for Encryption {
             let all = steps.iter().filter_map(|step| words_of(step, &view));
             all.collect()
         };
+        let provider = self.provider.name();
         let key: Vec<String> = match (&self.backup, asked.makes_key) {
-            (Some(backup), true) => vec![format!(
-                "make a key of {} and back it up {backup}",
-                self.provider.name()
-            )],
+            (Some(backup), true) => vec![match &self.key {
+                Some(source) => {
+                    format!("take a key of {provider} from {source} and back it up {backup}")
+                }
+                None => format!("make a key of {provider} and back it up {backup}"),
+            }],
             _ => Vec::new(),
         };
         let (before, after) = match at {

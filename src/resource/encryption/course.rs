@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::goal::Goal;
 use super::machine::{Next, Plane, Rows, Stage, View, next};
-use super::seen::Seen;
+use super::seen::{Seen, rows};
 use crate::fact::Fact;
 use crate::fact::encryption::{Form, Stored, StoredForm};
 
@@ -23,16 +23,25 @@ pub fn next_keeping_keys(goal: &Goal, view: &View) -> Next {
     }
 }
 
-/// Whether every object is known to be in clear, and every server to write so.
+/// Whether every object is known to be in clear, and every server to write so. One that does not run writes
+/// nothing; where it is started again before its flag is gone, it writes as the file says that lies there.
 pub fn is_in_clear(seen: &Seen) -> bool {
     let view = seen.view();
-    let writes_clear = |plane: &Result<Plane, String>| match plane {
+    let first_clear = |rows: &Rows| {
+        let mut all = rows.values();
+        all.all(|row| row.first().is_none_or(Form::is_clear))
+    };
+    let writes_clear = |(node, plane): (&String, &Result<Plane, String>)| match plane {
         Ok(Plane::Off { .. }) => true,
-        Ok(Plane::On { file, loaded }) => {
-            let is_clear = |row: &Vec<Form>| row.first().is_none_or(Form::is_clear);
-            *loaded && file.values().all(is_clear)
-        }
-        Err(_) => false,
+        Ok(Plane::On { file, loaded }) => *loaded && first_clear(file),
+        Err(_) => seen.planes.get(node).is_some_and(|plane| {
+            let is_clear = match &plane.idle {
+                Fact::Value(file) => first_clear(&rows(file)),
+                Fact::Absent => true,
+                Fact::Unreadable(_) => false,
+            };
+            plane.stopped && is_clear
+        }),
     };
     let is_clear = |fact: &Fact<Stored>| match fact {
         Fact::Value(stored) => {
@@ -41,7 +50,7 @@ pub fn is_in_clear(seen: &Seen) -> bool {
         }
         _ => false,
     };
-    view.planes.values().all(writes_clear) && view.stored.values().all(is_clear)
+    view.planes.iter().all(writes_clear) && view.stored.values().all(is_clear)
 }
 
 /// Whether files would lose a key that they have.

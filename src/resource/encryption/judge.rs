@@ -88,6 +88,12 @@ impl Judge<'_> {
                 return self.unknown(node, "kube-apiserver", "it was not looked at", "");
             }
             Fact::Unreadable(why) => {
+                if let Some(what) = self.seen.of_stopped(plane) {
+                    let remedy = "start the API server: it loads that file, and the command that was stopped takes it \
+                                  up when it is run again. If the server's log says that it refuses the file, put \
+                                  that of another control plane there, whole and by a rename";
+                    return self.unknown(node, own_path().as_str(), &what, remedy);
+                }
                 let remedy = "make the node reachable and its API server run, then look again";
                 return self.unknown(node, "kube-apiserver", why, remedy);
             }

@@ -30,6 +30,28 @@ impl Secret {
         Secret(text)
     }
 
+    /// Reads a key of [`KEY_BYTES`] bytes in base64, with its padding; white space around it does not count.
+    ///
+    /// # Errors
+    /// How it differs from that. Nothing of it is in the error.
+    pub fn given(text: &[u8]) -> Result<Self, String> {
+        use base64::Engine;
+        let text = text.trim_ascii();
+        // More than fits, so that what is too long is told by its length.
+        let mut bytes = Zeroizing::new([0; 3 * KEY_BYTES]);
+        let decoded =
+            base64::engine::general_purpose::STANDARD.decode_slice(text, bytes.as_mut_slice());
+        match decoded {
+            Ok(KEY_BYTES) => Ok(Secret::of(&bytes[..KEY_BYTES])),
+            Ok(count) => Err(format!("it is the base64 of {count} bytes")),
+            Err(base64::DecodeSliceError::OutputSliceTooSmall) => {
+                Err(format!("it is {} characters long", text.len()))
+            }
+            // Its own words name a byte of what was read.
+            Err(base64::DecodeSliceError::DecodeError(_)) => Err("it is no base64".into()),
+        }
+    }
+
     /// Returns the base64. Whoever copies it wipes the copy.
     pub fn expose(&self) -> &str {
         &self.0
@@ -124,6 +146,13 @@ impl Keys {
                 Ok(())
             }
         }
+    }
+
+    /// Returns the form under which this key is known already.
+    pub fn find(&self, secret: &Secret) -> Option<&Form> {
+        let mut all = self.0.iter();
+        all.find(|(_, known)| *known == secret)
+            .map(|(form, _)| form)
     }
 
     /// Adds all keys of others.
@@ -368,6 +397,35 @@ mod tests {
         );
         assert!(style.is_err());
         assert_eq!(Keys::read("- kms:\n    name: a\n"), Err(KeysError::Kms));
+    }
+
+    #[test]
+    fn a_given_key_is_of_32_bytes_and_no_word_of_it_is_in_an_error() {
+        let bytes = *b"canary\x00canary\xffcanary-canary-key!";
+        let secret = Secret::of(&bytes);
+        for around in ["", "\n", " \r\n"] {
+            let text = format!("{}{around}", secret.expose());
+            assert_eq!(Secret::given(text.as_bytes()), Ok(secret.clone()));
+        }
+        let base64 = |count: usize| Secret::of(&vec![b'y'; count]).expose().to_owned();
+        for (text, why) in [
+            (base64(16), "of 16 bytes"),
+            (base64(33), "of 33 bytes"),
+            (base64(500), "668 characters"),
+            (String::new(), "of 0 bytes"),
+            ("canary-canary-canary-canary-key!".into(), "no base64"),
+            (secret.expose().trim_end_matches('=').into(), "no base64"),
+            (secret.expose().replacen('Y', "\n", 1), "no base64"),
+        ] {
+            let error = Secret::given(text.as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains("canary") && !error.contains("eXl5"));
+        }
+        let mut keys = Keys::default();
+        let form = form(Provider::Aescbc, "a");
+        keys.add(form.clone(), secret.clone()).unwrap();
+        assert_eq!(keys.find(&secret), Some(&form));
+        assert_eq!(keys.find(&Secret::of(&[1; KEY_BYTES])), None);
     }
 
     fn any_form() -> impl Strategy<Value = Form> {

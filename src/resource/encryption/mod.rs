@@ -9,7 +9,7 @@ pub mod machine;
 pub mod place;
 pub mod seen;
 
-pub use at_rest::{Backup, Encryption, EncryptionWork, Part as EncryptionPart};
+pub use at_rest::{Backup, Encryption, EncryptionWork, KeySource, Part as EncryptionPart};
 pub use course::{course, is_in_clear, next_keeping_keys};
 pub use goal::{Asked, Goal, asked, begun, newest, renewed};
 pub use judge::{Judgement, judge, too_old};

@@ -43,6 +43,8 @@ pub struct Seen {
 pub struct SeenPlane {
     /// How its API server runs.
     pub server: Fact<Server>,
+    /// Whether it is known that none runs there: nothing is read or written by it.
+    pub stopped: bool,
     /// The file that the server was started with; absent also where it was started with none.
     pub file: Fact<EncryptionFile>,
     /// What lies at [`own_path`] where the server was started with none: one that was prepared, or left.
@@ -136,6 +138,12 @@ pub fn server(node: &Node) -> Fact<Server> {
     })
 }
 
+/// Whether the node answers and no API server runs on it.
+fn is_stopped(node: &Node) -> bool {
+    let program = Component::KubeApiserver.program();
+    matches!(node.get(&Query::Process(program)), Fact::Absent)
+}
+
 /// Where a path in the API server's container is on the node.
 fn on_node(node: &Node, inside: &str) -> Result<NodePath, String> {
     let path = manifest_path(Component::KubeApiserver);
@@ -153,10 +161,13 @@ fn on_node(node: &Node, inside: &str) -> Result<NodePath, String> {
 }
 
 /// The file to ask a node for: the one that its server was started with, or else the one that it would be
-/// started with.
+/// started with; also where none runs.
 pub fn file_query(node: &Node) -> Option<Query> {
-    let server = server(node);
-    let config = server.value()?.config.clone();
+    let config = match server(node) {
+        Fact::Value(server) => server.config,
+        _ if is_stopped(node) => None,
+        _ => return None,
+    };
     Some(Query::Encryption(config.unwrap_or_else(own_path)))
 }
 
@@ -313,6 +324,7 @@ impl Seen {
             let (file, idle) = files(node);
             let plane = SeenPlane {
                 server: server(node),
+                stopped: is_stopped(node),
                 file,
                 idle,
                 loaded,
@@ -325,6 +337,7 @@ impl Seen {
                 name,
                 SeenPlane {
                     server: Fact::Unreadable(why),
+                    stopped: false,
                     file: Fact::Absent,
                     idle: Fact::Absent,
                     loaded: Fact::Absent,
@@ -348,7 +361,9 @@ impl Seen {
                 Some(other) => Err(format!(
                     "its file names the same keys as that of {other} and is another one"
                 )),
-                None => plane.plane(),
+                None => plane
+                    .plane()
+                    .map_err(|why| self.of_stopped(plane).unwrap_or(why)),
             };
             (node.clone(), known)
         });
@@ -359,6 +374,25 @@ impl Seen {
                 .map(|(name, counted)| (name.clone(), counted.most()))
                 .collect(),
         }
+    }
+
+    /// What is to be said of a control plane where no API server runs and a file lies: a run that was stopped
+    /// there may have written it, and nothing has proved it.
+    pub(super) fn of_stopped(&self, plane: &SeenPlane) -> Option<String> {
+        let file = plane.idle.value().filter(|_| plane.stopped)?;
+        let has_loaded = |other: &&String| {
+            let loaded = self.planes.get(*other).and_then(|p| p.loaded.value());
+            loaded.is_some_and(|loaded| loaded.sha256 == file.sha256)
+        };
+        Some(match self.planes.keys().find(has_loaded) {
+            Some(other) => format!(
+                "no API server runs; the encryption configuration that lies there is the one that {other} has loaded"
+            ),
+            None => {
+                "no API server runs; the encryption configuration that lies there is loaded by none"
+                    .into()
+            }
+        })
     }
 
     /// Another control plane whose file says the same and is not the same: its keys may differ.

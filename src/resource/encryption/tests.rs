@@ -45,6 +45,7 @@ fn on(file: EncryptionFile) -> SeenPlane {
             reloads: true,
             root: "/registry".into(),
         }),
+        stopped: false,
         loaded: loaded(&file.sha256, 0),
         file: Fact::Value(file),
         idle: Fact::Absent,
@@ -58,6 +59,7 @@ fn off() -> SeenPlane {
             reloads: false,
             root: "/registry".into(),
         }),
+        stopped: false,
         file: Fact::Absent,
         idle: Fact::Absent,
         loaded: Fact::Absent,
@@ -255,6 +257,7 @@ fn encryption_that_was_never_begun_is_no_surprise_and_not_good() {
 fn what_could_not_be_seen_is_never_good() {
     let good = || on(file(&["secrets"], &[key("key1")]));
     let silent = SeenPlane {
+        stopped: false,
         server: Fact::Unreadable("cannot reach 10.0.0.2:22".into()),
         file: Fact::Absent,
         idle: Fact::Absent,
@@ -364,6 +367,64 @@ fn k3s_13763_a_rotation_is_known_from_the_first_file_that_has_its_key_to_its_end
         assert_eq!(writes, 9);
         assert_eq!(begun(&look(&files, &stored)), None);
     }
+}
+
+/// A run that ends while one server is down leaves a file there that nothing has proved.
+#[test]
+fn a_file_that_a_stopped_run_has_left_on_a_control_plane_that_is_down_is_told() {
+    let new = file(&["secrets"], &[key("a"), key("b")]);
+    let old = file(&["secrets"], &[key("a")]);
+    let down = |idle: &EncryptionFile| SeenPlane {
+        server: Fact::Unreadable("no API server runs".into()),
+        stopped: true,
+        idle: Fact::Value(idle.clone()),
+        ..off()
+    };
+    for (lies, what) in [
+        (&new, "is the one that cp1 has loaded"),
+        (&old, "is loaded by none"),
+    ] {
+        let seen = seen([on(new.clone()), down(lies)], &[(key("a"), 5)]);
+        let view = seen.view();
+        let why = view.planes["cp2"].clone().unwrap_err();
+        assert!(
+            why.starts_with("no API server runs; ") && why.ends_with(what),
+            "{why}"
+        );
+        let judged = judge(&seen);
+        let told = judged.unknown.iter().find(|problem| problem.message == why);
+        assert!(told.unwrap().remedy.contains("takes it up"));
+    }
+}
+
+#[test]
+fn flags_may_go_where_a_server_is_down_and_no_key_has_written() {
+    use super::is_in_clear;
+
+    let clear = file(&["secrets"], &[Form::Clear, key("a")]);
+    let keyed = file(&["secrets"], &[key("a"), Form::Clear]);
+    let down = |idle: Fact<EncryptionFile>, stopped: bool| SeenPlane {
+        server: Fact::Unreadable("no API server runs".into()),
+        stopped,
+        idle,
+        ..off()
+    };
+    let in_clear =
+        |plane: SeenPlane, form: Form| is_in_clear(&seen([on(clear.clone()), plane], &[(form, 5)]));
+    assert!(in_clear(
+        down(Fact::Value(clear.clone()), true),
+        Form::Clear
+    ));
+    assert!(in_clear(down(Fact::Absent, true), Form::Clear));
+    // It would write under a key, or has; or nobody knows whether it runs, or what lies there.
+    assert!(!in_clear(down(Fact::Value(keyed), true), Form::Clear));
+    assert!(!in_clear(down(Fact::Value(clear.clone()), true), key("a")));
+    assert!(!in_clear(
+        down(Fact::Value(clear.clone()), false),
+        Form::Clear
+    ));
+    let unknown = Fact::Unreadable("line 3 is not in the plain block style".into());
+    assert!(!in_clear(down(unknown, true), Form::Clear));
 }
 
 #[test]

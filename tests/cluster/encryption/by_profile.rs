@@ -180,6 +180,105 @@ fn kubespray_3964_a_profile_begins_encryption_and_its_key_stays() {
     no_key_but_in_its_place(&cluster, &w, &[&plan, &first, &again, &rotated, &ended]);
 }
 
+/// 32 bytes each, and something to know them by.
+const GIVEN: [&str; 2] = [
+    "Y2FuYXJ5AP9jYW5hcnktY2FuYXJ5LWNhbmFyeS1rISE=",
+    "b3RoZXIAAP9jYW5hcnktY2FuYXJ5LWNhbmFyeS1rISE=",
+];
+
+#[test]
+#[ignore = "needs testenv/up single"]
+fn a_key_that_is_given_encrypts_and_another_one_is_rotated_to() {
+    let cluster = single();
+    let e = Encrypted::new(&cluster);
+    let raw = Raw(&cluster);
+    e.make_secrets();
+    // All of them, by rules: no other test has rules.
+    let options = OPTIONS.replace("\"secrets\", \"configmaps\"", "\"*.apps\", \"*.*\"")
+        + "key = { file = \"etcd.key\" }\n";
+    let w = workspace(&cluster, true, &options);
+    // It is not there yet, and the plan does not ask.
+    let plan = w
+        .harden(&["plan", "-vv"])
+        .exits(2)
+        .says("take a key of secretbox from the file etcd.key");
+    w.harden(&["apply", "--yes"])
+        .exits(1)
+        .says("encryption.key at harden.toml:");
+    std::fs::write(w.path("etcd.key"), &GIVEN[0][..40]).expect("written");
+    w.harden(&["apply", "--yes"])
+        .exits(1)
+        .says("must be 32 bytes of randomness");
+    assert_eq!(raw.keys(&e.node), []);
+    std::fs::write(w.path("etcd.key"), GIVEN[0]).expect("written");
+    let first = w.harden(&["apply", "--yes", "-vv"]).exits(0);
+    let keys = raw.keys(&e.node);
+    let [(name, secret)] = keys.as_slice() else {
+        panic!("{} keys", keys.len())
+    };
+    assert_eq!(secret, GIVEN[0]);
+    let file = cluster.on(&e.node, &format!("cat {OWN_DIR}/config.yaml"));
+    let (apps, all) = (file.find("\"*.apps\""), file.find("\"*.*\""));
+    assert!(
+        apps.is_some() && apps < all,
+        "the API server reads the first rule that fits"
+    );
+    // Every object of every kind: none is in clear in etcd that the API serves by storing it.
+    let clear = |prefix: &str| {
+        cluster.on(
+            &e.node,
+            &format!(
+                "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt \
+                 --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key \
+                 get {prefix} --prefix --print-value-only | grep -a -c '^k8s.$'; true"
+            ),
+        )
+    };
+    for prefix in [
+        "secrets",
+        "configmaps",
+        "deployments",
+        "serviceaccounts",
+        "roles",
+    ] {
+        assert_eq!(
+            clear(&format!("/registry/{prefix}/")).trim(),
+            "0",
+            "{prefix}"
+        );
+    }
+    assert_eq!(raw.secrets(&e.node).keys().collect::<Vec<_>>(), [name]);
+    w.harden(&["plan"]).exits(0);
+    w.harden(&["encryption", "verify"]).exits(0);
+    e.all_there();
+
+    // Another content changes nothing by itself; the same is no other key.
+    let rotate = ["encryption", "rotate", "--yes", "--drop", "--rate", "500"];
+    w.harden(&rotate)
+        .exits(1)
+        .says("the key from the file etcd.key is the one that the files have as");
+    assert_eq!(raw.keys(&e.node), keys);
+    std::fs::write(w.path("etcd.key"), GIVEN[1]).expect("written");
+    w.harden(&["plan"]).exits(0);
+    let rotated = w.harden(&rotate).exits(0);
+    let new = raw.keys(&e.node);
+    assert!(new.len() == 1 && new[0].1 == GIVEN[1] && new[0].0 > *name);
+    w.harden(&["plan"]).exits(0);
+    e.all_there();
+    let ended = w
+        .harden(&["encryption", "disable", "--yes", "--rate", "500"])
+        .exits(0);
+    for prefix in ["secrets", "deployments"] {
+        assert_ne!(
+            clear(&format!("/registry/{prefix}/")).trim(),
+            "0",
+            "{prefix}"
+        );
+    }
+    e.all_there();
+    no_key_but_in_its_place(&cluster, &w, &[&plan, &first, &rotated, &ended]);
+}
+
 #[test]
 #[ignore = "needs testenv/up single"]
 fn k3s_13598_a_beginning_that_is_killed_anywhere_is_taken_up() {
