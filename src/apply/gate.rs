@@ -7,7 +7,7 @@ use crate::distribution::Component;
 use crate::distribution::kubeadm::argv;
 use crate::fact::{Answer, Fact, Process, ProgramName, Query, Unit};
 use crate::host::Tunnel;
-use crate::plan::{FieldValue, Gate};
+use crate::plan::{EndsLater, FieldValue, Gate};
 use crate::resource::is_effective;
 use crate::resource::kubelet::kubelet_program;
 
@@ -358,6 +358,9 @@ impl Session<'_, '_> {
         if let Some((waits, component)) = self.mirror_waits(node, gate, before, &well) {
             return Err(again(waits, Some(component)));
         }
+        // The files do not change any more by themselves.
+        self.end_later(node, gate)
+            .map_err(|why| (Shut::new(why, None), true))?;
         if !self.planes.has(node) {
             return Ok(ids);
         }
@@ -376,6 +379,34 @@ impl Session<'_, '_> {
             return Err((shut, false));
         }
         Ok(ids)
+    }
+
+    /// Whether the certificates are valid for longer than they were; why not.
+    fn end_later(&mut self, node: &str, gate: &Gate) -> Result<(), String> {
+        let query = |one: &EndsLater| Query::Certificates(one.path.clone());
+        let queries: Vec<Query> = gate.certificates.iter().map(query).collect();
+        if queries.is_empty() {
+            return Ok(());
+        }
+        let facts = self.look(node, &queries)?;
+        for one in &gate.certificates {
+            let path = &one.path;
+            let until = match facts.get(&query(one)) {
+                Some(Fact::Value(Answer::Certificates(found))) => found
+                    .list
+                    .iter()
+                    .map(|certificate| certificate.not_after)
+                    .min(),
+                Some(Fact::Unreadable(why)) => {
+                    return Err(format!("{path} cannot be read: {why}"));
+                }
+                _ => None,
+            };
+            if until.is_none_or(|until| until <= one.than) {
+                return Err(format!("{path} is valid for no longer than before"));
+            }
+        }
+        Ok(())
     }
 
     /// Says what the API server behind a port of the node is not yet; `None` when it is ready.

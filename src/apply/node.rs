@@ -437,6 +437,15 @@ impl<'h> Client<'h> {
             FileTarget::Mode { mode, owner, group } => {
                 self.state_line("mode", *mode, owner, group)?
             }
+            FileTarget::Renewed {
+                certificate,
+                mode,
+                owner,
+                group,
+            } => {
+                wire.source = format!("kubeadm/{certificate}");
+                self.state_line("kept", *mode, owner, group)?
+            }
             FileTarget::Owner(ids) => owners_line(&[*ids]),
         };
         Ok(wire)
@@ -452,6 +461,7 @@ impl<'h> Client<'h> {
                 group,
             } => self.state_line(&format!("file/{sha256}"), *mode, owner, group),
             FileState::Mode { mode, owner, group } => self.state_line("mode", *mode, owner, group),
+            FileState::Kept { mode, owner, group } => self.state_line("kept", *mode, owner, group),
             FileState::Owners { owners } => Ok(owners_line(owners)),
         }
     }

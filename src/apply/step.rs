@@ -584,6 +584,7 @@ fn undo_gate(step: &NodeStep, old: &Argv) -> Option<Gate> {
             unit: gate.unit.clone(),
             flags: planned.map(|g| g.flags.clone()).unwrap_or_default(),
             kubelet: planned.map(|g| g.kubelet.clone()).unwrap_or_default(),
+            certificates: planned.map(|g| g.certificates.clone()).unwrap_or_default(),
             serving_certificate: planned.is_some_and(|g| g.serving_certificate),
         });
     }

@@ -5,8 +5,9 @@
 # then what the verb wants: whole lines, then content to the end. The answer stands between the
 # lines `harden-begin NONCE` and `harden-end NONCE`; a failure is a line `error CODE MESSAGE`.
 #
-# A state of a path is written `absent`, `file/SHA256/MODE/OWNER/GROUP` or `mode/MODE/OWNER/GROUP`; that
-# of a directory with everything below it `owners/UID:GID,UID:GID…`, each owner once, sorted as text.
+# A state of a path is written `absent`, `file/SHA256/MODE/OWNER/GROUP`, `mode/MODE/OWNER/GROUP` or, of a
+# file with a private key, `kept/MODE/OWNER/GROUP`; that of a directory with everything below it
+# `owners/UID:GID,UID:GID…`, each owner once, sorted as text.
 # A transaction lies in generations/GENERATION/step-NUMBER/; its state is one of
 #   staged     nothing is changed
 #   active     it is being changed, or waits for `commit` until the watchdog's deadline
@@ -18,7 +19,7 @@
 set -u
 umask 077
 LC_ALL=C
-PATH="${PATH:-}:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH="${PATH:-}:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"
 export LC_ALL PATH
 
 home=/var/lib/harden
@@ -104,7 +105,15 @@ END
         [ "$p" = UNKNOWN ] && p=$g
         now=mode/$m/$o/$p
         ids=mode/$m/$u/$g
-        case $2 in mode/*) return ;; esac
+        case $2 in
+        mode/*) return ;;
+        kept/*)
+            now=kept/$m/$o/$p
+            [ -f "$1" ] || now=other
+            ids=$now
+            return
+            ;;
+        esac
         if [ -f "$1" ]; then
             content=$(sum "$1")
             now=file/$content/$m/$o/$p
@@ -275,7 +284,10 @@ unmoved() {
 }
 
 remember() { # the pre-image, before anything is changed
-    look "$path" "$target"
+    case $target in
+    kept/*) look "$path" file/ ;;
+    *) look "$path" "$target" ;;
+    esac
     case $ids in
     other) return 1 ;;
     owners/*) listed "$path" "$step/$index.owners" || return 1 ;;
@@ -288,6 +300,33 @@ remember() { # the pre-image, before anything is changed
     missing "$path" >"$step/$index.dirs" || return 1
     fsync "$step/$index.dirs"
     printf '%s\n' "$ids" | put "$step/$index.pre-state"
+}
+
+renewed() { # by kubeadm, once for all files of a certificate
+    name=$(first_line "$step/$index.renew")
+    what="kubeadm certs renew $name"
+    if [ ! -f "$step/renewed.$name" ]; then
+        limit=
+        ! command -v timeout >/dev/null || limit="timeout 45"
+        : >"$step/renewing"
+        # shellcheck disable=SC2086
+        said=$($limit $what 2>&1 </dev/null) || {
+            rm -f "$step/renewing"
+            echo "$what: $(echo "$said" | tail -n 1)"
+            return 1
+        }
+        rm -f "$step/renewing"
+        : >"$step/renewed.$name"
+    fi
+    [ "$(sum "$path")" != "$(sum "$step/$index.pre")" ] || {
+        echo "$what left $path as it was"
+        return 1
+    }
+    chown "$b:$c" "$path" && chmod "$a" "$path" && fsync "$path"
+}
+
+noted() { # what this transaction made
+    sum "$path" >"$step/$index.post" && fsync "$step/$index.post"
 }
 
 give() { # a tree, as its target says
@@ -342,6 +381,13 @@ END
         ;;
     owners)
         give || return 1
+        ;;
+    kept)
+        if [ -f "$step/$index.renew" ]; then
+            renewed
+        else
+            place "$step/$index.new" "$path" "$index" "$a" "$b" "$c"
+        fi && noted || return 1
         ;;
     mode)
         # What is gone by now has no mode, and nothing is lost.
@@ -429,9 +475,12 @@ stop_activation() { # one that still runs must not write after the pre-images ar
     read -r pid start 2>/dev/null <"$step/activating" || return 0
     [ "$pid" != "$$" ] || return 0
     tries=0
+    most=
     while [ "$(started "$pid")" = "$start" ] && [ -f "$step/activating" ]; do
         tries=$((tries + 1))
-        if [ "$tries" -gt 50 ]; then
+        # A kubeadm that it began would go on, and write, without it.
+        [ -n "$most" ] || [ -f "$step/renewing" ] || most=$((tries + 50))
+        if [ "$tries" -gt "${most:-600}" ]; then
             kill -9 "$pid"
             sleep 1
             return 0
@@ -465,7 +514,10 @@ begin_revert() { # KIND WHY
 
 left_alone() {
     look "$path" "$target"
-    [ "$now" = "$target" ] && return 0
+    case $target in
+    kept/*) [ "$now" = "$target" ] && [ "$(sum "$path")" = "$(first_line "$step/$index.post")" ] && return 0 ;;
+    *) [ "$now" = "$target" ] && return 0 ;;
+    esac
     case $target in mode/*) [ "$now" != absent ] || return 0 ;; esac
     look "$path" "$(first_line "$step/$index.pre-state")"
     [ "$ids" = "$(first_line "$step/$index.pre-state")" ] && return 0
@@ -690,10 +742,20 @@ END
         file/*)
             why=$( (cat "$found/$at_index.pre" >"$new") 2>&1) || fail unwritable "$why"
             ;;
+        kept/*)
+            [ ! -f "$path" ] || [ "$(sum "$path")" = "$(first_line "$found/$at_index.post")" ] ||
+                fail moved "$path is not what generation $from left there"
+            why=$( (cat "$found/$at_index.pre" >"$new") 2>&1) || fail unwritable "$why"
+            ;;
         owners/*)
             why=$( (cat "$found/$at_index.owners" >"$step/$index.give") 2>&1) || fail unwritable "$why"
             ;;
         esac
+        ;;
+    kubeadm/*)
+        case $source in *[!a-z./-]*) fail input "$source" ;; esac
+        command -v kubeadm >/dev/null || fail unwritable "this node has no kubeadm"
+        why=$( (echo "${source#*/}" >"$step/$index.renew") 2>&1) || fail unwritable "$why"
         ;;
     *) fail input "$source" ;;
     esac
@@ -709,7 +771,7 @@ END
     rm -f "$probe" 2>/dev/null
     case $target in
     absent) why=$( (set -C && printf '' >"$probe") 2>&1) ;;
-    mode/*)
+    mode/* | kept/*)
         IFS=/ read -r word m o g <<END
 $target
 END

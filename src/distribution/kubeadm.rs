@@ -12,6 +12,7 @@ use crate::distribution::Component;
 use crate::fact::NodePath;
 
 pub mod argv;
+pub mod certificates;
 pub mod cluster_configuration;
 pub mod etcd;
 pub mod etcd_url;

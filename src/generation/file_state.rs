@@ -22,6 +22,16 @@ pub(super) fn after(action: &FileAction) -> FileState {
             group: group.clone(),
         },
         (FileTarget::PreImage { state, .. }, _) => state.clone(),
+        (
+            FileTarget::Renewed {
+                mode, owner, group, ..
+            },
+            _,
+        ) => FileState::Kept {
+            mode: *mode,
+            owner: owner.clone(),
+            group: group.clone(),
+        },
         (FileTarget::Owner(ids), _) => FileState::Owners { owners: vec![*ids] },
         (FileTarget::Mode { mode, owner, group }, FileState::File { sha256, .. }) => {
             FileState::File {
@@ -45,7 +55,8 @@ pub(super) fn permissions(state: &FileState) -> Option<(u32, &str, &str)> {
         FileState::File {
             mode, owner, group, ..
         }
-        | FileState::Mode { mode, owner, group } => Some((*mode, owner, group)),
+        | FileState::Mode { mode, owner, group }
+        | FileState::Kept { mode, owner, group } => Some((*mode, owner, group)),
     }
 }
 
@@ -63,6 +74,9 @@ pub(super) fn words(state: &FileState) -> String {
             format!("{short}… {mode:04o} {owner}:{group}")
         }
         FileState::Mode { mode, owner, group } => format!("{mode:04o} {owner}:{group}"),
+        FileState::Kept { mode, owner, group } => {
+            format!("known to its node alone, {mode:04o} {owner}:{group}")
+        }
         FileState::Owners { owners } => {
             let owners: Vec<String> = owners.iter().map(Ids::to_string).collect();
             format!("all of it owned by {}", owners.join(" or "))

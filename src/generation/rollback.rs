@@ -17,7 +17,7 @@ use crate::distribution::Component;
 use crate::distribution::kubeadm::{
     ClusterConfiguration, KUBE_PROXY_NAME, KUBELET_CONFIG_NAME, manifest_path,
 };
-use crate::fact::{Answer, ApiQuery, Fact, Node, NodePath, ObjectRef, Query, sha256};
+use crate::fact::{Answer, ApiQuery, Fact, FileKind, Node, NodePath, ObjectRef, Query, sha256};
 use crate::plan::{
     ConfigMapStep, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction, ObjectStep,
     Plan, Purpose, ServingCertificateStep, Stage, StageName, Step, etcd_leader, leader_last,
@@ -285,6 +285,15 @@ impl Undo<'_> {
                 owner: file.meta.owner.clone(),
                 group: file.meta.group.clone(),
             }),
+            // Whether the content is still what it left, the node itself knows.
+            Fact::Value(Answer::Stat(meta)) if is_kept(action) => match meta.kind {
+                FileKind::Regular => Ok(FileState::Kept {
+                    mode: meta.mode,
+                    owner: meta.owner.clone(),
+                    group: meta.group.clone(),
+                }),
+                _ => Err("it is no regular file".into()),
+            },
             Fact::Value(Answer::Stat(meta)) => Ok(FileState::Mode {
                 mode: meta.mode,
                 owner: meta.owner.clone(),
@@ -693,9 +702,22 @@ fn only_listed(action: &ObjectAction) -> bool {
     )
 }
 
+/// Whether an action leaves a file that only its node knows.
+fn is_kept(action: &FileAction) -> bool {
+    matches!(
+        action.after,
+        FileTarget::Renewed { .. }
+            | FileTarget::PreImage {
+                state: FileState::Kept { .. },
+                ..
+            }
+    )
+}
+
 /// What to look at to see whether an action's result is still there.
 fn query(action: &FileAction) -> Query {
     match action.after {
+        _ if is_kept(action) => Query::Stat(action.path.clone()),
         FileTarget::Mode { .. } => Query::Stat(action.path.clone()),
         FileTarget::Owner(_)
         | FileTarget::PreImage {

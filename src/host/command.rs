@@ -7,17 +7,32 @@ pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// Returns a script's text as it is sent: without indentation and without lines that only comment, but
+/// for the first, by which sudo's log names the script. SSH carries a command in one packet of 32 KiB.
+///
+/// It must do the same without them: no quoted text of it and no here-document may have such lines.
+pub fn sent(text: &str) -> String {
+    let lines = text.lines().map(|line| line.trim_start_matches(' '));
+    let kept = lines.enumerate().filter(|(number, line)| {
+        let comment = line.starts_with('#');
+        *number == 0 || !comment
+    });
+    let kept: Vec<&str> = kept.map(|(_, line)| line).collect();
+    kept.join("\n")
+}
+
 /// The words that run a script.
 ///
 /// The text is a constant, so these words hold nothing that a profile or a node chose. The C locale
 /// makes sudo's messages those that [`check_sudo`] knows, and bytes the characters of scripts.
-pub(super) fn words(script: Script, sudo: bool) -> Vec<&'static str> {
+pub(super) fn words(script: Script, sudo: bool) -> Vec<String> {
     let mut words = vec!["env", "LC_ALL=C"];
     if sudo {
         words.extend(["sudo", "-n"]);
     }
-    words.extend(["sh", "-c", script.text, "harden"]);
-    words
+    let text = sent(script.text);
+    words.extend(["sh", "-c", &text, "harden"]);
+    words.into_iter().map(str::to_owned).collect()
 }
 
 /// The same as one line for the user's login shell at the other end.
@@ -28,9 +43,9 @@ pub(super) fn line(script: Script, sudo: bool) -> String {
         .map(|word| {
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '=');
             if word.chars().all(plain) {
-                word.to_owned()
+                word
             } else {
-                quote(word)
+                quote(&word)
             }
         })
         .collect();
@@ -128,7 +143,7 @@ mod tests {
     fn a_line_is_read_back_as_its_words() {
         let script = Script {
             name: "test",
-            text: "printf '%s|' \"$0\" 'it''s' \\\\ \"$LC_ALL\"\n# $(x) `y` !",
+            text: "printf '%s|' \"$0\" 'it''s' \\\\ \"$LC_ALL\" # $(x) `y` !",
         };
         let ran = Command::new("sh")
             .args(["-c", &line(script, false)])

@@ -60,7 +60,7 @@ impl Host for Local {
         self.check_machine()?;
         let node = self.name();
         let words = command::words(script, self.sudo);
-        let mut program = Command::new(words[0]);
+        let mut program = Command::new(&words[0]);
         program.args(&words[1..]);
         let (output, beginning) =
             process::run(&mut program, stdin, limits).map_err(|failure| match failure {

@@ -14,7 +14,7 @@ mod process;
 pub mod ssh;
 mod tunnel;
 
-pub use command::quote;
+pub use command::{quote, sent};
 
 /// A POSIX `sh` script that is part of this program. Only constants can be made into one.
 #[derive(Debug, Clone, Copy)]

@@ -155,7 +155,10 @@ fn target(effect: &Effect) -> Option<(Place, String)> {
             (Place::Api, format!("{} of {map}", edit.path.join(".")))
         }
         // Two that want one want the same.
-        Effect::ServingCertificate { .. } | Effect::Timer { .. } | Effect::Encryption(_) => {
+        Effect::ServingCertificate { .. }
+        | Effect::Timer { .. }
+        | Effect::Renew(_)
+        | Effect::Encryption(_) => {
             return None;
         }
         Effect::File { node, path, .. } => (Place::Node(node.clone()), format!("file {path}")),

@@ -39,7 +39,11 @@ pub(super) fn decide(
             impact,
         };
     }
-    if resource.risk == Risk::Manual {
+    // One that harden can do after all says so itself.
+    let only_by_hand = changes
+        .iter()
+        .any(|(change, _)| change.risk == Risk::Manual);
+    if resource.risk == Risk::Manual && only_by_hand {
         let remedy = resource.kind.behaviour().by_hand();
         return Decision {
             withheld: Some(("only a person can do it".into(), remedy)),
@@ -191,9 +195,10 @@ fn first_stage(changes: &[(Change, Vec<Effect>)]) -> StageName {
                 Some(StageName::Encryption)
             }
             Effect::Encryption(_) => Some(StageName::EncryptionFiles),
-            Effect::Manifest { .. } | Effect::ServerConfig { .. } | Effect::Owner { .. } => {
-                Some(StageName::ControlPlane)
-            }
+            Effect::Manifest { .. }
+            | Effect::ServerConfig { .. }
+            | Effect::Renew(_)
+            | Effect::Owner { .. } => Some(StageName::ControlPlane),
             Effect::Object { .. } => Some(StageName::ObjectsEnforce),
             Effect::ConfigMapField { map, .. }
                 if map.copy == crate::resource::SettingCopy::KubeProxyConfig =>

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distribution::kubeadm::certificates::KubeadmCertificate;
 use crate::distribution::kubeadm::fields::FieldPath;
 use crate::distribution::{Component, Distribution};
 use crate::fact::{ApiQuery, FieldConflict, Ids, NodePath, ObjectRef, ProgramName, Query};
@@ -281,6 +282,15 @@ pub enum FileState {
         /// Group by name.
         group: String,
     },
+    /// A regular file whose content nobody but its node knows, since it holds a private key.
+    Kept {
+        /// Permission bits.
+        mode: u32,
+        /// Owner by name.
+        owner: String,
+        /// Group by name.
+        group: String,
+    },
     /// A directory: whom it and everything below it belong to.
     Owners {
         /// Each once, sorted.
@@ -324,6 +334,18 @@ pub enum FileTarget {
         /// Group by name.
         group: String,
     },
+    /// What `kubeadm certs renew` writes there, with this mode and owner. The content never leaves the
+    /// node.
+    Renewed {
+        /// As kubeadm calls the certificate.
+        certificate: KubeadmCertificate,
+        /// Permission bits.
+        mode: u32,
+        /// Owner by name.
+        owner: String,
+        /// Group by name.
+        group: String,
+    },
     /// This owner of a directory and of everything below it, also of what is added until the
     /// transaction is committed. Who owned each path before stays on the node.
     Owner(Ids),
@@ -348,10 +370,23 @@ pub struct Gate {
     /// What the kubelet must run with, as a new process; its Node must be Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kubelet: Vec<FieldValue>,
+    /// Certificates that must end later than they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<EndsLater>,
     /// Whether the kubelet has no certificate before its request is approved: without one nobody
     /// can ask it anything, so the gate approves the request while it waits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub serving_certificate: bool,
+}
+
+/// A file on the node all of whose certificates must be valid for longer than the first of them was.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EndsLater {
+    /// Where.
+    pub path: NodePath,
+    /// The last second at which it was valid, since 1970.
+    pub than: i64,
 }
 
 /// A flag of a component, and one of the values that it must be given.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::object_order::{is_namespace, rank};
 use super::{
-    ConfigMapStep, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep, ObjectAction,
-    ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last, servers,
+    ConfigMapStep, EndsLater, FieldValue, FileAction, FileState, FileTarget, Gate, NodeStep,
+    ObjectAction, ObjectStep, ServingCertificateStep, Stage, StageName, Step, leader_last, servers,
 };
+use crate::distribution::kubeadm::certificates::KubeadmCertificate;
 use crate::distribution::kubeadm::fields::{FieldEdit, edit_fields, field, parse_document};
 use crate::distribution::kubeadm::{
     CONFIG_KEY, CONFIG_NAME, CONFIG_NAMESPACE, ClusterConfiguration, KUBE_PROXY_NAME,
@@ -21,6 +22,7 @@ use crate::fact::{
 use crate::resource::component_file::unified_diff;
 use crate::resource::encryption::{EncryptionPart, EncryptionWork};
 use crate::resource::kubelet::kubelet_program;
+use crate::resource::renewal::Renewal;
 use crate::resource::stray::Stray;
 use crate::resource::{ConfigMapRef, Draft, Effect, Place, Problem, SettingCopy, Severity};
 
@@ -38,6 +40,8 @@ struct Effects {
     /// The files, modes and owners that go in the transaction of their node's manifests.
     together: BTreeSet<(String, NodePath)>,
     manifests: BTreeMap<(String, Component), Vec<ComponentEdit>>,
+    /// By node.
+    renewals: BTreeMap<String, Vec<Renewal>>,
     /// By node.
     servers: BTreeMap<String, BTreeMap<Component, Vec<ComponentEdit>>>,
     config: BTreeMap<Component, Vec<ComponentEdit>>,
@@ -221,6 +225,10 @@ impl Effects {
             }
             Effect::Timer { node, unit } => {
                 self.timers.entry(node).or_default().insert(unit);
+            }
+            Effect::Renew(renewal) => {
+                let of_node = self.renewals.entry(renewal.node.clone());
+                of_node.or_default().push(renewal);
             }
             Effect::Owner { node, path, owner } => {
                 self.owners.insert((node, path), owner);
@@ -418,6 +426,9 @@ impl Effects {
         for ((node, component), edits) in std::mem::take(&mut self.manifests) {
             by_node.entry(node).or_default().insert(component, edits);
         }
+        for node in self.renewals.keys() {
+            by_node.entry(node.clone()).or_default();
+        }
         let mut steps = Vec::new();
         for (name, components) in by_node {
             let Some(node) = facts.nodes.get(&name) else {
@@ -466,17 +477,37 @@ impl Effects {
                 texts.insert(*component, after);
                 old_texts.insert(*component, before.to_owned());
             }
+            let mut renewals = self.renewals.remove(&name).unwrap_or_default();
+            // One whose reader cannot be restarted is a problem by now.
+            renewals.retain(|one| {
+                let reader = one.certificate.reader();
+                reader.is_none_or(|reader| texts.contains_key(&reader))
+            });
+            // The new process must find everything as it needs it; only then comes its manifest.
+            if texts.contains_key(&Component::Etcd) {
+                files.splice(0..0, handover);
+            }
+            let renewed: Vec<FileAction> = renewals
+                .iter()
+                .flat_map(|one| one.files.iter().map(|file| (one.certificate, file)))
+                .map(|(certificate, (path, meta))| {
+                    let key = (name.clone(), path.clone());
+                    renewal_action(certificate, path, meta, self.modes.get(&key))
+                })
+                .collect();
+            files.splice(0..0, renewed);
             if files.is_empty() {
                 continue;
-            }
-            if texts.contains_key(&Component::Etcd) {
-                // The new process must find everything as it needs it; only then comes its manifest.
-                files.splice(0..0, handover);
             }
             let gates =
                 gate_for(node, &texts).and_then(|new| Ok((new, gate_for(node, &old_texts)?)));
             match gates {
-                Ok((gate, undo_gate)) => {
+                Ok((mut gate, undo_gate)) => {
+                    let of = |one: &Renewal| EndsLater {
+                        path: one.certificate.file(),
+                        than: one.until,
+                    };
+                    gate.certificates = renewals.iter().map(of).collect();
                     for action in &files {
                         self.modes.remove(&(name.clone(), action.path.clone()));
                     }
@@ -490,13 +521,11 @@ impl Effects {
                     }));
                 }
                 Err(error) => {
-                    fail(
-                        draft,
-                        &place,
-                        "gate",
-                        &error,
-                        |effect| matches!(effect, Effect::Manifest { node, .. } if *node == name),
-                    );
+                    fail(draft, &place, "gate", &error, |effect| match effect {
+                        Effect::Manifest { node, .. } => *node == name,
+                        Effect::Renew(renewal) => renewal.node == name,
+                        _ => false,
+                    });
                 }
             }
         }
@@ -645,6 +674,31 @@ fn mode_action(node: &Node, path: &NodePath, wanted: Permissions) -> Option<File
             group: wanted.group,
         },
     })
+}
+
+/// The action on one file of a certificate; `wanted` is the mode that it shall have besides.
+fn renewal_action(
+    certificate: KubeadmCertificate,
+    path: &NodePath,
+    meta: &Meta,
+    wanted: Option<&Permissions>,
+) -> FileAction {
+    let before = permissions(meta);
+    let Permissions { mode, owner, group } = wanted.unwrap_or(&before).clone();
+    FileAction {
+        path: path.clone(),
+        before: FileState::Kept {
+            mode: before.mode,
+            owner: before.owner,
+            group: before.group,
+        },
+        after: FileTarget::Renewed {
+            certificate,
+            mode,
+            owner,
+            group,
+        },
+    }
 }
 
 fn owner_action(node: &Node, path: &NodePath, owner: Ids) -> Option<FileAction> {

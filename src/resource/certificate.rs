@@ -4,14 +4,17 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Behaviour, Difference, Draft, Part, Place, Resource, SettingCopy, Subject};
+use super::renewal::Renewal;
+use super::{Behaviour, Difference, Draft, Part, Place, Resource, Risk, SettingCopy, Subject};
 use crate::distribution::k3s::Layout;
+use crate::distribution::kubeadm::ClusterConfiguration;
+use crate::distribution::kubeadm::certificates::KubeadmCertificate;
 use crate::fact::certificate::{self as fact, Certificates};
 use crate::fact::{Answer, Fact, Facts, Node, NodePath, Query};
 
 const DAY: i64 = 86_400;
 
-/// The certificates of a file. Nothing is renewed here: what is wrong is told, with what a person does.
+/// The certificates of a file. Where kubeadm shall not renew them, what is wrong is told, with what a person does.
 /// A file that is not there, as those of a control plane on a worker, is no difference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -22,6 +25,9 @@ pub struct Certificate {
     /// By whom it is renewed without anybody's doing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     renewed: Option<Renewed>,
+    /// Whether kubeadm renews it where it ends too soon.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    renew: bool,
     /// The file whose keys it must not have.
     other_key_than: Option<NodePath>,
     by_hand: String,
@@ -45,6 +51,7 @@ impl Certificate {
     /// renewed        = "by-kubelet"  # then late only when a tenth of its time is left
     /// other-key-than = "/etc/kubernetes/pki/ca.crt"
     /// by-hand        = "renew it"   # what a person does about it
+    /// renew          = true         # by kubeadm, in a transaction with the restart of who reads it
     /// ```
     ///
     /// # Errors
@@ -54,18 +61,27 @@ impl Certificate {
         if table.days_left.is_none() == table.other_key_than.is_none() {
             return Err("give one of days-left and other-key-than".into());
         }
+        if table.renew && (table.days_left.is_none() || table.renews().is_none()) {
+            return Err("renew: kubeadm renews nothing here when it ends".into());
+        }
         if table.by_hand.trim().is_empty() {
             return Err("by-hand: say what a person does about it".into());
         }
         Ok(table)
     }
 
-    fn diff_node(&self, resource: &Resource, node: &Node, draft: &mut Draft) {
+    /// Which certificate of kubeadm's it is, where that is to be renewed.
+    fn renews(&self) -> Option<KubeadmCertificate> {
+        let own = KubeadmCertificate::of_file(&self.path);
+        own.filter(|_| self.renew)
+    }
+
+    fn diff_node(&self, resource: &Resource, node: &Node, period: Option<i64>, draft: &mut Draft) {
         let Some(found) = read(resource, node, &self.path, draft) else {
             return;
         };
         if let Some(days) = self.days_left {
-            self.compare_time(resource, node, found, days, draft);
+            self.compare_time(resource, node, found, (days, period), draft);
         }
         if let Some(other) = &self.other_key_than
             && let Some(theirs) = read(resource, node, other, draft)
@@ -85,7 +101,7 @@ impl Certificate {
         resource: &Resource,
         node: &Node,
         found: &Certificates,
-        days: u32,
+        (days, period): (u32, Option<i64>),
         draft: &mut Draft,
     ) {
         let wanted = i64::from(days) * DAY;
@@ -106,6 +122,38 @@ impl Certificate {
             true => "not valid since",
             false => "valid until",
         };
+        if let Some(certificate) = self.renews() {
+            let place = Place::Node(node.info.name.clone());
+            if let Some(period) = period.filter(|period| *period < wanted) {
+                let message = format!(
+                    "kubeadm would issue it for {} days only, so that it would always end too soon",
+                    period / DAY
+                );
+                let remedy = "set certificates.days-left to less than certificateValidityPeriod in ClusterConfiguration";
+                draft.error(resource, place, message, remedy);
+                return;
+            }
+            match Renewal::effects(certificate, node, first, &self.by_hand) {
+                Err((message, remedy)) => draft.error(resource, place, message, remedy),
+                Ok(effects) => {
+                    let reader = certificate.reader();
+                    let found = Difference {
+                        place,
+                        copy: Some(SettingCopy::File),
+                        before: Some(format!("{word} {}", date(first))),
+                        after: Some("renewed by kubeadm".into()),
+                        risk: Some(match reader {
+                            Some(_) => Risk::Restart,
+                            None => Risk::Safe,
+                        }),
+                        restarts: reader.map(|component| component.to_string()),
+                        ..Difference::default()
+                    };
+                    draft.change(resource, found, effects);
+                }
+            }
+            return;
+        }
         let after = format!("valid for {days} days more");
         self.tell(
             resource,
@@ -176,15 +224,20 @@ impl Behaviour for Certificate {
     fn queries(&self) -> Vec<Query> {
         let paths = [Some(&self.path), self.other_key_than.as_ref()];
         let paths = paths.into_iter().flatten();
-        paths
+        let mut queries: Vec<Query> = paths
             .map(|path| Query::Certificates(path.clone()))
-            .collect()
+            .collect();
+        queries.extend(self.renews().into_iter().flat_map(Renewal::queries));
+        queries
     }
 
     fn parts(&self) -> Vec<Part> {
         let mut wanted = serde_json::Map::new();
         if let Some(days) = self.days_left {
             wanted.insert("days-left".into(), days.into());
+        }
+        if self.renew {
+            wanted.insert("renew".into(), true.into());
         }
         if let Some(other) = &self.other_key_than {
             wanted.insert("other-key-than".into(), other.as_str().into());
@@ -205,13 +258,17 @@ impl Behaviour for Certificate {
     }
 
     fn queries_on_k3s(&self, _: &'static Layout) -> Option<Vec<Query>> {
-        Some(self.queries())
+        // kubeadm renews nothing there.
+        (!self.renew).then(|| self.queries())
     }
 
     fn diff(&self, resource: &Resource, facts: &Facts, draft: &mut Draft) {
+        let config = facts.api.cluster_configuration.value();
+        let config = config.and_then(|text| ClusterConfiguration::parse(text).ok());
+        let period = config.and_then(|config| config.certificate_validity());
         for node in resource.nodes(facts) {
             if node.facts.value().is_some() {
-                self.diff_node(resource, node, draft);
+                self.diff_node(resource, node, period, draft);
             }
         }
     }

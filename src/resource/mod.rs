@@ -38,6 +38,7 @@ pub mod mode;
 pub mod object;
 pub mod precondition;
 mod quantity;
+pub mod renewal;
 mod servers;
 pub mod serving_certificate;
 pub mod stray;
@@ -800,6 +801,8 @@ pub enum Effect {
         /// Owner and group by name.
         owner: (String, String),
     },
+    /// Have kubeadm renew a certificate, in the transaction of its node's manifests.
+    Renew(renewal::Renewal),
     /// Give a directory and everything below it to a user and group, in the transaction of the same
     /// change's manifest, if there is one; so it is then with its files and modes as well.
     Owner {

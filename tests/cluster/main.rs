@@ -29,6 +29,7 @@ mod lock;
 mod machine;
 mod objects;
 mod refused;
+mod renewal;
 mod serving_certificates;
 mod tenants;
 mod thin_line;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::plan_support::*;
 use harden::fact::certificate::{Certificate, Certificates};
 use harden::fact::probe::{SCRIPT, encode, parse};
-use harden::fact::{Answer, Fact, Facts, NodePath, Query};
+use harden::fact::{Answer, Fact, Facts, FileKind, NodePath, Query};
 use harden::plan::*;
 use harden::resource::{Desired, Resource, Risk, Scope};
 use serde_json::json;
@@ -297,5 +297,165 @@ fn a_table_says_one_thing() {
     ] {
         let kind = harden::resource::Kind::from_table("certificate", table.clone());
         assert!(kind.is_err(), "{table}");
+    }
+}
+
+/// As [`facts`], with all that a renewal needs.
+fn renewable(desired: &Desired, left: i64) -> Facts {
+    let mut facts = facts(desired, leaf().not_after - left, &[leaf()]);
+    for (file, mode) in [
+        (APISERVER, 0o644),
+        ("/etc/kubernetes/pki/apiserver.key", 0o600),
+    ] {
+        for node in ["cp1", "cp2"] {
+            let stat = Fact::Value(Answer::Stat(meta(FileKind::Regular, mode)));
+            put(&mut facts, node, Query::Stat(path(file)), stat);
+        }
+    }
+    facts
+}
+
+fn renewing() -> Desired {
+    wanted(json!({"days-left": 30, "renew": true}))
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_renewed_with_the_restart_of_who_reads_it() {
+    let desired = renewing();
+    let facts = renewable(&desired, 10 * DAY);
+    let plan = build(&desired, &facts);
+    assert_eq!(problems(&plan), [""; 0]);
+    insta::assert_snapshot!(lines(&plan).join("\n"), @r"
+    cp1 file | certificate /etc/kubernetes/pki/apiserver.crt: valid until 2027-11-26 → renewed by kubeadm (Restart restarts)
+    cp2 file | certificate /etc/kubernetes/pki/apiserver.crt: valid until 2027-11-26 → renewed by kubeadm (Restart restarts)
+    ");
+    assert_eq!(stage_names(&plan), [StageName::ControlPlane]);
+    assert_eq!(plan.steps().count(), 2, "one control plane at a time");
+    for (_, step) in plan.steps() {
+        let Step::Node(step) = step else { panic!() };
+        let files: Vec<&str> = step.files.iter().map(|file| file.path.as_str()).collect();
+        // First the files, then the manifest by which the API server restarts.
+        assert_eq!(
+            files,
+            [
+                APISERVER,
+                "/etc/kubernetes/pki/apiserver.key",
+                "/etc/kubernetes/manifests/kube-apiserver.yaml"
+            ]
+        );
+        let FileTarget::Renewed { mode, .. } = step.files[1].after else {
+            panic!("{:?}", step.files[1]);
+        };
+        assert_eq!(mode, 0o600);
+        let gate = step.gate.as_ref().unwrap();
+        assert!(gate.processes.contains_key(&API));
+        assert_eq!(gate.certificates.len(), 1);
+        assert_eq!(gate.certificates[0].than, leaf().not_after);
+        // What is put back ends when it did.
+        assert_eq!(step.undo_gate.as_ref().unwrap().certificates, []);
+    }
+    // It is the same an hour later, and nothing of a key is in it.
+    let later = build(&desired, &renewable(&desired, 10 * DAY - 3_600));
+    assert_eq!(plan, later);
+    // One that lasts is left alone.
+    assert!(build(&desired, &renewable(&desired, 40 * DAY)).is_clean());
+}
+
+#[test]
+fn what_kubeadm_cannot_renew_is_an_error_that_says_why() {
+    let desired = renewing();
+    let key = Query::Stat(path("/etc/kubernetes/pki/ca.key"));
+    for (query, fact, why) in [
+        (key, Fact::Absent, "its authority is external"),
+        (
+            Query::Stat(path("/etc/kubernetes/pki/apiserver.key")),
+            Fact::Absent,
+            "is not there, so that kubeadm cannot renew it",
+        ),
+        (
+            Query::Stat(path(APISERVER)),
+            Fact::Value(Answer::Stat(meta(FileKind::Symlink, 0o777))),
+            "links are not followed",
+        ),
+        (
+            Query::Process(API.program()),
+            Fact::Absent,
+            "does not run just once",
+        ),
+    ] {
+        let mut facts = renewable(&desired, 10 * DAY);
+        put(&mut facts, "cp2", query, fact);
+        let plan = build(&desired, &facts);
+        let said = problems(&plan);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].contains("Error cp2") && said[0].contains(why),
+            "{said:?}"
+        );
+        assert_eq!(plan.steps().count(), 1, "the other one is renewed");
+    }
+    // It would never last for so long.
+    let mut facts = renewable(&desired, 10 * DAY);
+    let text = V1BETA4.replace(
+        "certificateValidityPeriod: 8760h",
+        "certificateValidityPeriod: 240h",
+    );
+    facts.api.cluster_configuration = Fact::Value(text);
+    let plan = build(&desired, &facts);
+    assert!(plan.is_clean());
+    assert!(
+        problems(&plan)[0].contains("for 10 days only"),
+        "{:?}",
+        problems(&plan)
+    );
+}
+
+#[test]
+fn a_mode_that_is_wanted_of_the_file_goes_with_its_renewal() {
+    let mut desired = renewing();
+    desired.resources.push(resource(
+        "mode",
+        json!({"path": APISERVER, "mode": "0600", "owner": "root", "group": "root"}),
+    ));
+    let plan = build(&desired, &renewable(&desired, 10 * DAY));
+    assert_eq!(stage_names(&plan), [StageName::ControlPlane]);
+    let Step::Node(step) = &plan.stages[0].steps[0] else {
+        panic!()
+    };
+    let FileTarget::Renewed { mode, .. } = step.files[0].after else {
+        panic!("{:?}", step.files[0]);
+    };
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn what_nobody_reads_at_its_start_is_renewed_without_a_restart() {
+    const ADMIN: &str = "/etc/kubernetes/admin.conf";
+    let table = json!({"path": ADMIN, "by-hand": "x", "days-left": 30, "renew": true});
+    let desired = desired(vec![resource("certificate", table)]);
+    let mut facts = cluster(&["cp1"], &desired);
+    put_certificates(&mut facts, "cp1", ADMIN, leaf().not_after, vec![leaf()]);
+    let plan = build(&desired, &facts);
+    let Step::Node(step) = &plan.stages[0].steps[0] else {
+        panic!()
+    };
+    assert_eq!(step.files.len(), 1);
+    let gate = step.gate.as_ref().unwrap();
+    assert!(gate.processes.is_empty());
+    assert_eq!(gate.certificates[0].path.as_str(), ADMIN);
+}
+
+#[test]
+fn only_what_kubeadm_renews_can_be_renewed() {
+    for file in [
+        "/etc/kubernetes/pki/ca.crt",
+        "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    ] {
+        let table = json!({"path": file, "by-hand": "x", "days-left": 30, "renew": true});
+        let kind = harden::resource::Kind::from_table("certificate", table);
+        assert!(
+            kind.is_err_and(|why| why.contains("kubeadm renews nothing here")),
+            "{file}"
+        );
     }
 }

@@ -109,6 +109,15 @@ impl ClusterConfiguration {
             .trim_end_matches('/')
     }
 
+    /// Returns for how long kubeadm issues certificates, in seconds, where that is said: whole hours, as
+    /// kubeadm writes them, and what is beside them does not count (v1beta4/types.go:
+    /// `CertificateValidityPeriod`).
+    pub fn certificate_validity(&self) -> Option<i64> {
+        let period = self.value.get("certificateValidityPeriod")?.as_str()?;
+        let (hours, _) = period.split_once('h')?;
+        hours.parse::<i64>().ok()?.checked_mul(3_600)
+    }
+
     /// Whether etcd is not kubeadm's to run (v1beta4/types.go: `Etcd.External`).
     pub fn etcd_is_external(&self) -> bool {
         let external = self.value.pointer("/etcd/external");

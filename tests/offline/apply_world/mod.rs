@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use harden::apply::node::{Client, Id, NodeError};
 use harden::fact::{NodePath, sha256};
-use harden::host::{Exit, Host, HostError, Limits, Output, Script, Tunnel, TunnelGuard};
+use harden::host::{Exit, Host, HostError, Limits, Output, Script, Tunnel, TunnelGuard, sent};
 use harden::plan::{FileAction, FileState, FileTarget};
 
 /// A scratch node.
@@ -122,7 +122,7 @@ impl Sandbox {
     }
 
     pub fn run_with(&self, setup: &str, script: Script, stdin: &[u8]) -> Output {
-        let mut child = self.spawn(setup, &["-c", script.text, "harden"]);
+        let mut child = self.spawn(setup, &["-c", &sent(script.text), "harden"]);
         let _ = child.stdin.take().unwrap().write_all(stdin);
         let output = child.wait_with_output().unwrap();
         Output {
