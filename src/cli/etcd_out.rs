@@ -1,11 +1,9 @@
 //! A snapshot on its way from the node: to a program that encrypts it, or in clear to a file.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
 
 use harden::apply;
 use harden::fact::hex;
@@ -16,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::Failure;
 use super::args::SnapshotArgs;
 use super::output::Output;
+use super::recipient;
 
 /// Checks, before a snapshot is taken, that nothing is where it shall go.
 pub(super) fn check(own: &SnapshotArgs) -> Result<(), Failure> {
@@ -131,41 +130,9 @@ fn to_program(
             "run the program by hand; it gets the snapshot on stdin, and must write to a file of its own",
         )
     };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    let said = listen(&mut child);
-    let sent = match child.stdin.take() {
-        // Dropped at once, so that the program sees the end.
-        Some(mut stdin) => send(host, snapshot, &mut stdin, output),
-        None => Ok(()),
-    };
-    if sent.is_err() {
-        // It must not take half of a snapshot for all of it.
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(|error| failed(error.to_string()))?;
-    if said.is_some_and(|said| said.join().unwrap_or(true)) {
-        return Err(failed(
-            "it wrote to its stdout, which is kept nowhere".into(),
-        ));
-    }
-    if sent.is_ok() && !status.success() {
-        return Err(failed(status.to_string()));
-    }
-    sent
-}
-
-/// Whether a program writes to its stdout. The first byte is enough, and ends it: nobody reads more.
-fn listen(child: &mut Child) -> Option<JoinHandle<bool>> {
-    let mut stdout = child.stdout.take()?;
-    Some(std::thread::spawn(move || {
-        stdout.read(&mut [0]).is_ok_and(|count| count > 0)
-    }))
+    recipient::give(program, arguments, failed, |stdin| {
+        send(host, snapshot, stdin, output)
+    })
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use harden::apply::Trouble;
 use harden::fact::encryption::Form;
 use harden::resource::encryption::Backup;
 use harden::resource::encryption::keys::Secret;
 use zeroize::Zeroizing;
+
+use super::recipient;
 
 /// Checks, before anything is done, that nothing is there yet. `dir` is the workspace's, which paths of
 /// files are relative to; programs run where the user is.
@@ -86,7 +87,6 @@ fn to_file(path: &Path, text: &str) -> Result<(), Trouble> {
         .map_err(failed)
 }
 
-/// The program's stdout is not shown: what it writes there is lost, and so the key is not backed up.
 fn to_program(command: &[String], text: &str) -> Result<(), Trouble> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Trouble::new("no program is named", ""));
@@ -97,32 +97,11 @@ fn to_program(command: &[String], text: &str) -> Result<(), Trouble> {
             "run the program by hand; it gets the key on stdin, and must write it to a file of its own",
         )
     };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    let written = match child.stdin.take() {
-        // Dropped at once, so that the program sees the end.
-        Some(mut stdin) => stdin.write_all(text.as_bytes()),
-        None => Ok(()),
-    };
-    let output = child
-        .wait_with_output()
-        .map_err(|error| failed(error.to_string()))?;
-    let said = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(failed(output.status.to_string()));
-    }
-    written.map_err(|error| failed(error.to_string()))?;
-    match said.is_empty() {
-        true => Ok(()),
-        false => Err(failed(
-            "it wrote to its stdout, which is kept nowhere".into(),
-        )),
-    }
+    recipient::give(program, arguments, failed, |stdin| {
+        stdin
+            .write_all(text.as_bytes())
+            .map_err(|error| failed(error.to_string()))
+    })
 }
 
 #[cfg(test)]

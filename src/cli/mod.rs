@@ -27,6 +27,7 @@ mod output;
 mod plan;
 mod progress;
 mod read_back;
+mod recipient;
 mod render;
 mod rollback;
 mod rotate;

@@ -179,7 +179,7 @@ pub enum Query {
     /// The file at the path and its drop-ins: the files `*.yaml` and `*.yml` in the directory of the same
     /// name with `.d`, as k3s reads them. Absent where there is none of them.
     Config(NodePath),
-    /// What systemd says of this unit.
+    /// What systemd says of this unit: the timer where its name begins with `harden-`, else the service.
     Unit(ProgramName),
     /// What an EncryptionConfiguration says, without its keys. Only block style with one thing a line is
     /// understood, as people and programs write it; anything else is unreadable.

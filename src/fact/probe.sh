@@ -413,13 +413,18 @@ query_config() {
 }
 
 # What systemd says of a unit; of its environment only which configuration is named there.
+# A unit of harden's own is a timer, of others a service.
 query_unit() {
+    case $1 in
+        harden-*) unit=$1.timer ;;
+        *) unit=$1.service ;;
+    esac
     if ! command -v systemctl >/dev/null 2>&1; then
         unreadable 'this node has no systemd'
         return 0
     fi
     if ! shown=$(systemctl show --no-pager \
-        --property=LoadState,ActiveState,MainPID,NRestarts,ExecStart "$1.service" 2>/dev/null); then
+        --property=LoadState,ActiveState,MainPID,NRestarts,ExecStart "$unit" 2>/dev/null); then
         unreadable 'systemctl cannot tell'
         return 0
     fi

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::component_file::unified_diff;
 use super::{Behaviour, Difference, Draft, Effect, Part, Place, Resource, Subject};
-use crate::fact::{Fact, Facts, Node, NodePath, ProgramName, Query, sha256};
+use crate::fact::{Answer, Fact, Facts, Node, NodePath, ProgramName, Query, sha256};
 
 /// The script that works on etcd's data on a node.
 pub const SCRIPT: &str = include_str!("etcd_snapshots/etcd.sh");
@@ -18,6 +18,9 @@ const SCRIPT_PATH: &str = "/etc/harden/etcd-snapshot.sh";
 
 /// The unit, without what tells a service from a timer.
 const UNIT: &str = "harden-etcd-snapshot";
+
+/// Where the timer lies.
+const TIMER_PATH: &str = "/etc/systemd/system/harden-etcd-snapshot.timer";
 
 /// How many are kept where nothing else is said.
 const KEPT: u32 = 7;
@@ -93,11 +96,7 @@ impl EtcdSnapshots {
                 0o644,
                 service,
             ),
-            (
-                "/etc/systemd/system/harden-etcd-snapshot.timer",
-                0o644,
-                timer,
-            ),
+            (TIMER_PATH, 0o644, timer),
             (
                 "/etc/systemd/system/timers.target.d/50-harden-etcd-snapshot.conf",
                 0o644,
@@ -108,6 +107,7 @@ impl EtcdSnapshots {
 
     fn diff_node(&self, resource: &Resource, node: &Node, draft: &mut Draft) {
         let name = &node.info.name;
+        let mut files_differ = false;
         for (path, mode, text) in self.files() {
             let Ok(path) = NodePath::new(path) else {
                 continue;
@@ -137,10 +137,12 @@ impl EtcdSnapshots {
                         format!("{path} could not be read: {why}"),
                         "check that the login may read it as root, and plan again",
                     );
+                    files_differ = true;
                     continue;
                 }
             };
-            let after = match path.as_str().ends_with(".timer") {
+            files_differ = true;
+            let after = match path.as_str() == TIMER_PATH {
                 true => self.schedule.clone(),
                 false => format!("{}, {mode:04o} root", short(text.as_bytes())),
             };
@@ -157,22 +159,70 @@ impl EtcdSnapshots {
                 diff,
                 ..Difference::default()
             };
-            let mut effects = vec![Effect::File {
-                node: name.clone(),
-                path,
-                content: text,
-                mode,
-                owner: ("root".into(), "root".into()),
-            }];
-            if let Ok(unit) = ProgramName::new(UNIT) {
-                effects.push(Effect::Timer {
-                    node: name.clone(),
-                    unit,
-                });
-            }
-            draft.change(resource, found, effects);
+            draft.change(resource, found, placed(name, path, mode, text));
+        }
+        // Whoever places a file starts the timer as well.
+        if !files_differ {
+            self.diff_timer(resource, node, draft);
         }
     }
+
+    /// Starts the timer again where somebody stopped it, or it failed. Its file is written anew with it,
+    /// since a step is about files.
+    fn diff_timer(&self, resource: &Resource, node: &Node, draft: &mut Draft) {
+        let name = &node.info.name;
+        let Ok(unit) = ProgramName::new(UNIT) else {
+            return;
+        };
+        let state = match node.get(&Query::Unit(unit)) {
+            Fact::Value(Answer::Unit(unit)) => unit.active.clone(),
+            Fact::Value(_) => return,
+            // systemd has not read the file.
+            Fact::Absent => "not loaded".into(),
+            Fact::Unreadable(why) => {
+                draft.error(
+                    resource,
+                    Place::Node(name.clone()),
+                    format!("whether {UNIT}.timer is active could not be seen: {why}"),
+                    "check on the node that `systemctl status` answers, and plan again",
+                );
+                return;
+            }
+        };
+        let timer = self
+            .files()
+            .into_iter()
+            .find(|(path, ..)| *path == TIMER_PATH);
+        let Some((path, mode, text)) = timer else {
+            return;
+        };
+        if let (false, Ok(path)) = (state == "active", NodePath::new(path)) {
+            let found = Difference {
+                resource: Some(format!("{UNIT}.timer")),
+                place: Place::Node(name.clone()),
+                before: Some(state),
+                after: Some("active".into()),
+                ..Difference::default()
+            };
+            draft.change(resource, found, placed(name, path, mode, text));
+        }
+    }
+}
+
+/// What places a file of root's, and starts the timer with it.
+fn placed(node: &str, path: NodePath, mode: u32, content: String) -> Vec<Effect> {
+    let mut effects = vec![Effect::File {
+        node: node.to_owned(),
+        path,
+        content,
+        mode,
+        owner: ("root".into(), "root".into()),
+    }];
+    effects.extend(ProgramName::new(UNIT).ok().map(|unit| Effect::Timer {
+        node: node.to_owned(),
+        unit,
+    }));
+    effects
 }
 
 fn short(content: &[u8]) -> String {
@@ -189,6 +239,7 @@ impl Behaviour for EtcdSnapshots {
         paths
             .filter_map(|path| NodePath::new(path).ok())
             .map(Query::File)
+            .chain(ProgramName::new(UNIT).ok().map(Query::Unit))
             .collect()
     }
 

@@ -124,9 +124,10 @@ impl<'c> Encrypted<'c> {
             format!("chmod 600 {new} && mv -f {new} /etc/kubernetes/manifests/kube-apiserver.yaml");
         self.cluster.on(node, &place);
         eventually("the API server restarts", Duration::from_secs(180), || {
+            // The process may end between the two commands: no argv then, and another look.
             let argv = self.cluster.on(
                 node,
-                "tr '\\0' ' ' </proc/$(pgrep -x kube-apiserver || echo self)/cmdline",
+                "cat /proc/$(pgrep -xn kube-apiserver)/cmdline 2>/dev/null | tr '\\0' ' '; true",
             );
             argv.contains("--encryption-provider-config=") == encrypts && self.cluster.readyz(node)
         });

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::environment::{Cluster, Via, Workspace, eventually, single};
+use crate::etcd_user::last_generation;
 
 const NAMESPACE: &str = "etcd-data-test";
 
@@ -402,6 +403,16 @@ fn the_schedule_takes_verified_snapshots_and_a_rollback_ends_it() {
     );
     let is_active = "systemctl is-active harden-etcd-snapshot.timer || true";
     assert_eq!(cluster.on(&cp, is_active), "active\n");
+    let placed = last_generation(&workspace);
+    // Somebody stops it.
+    cluster.on(&cp, "systemctl stop harden-etcd-snapshot.timer");
+    workspace
+        .harden(&["plan"])
+        .exits(2)
+        .says("inactive → active");
+    workspace.harden(&["apply", "--yes"]).exits(0);
+    assert_eq!(cluster.on(&cp, is_active), "active\n");
+    workspace.harden(&["plan"]).exits(0);
     let wanted = cluster.on(&cp, "systemctl show --property=Wants timers.target");
     assert!(wanted.contains("harden-etcd-snapshot.timer"), "{wanted}");
     // What the timer does, three times.
@@ -430,7 +441,8 @@ fn the_schedule_takes_verified_snapshots_and_a_rollback_ends_it() {
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     assert_eq!(last["hash"], status["hash"]);
 
-    workspace.harden(&["rollback", "--yes"]).exits(0);
+    // The second apply had only started the timer.
+    workspace.harden(&["rollback", "--yes", &placed]).exits(0);
     assert_eq!(cluster.on(&cp, files), "0\n");
     assert_eq!(cluster.on(&cp, is_active), "inactive\n");
     let listed = workspace.harden(&["etcd", "snapshots"]).exits(0).stdout;

@@ -94,3 +94,35 @@ fn whatever_is_otherwise_than_it_was_placed_is_placed_again() {
         lines(&plan)
     );
 }
+
+#[test]
+fn a_timer_that_somebody_stopped_is_started_again() {
+    let desired = desired(vec![snapshots("hourly")]);
+    let mut facts = cluster(&["cp1", "cp2"], &desired);
+    let plan = build(&desired, &facts);
+    execute(&plan, &mut facts);
+    let query = Query::Unit(ProgramName::new("harden-etcd-snapshot").unwrap());
+    for state in ["inactive", "failed"] {
+        let found = Fact::Value(Answer::Unit(timer(state)));
+        put(&mut facts, "cp2", query.clone(), found);
+        let plan = build(&desired, &facts);
+        assert_eq!(lines(&plan).len(), 1, "{:?}", lines(&plan));
+        let line = &lines(&plan)[0];
+        assert!(line.contains(&format!("{state} → active")), "{line}");
+        let started: Vec<&str> = plan
+            .steps()
+            .filter_map(|(_, step)| match step {
+                Step::Node(step) if step.units.len() == 1 => Some(step.node.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(started, ["cp2"]);
+        execute(&plan, &mut facts);
+        assert!(build(&desired, &facts).is_clean());
+    }
+    // What cannot be seen is not active.
+    let unseen = Fact::Unreadable("systemctl cannot tell".into());
+    put(&mut facts, "cp1", query, unseen);
+    let plan = build(&desired, &facts);
+    assert!(plan.is_incomplete() && lines(&plan).is_empty());
+}

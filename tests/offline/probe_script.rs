@@ -847,7 +847,7 @@ fn what_systemd_says_of_a_unit() {
     let say = |text: &str| {
         let program = dir.path().join("systemctl");
         let script = format!(
-            "#!/bin/sh\n[ \"$#:$4\" = 4:k3s.service ] || exit 1\ncat <<'END'\n{text}\nEND\n"
+            "#!/bin/sh\ncase $#:$4 in 4:k3s.service | 4:harden-x.timer) ;; *) exit 1 ;; esac\ncat <<'END'\n{text}\nEND\n"
         );
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -898,6 +898,18 @@ fn what_systemd_says_of_a_unit() {
     }
     service.kill().unwrap();
     service.wait().unwrap();
+    // One of harden's own is a timer, which has no process.
+    say("LoadState=loaded\nActiveState=inactive");
+    let own = Query::Unit(program("harden-x"));
+    for (shell, words) in SHELLS {
+        let words = [&["env", path.as_str()][..], &words[..]].concat();
+        match &probe(&words, SCRIPT, std::slice::from_ref(&own))[&own] {
+            Fact::Value(Answer::Unit(unit)) => {
+                assert_eq!((unit.active.as_str(), unit.main), ("inactive", None));
+            }
+            other => panic!("{shell}: {other:?}"),
+        }
+    }
     for (text, wanted) in [
         ("LoadState=not-found\nActiveState=inactive\nMainPID=0", None),
         (

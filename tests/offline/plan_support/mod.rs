@@ -319,7 +319,24 @@ fn execute_map(step: &ConfigMapStep, facts: &mut Facts) {
     }
 }
 
+/// A timer in this state.
+pub fn timer(active: &str) -> Unit {
+    Unit {
+        active: active.into(),
+        main: None,
+        restarts: 0,
+        options: Default::default(),
+        config: None,
+    }
+}
+
 fn execute_node(step: &NodeStep, facts: &mut Facts) {
+    // Of the others only the gate asks.
+    let timers = |unit: &&ProgramName| unit.as_str().starts_with("harden-");
+    for unit in step.units.iter().filter(timers) {
+        let now = Fact::Value(Answer::Unit(timer("active")));
+        put(facts, &step.node, Query::Unit(unit.clone()), now);
+    }
     let mut seen = std::collections::BTreeSet::new();
     for action in &step.files {
         assert!(seen.insert(&action.path), "two actions on {}", action.path);
