@@ -488,7 +488,10 @@ fn a_sample_has_some_of_every_kind_and_nothing_that_is_not_wanted() {
 }
 
 /// Options that only say how another one does what it does, and that one.
-const BESIDE: &[(&str, &str, &str)] = &[("encryption.", "encryption.provider", "\"secretbox\"")];
+const BESIDE: &[(&str, &str, &str)] = &[
+    ("encryption.", "encryption.provider", "\"secretbox\""),
+    ("certificates.", "certificates.days-left", "30"),
+];
 
 /// The example of every option, set alone or beside the one that it belongs to, gives resources.
 #[test]

@@ -75,9 +75,12 @@ const TENANT: &str = "[tenants.a]\nnamespaces = [\"a\"]\nquota = { pods = \"5\" 
 /// What an option recommends, with the one that it only belongs to.
 fn recommended(decl: &OptionDecl) -> Option<String> {
     let example = decl.example.as_ref()?;
-    let beside = match decl.name.strip_prefix("encryption.") {
-        None | Some("provider") => "",
-        Some(_) => "encryption.provider = \"secretbox\"\n",
+    let beside = match decl.name.split_once('.') {
+        Some(("encryption", option)) if option != "provider" => {
+            "encryption.provider = \"secretbox\"\n"
+        }
+        Some(("certificates", "renew")) => "certificates.days-left = 30\n",
+        _ => "",
     };
     Some(format!("{} = {example}\n{beside}", decl.name))
 }
