@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use kube::Client as KubeClient;
 use kube::api::{Api as KubeApi, DynamicObject, PartialObjectMeta};
-use tokio::task::JoinSet;
 
 use super::ApiError;
 use super::client::{Client, explain};
@@ -100,29 +98,19 @@ impl Client {
         pace: Pace,
         so_far: &mut ReadBack,
     ) -> Result<(), ApiError> {
-        let least = Duration::from_secs(1) * u32::try_from(objects.len()).unwrap_or(u32::MAX)
-            / pace.rate.max(1);
-        let outcomes = self.once(async {
-            let mut tasks = JoinSet::new();
-            for object in objects {
-                let Some(name) = object.metadata.name.clone() else {
-                    continue;
-                };
-                let kube = kube.clone();
-                let (api, shown) = match &object.metadata.namespace {
-                    Some(space) => (
-                        KubeApi::namespaced_with(kube, space, &served.resource),
-                        format!("{space}/{name}"),
-                    ),
-                    None => (KubeApi::all_with(kube, &served.resource), name.clone()),
-                };
-                tasks.spawn(async move { (shown, read(api, &name).await) });
-            }
-            let slept = tokio::time::sleep(least);
-            let outcomes = tasks.join_all().await;
-            slept.await;
-            Ok(outcomes)
+        let tasks = objects.iter().filter_map(|object| {
+            let name = object.metadata.name.clone()?;
+            let kube = kube.clone();
+            let (api, shown) = match &object.metadata.namespace {
+                Some(space) => (
+                    KubeApi::namespaced_with(kube, space, &served.resource),
+                    format!("{space}/{name}"),
+                ),
+                None => (KubeApi::all_with(kube, &served.resource), name.clone()),
+            };
+            Some(async move { (shown, read(api, &name).await) })
         });
+        let outcomes = self.paced(objects.len(), pace, tasks);
         let what = format!("read {}", served.resource.plural);
         for (name, outcome) in outcomes.map_err(|error| explain(&what, error))? {
             so_far.asked += 1;
@@ -167,6 +155,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use kube::api::ApiResource;
     use serde_json::{Value, json};

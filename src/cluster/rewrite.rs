@@ -141,21 +141,11 @@ impl Client {
         pace: Pace,
         so_far: &mut Rewritten,
     ) -> Result<(), ApiError> {
-        let least = Duration::from_secs(1) * u32::try_from(objects.len()).unwrap_or(u32::MAX)
-            / pace.rate.max(1);
-        let outcomes = self.once(async {
-            let mut tasks = JoinSet::new();
-            for object in objects {
-                let Some((api, name, identity)) = self.identity(served, object) else {
-                    continue;
-                };
-                tasks.spawn(write(api, name, identity));
-            }
-            let slept = tokio::time::sleep(least);
-            let outcomes = tasks.join_all().await;
-            slept.await;
-            Ok(outcomes)
+        let tasks = objects.iter().filter_map(|object| {
+            let (api, name, identity) = self.identity(served, object)?;
+            Some(write(api, name, identity))
         });
+        let outcomes = self.paced(objects.len(), pace, tasks);
         let what = format!("write {} anew", served.resource.plural);
         for outcome in outcomes.map_err(|error| explain(&what, error))? {
             so_far.done += 1;
@@ -171,6 +161,25 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// For the other files of this folder: does what is to be done with some objects at the same time, in no less
+    /// time than the pace allows for so many.
+    pub(super) fn paced<T: Send + 'static>(
+        &self,
+        objects: usize,
+        pace: Pace,
+        tasks: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+    ) -> Result<Vec<T>, kube::Error> {
+        let objects = u32::try_from(objects).unwrap_or(u32::MAX);
+        let least = Duration::from_secs(1) * objects / pace.rate.max(1);
+        self.once(async {
+            let tasks: JoinSet<T> = tasks.collect();
+            let slept = tokio::time::sleep(least);
+            let outcomes = tasks.join_all().await;
+            slept.await;
+            Ok(outcomes)
+        })
     }
 
     /// Where to write an object, its name for a reader, and the patch: nothing but which object is meant,

@@ -5,6 +5,7 @@
 //! the next restart brings) and the running process (what holds now). Each is compared on its own:
 //! a setting that stands in the manifest alone vanishes at the next upgrade (kubeadm#541).
 
+use super::servers::only_process;
 use super::wanted::Wanted;
 use super::{Difference, Draft, Effect, Place, Resource, Risk, SettingCopy};
 use crate::distribution::kubeadm::cluster_configuration::volume_text;
@@ -14,7 +15,7 @@ use crate::distribution::kubeadm::{
     manifest_path,
 };
 use crate::distribution::{Component, ComponentEdit, Volume};
-use crate::fact::{Answer, Fact, Facts, Node, Process, Query};
+use crate::fact::{Fact, Facts, Node, Process};
 
 /// Every copy of a component's settings that could be read. What could not is in the draft already.
 pub(super) struct Copies<'a> {
@@ -370,29 +371,12 @@ fn read_process<'a>(
     node: &'a Node,
     draft: &mut Draft,
 ) -> Option<&'a Process> {
-    let (message, remedy) = match node.get(&Query::Process(component.program())) {
-        Fact::Value(Answer::Process(running)) => match running.as_slice() {
-            [process] => return Some(process),
-            several => (
-                format!("{} processes of {component} run", several.len()),
-                "wait until the old one has ended, or end the stray one, and plan again",
-            ),
-        },
-        Fact::Value(_) => (
-            format!("the probe answered something else for {component}"),
-            "plan again",
-        ),
-        Fact::Absent => (
-            format!("{component} does not run"),
-            "it may be between two starts, up to 5 minutes apart: plan again; if it stays so, find out why: \
-             `crictl ps -a` and `journalctl -u kubelet` on the node",
-        ),
-        Fact::Unreadable(why) => (
-            format!("the command line of {component} could not be read: {why}"),
-            "check that the login may read it as root, and plan again",
-        ),
-    };
-    let place = Place::Node(node.info.name.clone());
-    draft.error(resource, place, message, remedy);
-    None
+    match only_process("kubelet", component, node) {
+        Ok(process) => Some(process),
+        Err((message, remedy)) => {
+            let place = Place::Node(node.info.name.clone());
+            draft.error(resource, place, message, remedy);
+            None
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::distribution::k3s::{Given, Layout, ServerConfig};
 use crate::distribution::kubeadm::argv;
 use crate::distribution::{Component, ComponentEdit, Volume};
 use crate::fact::{Facts, Process, Query};
+pub(super) use look::only_process;
 use look::{check_unit, plain, read_config, read_process};
 use merge::{after, contradicts, edit, effective, removes, shown};
 

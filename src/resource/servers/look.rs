@@ -101,7 +101,16 @@ pub(super) fn read_process<'a>(
     component: Component,
     node: &'a Node,
 ) -> Result<&'a Process, (String, String)> {
-    let service = layout.service;
+    only_process(layout.service, component, node)
+}
+
+/// Returns the one process of a component on a node, that `service` of systemd starts; else what is wrong, and
+/// the remedy.
+pub(in crate::resource) fn only_process<'a>(
+    service: &str,
+    component: Component,
+    node: &'a Node,
+) -> Result<&'a Process, (String, String)> {
     match node.get(&Query::Process(component.program())) {
         Fact::Value(Answer::Process(running)) => match running.as_slice() {
             [process] => Ok(process),
